@@ -1,0 +1,84 @@
+"""What a call needs beside its arrays: sizes for the shapes at hand, and a frame of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphgrad.runtime import memory
+from graphgrad.runtime.memory import Array, address, empty_aligned
+from graphgrad.runtime.program import STATUS_WORDS, Program, Size, Slot, element_count, evaluate
+
+Shape = tuple[int, ...]
+Shapes = Sequence[Shape]
+
+
+class Plan:
+    """What a Program's sizes come to for one tuple of input shapes."""
+
+    __slots__ = (
+        "arena_bytes",
+        "dtypes",
+        "hosts",
+        "large",
+        "outputs",
+        "shapes",
+        "template",
+        "temps",
+    )
+
+    def __init__(self, program: Program, words: Sequence[int], shapes: Shapes) -> None:
+        def shape(sizes: tuple[Size, ...]) -> Shape:
+            return tuple(evaluate(n, shapes) for n in sizes)
+
+        def specification(slot: Slot) -> tuple[Shape, np.dtype[Any], int]:
+            found, dtype = shape(slot.shape), np.dtype(slot.dtype)
+            return found, dtype, element_count(found) * dtype.itemsize
+
+        sizes = [evaluate(n, shapes) for n in program.sizes]
+        first = program.arena_word + 1
+        table = [*words[:first], *sizes, *words[first + len(sizes) :]]
+        self.template = struct.pack(f"{len(table)}q", *table)
+        self.arena_bytes = evaluate(program.arena_bytes, shapes)
+        self.outputs = tuple(specification(s) for s in program.slots if s.kind == "output")
+        self.large = any(size >= memory.POOL_THRESHOLD for *_, size in self.outputs)
+        self.shapes = tuple(s for s, *_ in self.outputs)
+        self.dtypes = tuple(d for _, d, _ in self.outputs)
+        self.hosts = {i: shape(s.shape) for i, s in enumerate(program.slots) if s.kind == "host"}
+        self.temps = tuple(
+            (shape(t.shape), np.dtype(t.dtype), evaluate(t.offset, shapes)) for t in program.temps
+        )
+
+
+class Frame:
+    """What one call in flight owns: its table, its status record and its arena."""
+
+    __slots__ = ("arena", "plan", "status", "status_ref", "table", "table_ref")
+
+    def __init__(self, program: Program) -> None:
+        self.table = (ctypes.c_int64 * program.table_words)()
+        self.status = (ctypes.c_int64 * STATUS_WORDS)()
+        self.table_ref = ctypes.byref(self.table)
+        self.status_ref = ctypes.byref(self.status)
+        self.arena = empty_aligned(0)
+        self.plan: Plan | None = None
+
+    def fit(self, plan: Plan, arena_word: int) -> None:
+        """Fill in all that does not change from call to call."""
+        if self.arena.nbytes < plan.arena_bytes:
+            self.arena = empty_aligned(plan.arena_bytes)
+        ctypes.memmove(self.table, plan.template, len(plan.template))
+        self.table[arena_word] = address(self.arena)
+        self.plan = plan
+
+    def temp(self, index: int) -> Array:
+        """Temporary `index` as a read-only array, valid for the length of the call."""
+        assert self.plan is not None
+        shape, dtype, offset = self.plan.temps[index]
+        view: Array = np.ndarray(shape, dtype, buffer=self.arena, offset=offset)
+        view.flags.writeable = False
+        return view

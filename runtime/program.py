@@ -1,0 +1,150 @@
+"""The plain data that describes a compiled graph: what the compiler hands to the runtime.
+
+A Program is one LLVM module, a list of steps and a table layout. Native steps are functions of
+that module, `i32 step(ptr status, ptr table)`; host steps are Python callables for what has no
+native code. The table is an array of 8-byte words that one call in flight owns:
+
+    [slot pointers ...][arena pointer][sizes ...][routine addresses ...]
+
+Slots are inputs, outputs, constants and host results; temporaries live in the arena, at byte
+offsets that are sizes. Everything that depends on a symbolic dimension is a `Size` expression
+over the shapes of the inputs, so that one Program serves every batch size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# An int, or ("dim", input, axis) | ("+" | "*" | "//" | "max", size, size) | ("up", size, multiple).
+Size = int | tuple[Any, ...]
+
+
+def evaluate(size: Size, shapes: Sequence[Sequence[int]]) -> int:
+    """The value of `size` when the inputs have `shapes`.
+
+    >>> evaluate(("*", ("dim", 0, 1), 4), [(2, 3)]), evaluate(("up", 65, 64), [])
+    (12, 128)
+    """
+    if isinstance(size, int):
+        return size
+    kind, a, b = size
+    if kind == "dim":
+        return shapes[a][b]
+    x, y = evaluate(a, shapes), evaluate(b, shapes)
+    if kind == "+":
+        return x + y
+    if kind == "*":
+        return x * y
+    if kind == "//":
+        return x // y
+    if kind == "max":
+        return max(x, y)
+    if kind == "up":
+        return -(-x // y) * y
+    raise ValueError(f"unknown size expression {size!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The machine a Program is compiled for, and how its BLAS is called."""
+
+    triple: str
+    cpu: str
+    features: str
+    blas: str = "ilp64"  # integer width of the CBLAS routines: "ilp64" or "lp64"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One pointer of the table."""
+
+    kind: str  # "input" | "output" | "constant" | "host"
+    dtype: str
+    shape: tuple[Size, ...]
+
+    @property
+    def static(self) -> bool:
+        return all(isinstance(n, int) for n in self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """Run the module's function `entry`."""
+
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Call `Program.callables[function]` with the arrays of `inputs`; its results become `outputs`.
+
+    Inputs and outputs are slot indices; a negative input -1-k reads temporary k.
+    """
+
+    function: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Temp:
+    """A temporary array in the arena: `offset` bytes from its start."""
+
+    dtype: str
+    shape: tuple[Size, ...]
+    offset: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a kernel's status means: `error` is a class name of graphgrad.errors, and `message` a
+    template over {index}, {a} and {b}, the status words that the kernel filled in."""
+
+    error: str
+    message: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled graph. `fingerprint` names it in caches; `module` is LLVM text ("" when loaded).
+
+    `outputs[k]` is the slot of output k, and `donations` pairs (output slot, input slot) where the
+    output may be written over the input's memory if nobody else holds it.
+    """
+
+    fingerprint: str
+    module: str
+    slots: tuple[Slot, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    steps: tuple[Native | Host, ...]
+    temps: tuple[Temp, ...] = ()
+    arena_bytes: Size = 0
+    sizes: tuple[Size, ...] = ()
+    routines: tuple[str, ...] = ()
+    donations: tuple[tuple[int, int], ...] = ()
+    failures: tuple[Failure, ...] = ()
+    constants: tuple[Any, ...] = field(default=(), compare=False)  # arrays, by constant slot order
+    callables: tuple[Any, ...] = field(default=(), compare=False)
+
+    @property
+    def arena_word(self) -> int:
+        """The table index of the arena pointer; sizes and then routine addresses follow it."""
+        return len(self.slots)
+
+    @property
+    def table_words(self) -> int:
+        return len(self.slots) + 1 + len(self.sizes) + len(self.routines)
+
+
+def element_count(shape: Sequence[int]) -> int:
+    return math.prod(shape)
+
+
+# The status record that kernels fill before they return nonzero: words of 8 bytes.
+STATUS_WORDS = 8
+STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B = 0, 1, 2, 3
