@@ -1,0 +1,1 @@
+"""Text for targets: LLVM IR, and Python for people."""

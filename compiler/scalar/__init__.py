@@ -1,0 +1,1 @@
+"""How one element is computed: primitives, and the mathematics written over them."""

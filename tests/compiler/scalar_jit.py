@@ -1,0 +1,147 @@
+"""Runs scalar expressions over arrays through the LLVM emitter: what the scalar tests share."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from graphgrad.compiler.codegen.llvm_scalar import (
+    ATTRIBUTES,
+    FunctionText,
+    Lanes,
+    VectorEmitter,
+    llvm_type,
+)
+from graphgrad.compiler.dtypes import DType
+
+PADDING = 64  # every width divides it
+
+
+class Emitter(VectorEmitter):
+    """A VectorEmitter in a kernel that ignores failed checks."""
+
+    def _require(self, cond: Lanes, a: Lanes, b: Lanes, dtype: DType, failure: str) -> Lanes:
+        return cond
+
+
+def natural_width(*operands: DType) -> int:
+    """16 lanes up to 32 bits, else 8."""
+    return 16 if max(d.bits for d in operands) <= 32 else 8
+
+
+class Compiled:
+    """`build(s, *values)` compiled over arrays; call it with arrays of the operand dtypes."""
+
+    def __init__(
+        self,
+        build: Callable[..., Any],
+        operands: tuple[DType, ...],
+        result: DType,
+        width: int | None = None,
+        branches: bool = True,
+    ) -> None:
+        self.operands = operands
+        self.result = result
+        width = natural_width(*operands) if width is None else width
+        self.text = _kernel(build, operands, result, width, branches)
+        self._engine, address = _compile(self.text)
+        pointers = [ctypes.c_void_p] * (1 + len(operands))
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_int64, *pointers)(address)
+
+    def __call__(self, *arrays: Any) -> Any:
+        arrays = tuple(np.asarray(a, d.dtype) for a, d in zip(arrays, self.operands, strict=True))
+        n = arrays[0].size
+        padded = -(-n // PADDING) * PADDING
+        inputs = []
+        for a, d in zip(arrays, self.operands, strict=True):
+            inputs.append(np.zeros(padded, d.dtype))
+            inputs[-1][:n] = a
+        out = np.zeros(padded, self.result.dtype)
+        self._run(padded, out.ctypes.data, *(a.ctypes.data for a in inputs))
+        return out[:n]
+
+
+def _memory(dtype: DType) -> str:
+    return "i8" if dtype.is_bool else llvm_type(dtype)
+
+
+def _kernel(
+    build: Callable[..., Any],
+    operands: tuple[DType, ...],
+    result: DType,
+    width: int,
+    branches: bool,
+) -> str:
+    text = FunctionText()
+    s = Emitter(text, width, "loop" if branches else None)
+
+    def vector(element: str) -> str:
+        return element if width == 1 else f"<{width} x {element}>"
+
+    values = []
+    for k, d in enumerate(operands):
+        at = text.assign(f"getelementptr {_memory(d)}, ptr %p{k}, i64 %i")
+        name = text.assign(f"load {vector(_memory(d))}, ptr {at}, align {d.itemsize}")
+        if d.is_bool:
+            name = text.assign(f"trunc {vector('i8')} {name} to {vector('i1')}")
+        values.append(s.value(name, d))
+    y = build(s, *values)
+    assert y.dtype is result, (y.dtype, result)
+    name = y.text
+    if result.is_bool:
+        name = text.assign(f"zext {vector('i1')} {name} to {vector('i8')}")
+    at = text.assign(f"getelementptr {_memory(result)}, ptr %out, i64 %i")
+    text.line(f"store {vector(_memory(result))} {name}, ptr {at}, align {result.itemsize}")
+    arguments = ", ".join(f"ptr noalias %p{k}" for k in range(len(operands)))
+    body = "\n".join(text.lines)
+    return f"""{text.parts.text()}
+define void @k(i64 %n, ptr noalias %out, {arguments}) {ATTRIBUTES} {{
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %{s.label or "loop"} ]
+{body}
+  %next = add i64 %i, {width}
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %done
+done:
+  ret void
+}}
+"""
+
+
+def _compile(text: str) -> tuple[Any, int]:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(text)
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=1,
+        jit=True,
+    )
+    module.triple = llvm.get_process_triple()
+    module.data_layout = str(machine.target_data)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine, engine.get_function_address("k")
+
+
+def ulp_errors(got: Any, truth: Any) -> Any:
+    """|got - truth| in units of the spacing at the truth, which is exact or nearly so.
+
+    Infinite (2**60) where NaN, an infinity or the sign of a zero is wrong.
+    """
+    with np.errstate(all="ignore"):
+        rounded = truth.astype(got.dtype)
+        spacing = np.spacing(np.abs(rounded)).astype(np.longdouble)
+        errors = np.abs(got.astype(np.longdouble) - truth) / spacing
+    same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
+    errors[same & ~np.isfinite(rounded)] = 0
+    errors[~same & ~(np.isfinite(rounded) & np.isfinite(got))] = 2.0**60
+    errors[(np.signbit(got) != np.signbit(truth)) & ~np.isnan(truth)] = 2.0**60
+    return errors
