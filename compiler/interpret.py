@@ -1,0 +1,81 @@
+"""Run a graph node by node with each op's NumPy reference: the oracle of every compiler test.
+
+Also how an op that holds sub-graphs runs them (`run_graph`): by whatever `set_graph_runner` was
+given, and node by node while an interpretation is in progress, so that it stays one all through.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphgrad.compiler.errors import GraphgradError
+from graphgrad.compiler.ir import Graph, Node, Value, replay
+from graphgrad.compiler.transform.sizes import bind_sizes, specialise
+
+Array = np.ndarray[Any, Any]
+Runner = Callable[[Graph, Sequence[Array]], Sequence[Array]]
+
+
+class _Local(threading.local):
+    interpreting = False
+
+
+class _Hook:
+    runner: Runner | None = None
+
+
+_local = _Local()
+
+
+def set_graph_runner(runner: Runner | None) -> None:
+    """How ops run their sub-graphs on arrays: `runner(graph, arrays) -> arrays`. None:
+    interpret."""
+    _Hook.runner = runner
+
+
+def run_graph(graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:
+    """Run a sub-graph on arrays, as an op's `ref` does."""
+    if _Hook.runner is None or _local.interpreting:
+        return interpret(graph, arrays)
+    return _Hook.runner(graph, arrays)
+
+
+def interpret(graph: Graph, arrays: Sequence[Any]) -> list[Array]:
+    """The outputs of `graph` for arrays of its parameters' types. Errors name the user's line."""
+    return _interpret(graph, arrays)[0]
+
+
+def interpret_all(graph: Graph, arrays: Sequence[Any]) -> dict[Value, Array]:
+    """What every value of the graph becomes."""
+    return _interpret(graph, arrays)[1]
+
+
+def _interpret(graph: Graph, arrays: Sequence[Any]) -> tuple[list[Array], dict[Value, Array]]:
+    given = [np.asarray(a) for a in arrays]
+    known = specialise(graph, bind_sizes(graph.types, [a.shape for a in given]))
+    saved, _local.interpreting = _local.interpreting, True
+    try:
+        outputs, env = replay(known, given, run_node)
+    finally:
+        _local.interpreting = saved
+    if known is not graph:
+        originals = [*graph.params, *(v for n in graph.nodes for v in n.outputs)]
+        copies = [*known.params, *(v for n in known.nodes for v in n.outputs)]
+        env = {v: env[w] for v, w in zip(originals, copies, strict=True)}
+    return list(outputs), env
+
+
+def run_node(node: Node, arrays: tuple[Any, ...]) -> tuple[Array, ...]:
+    """One node on arrays; results have exactly the declared dtypes."""
+    try:
+        with np.errstate(all="ignore"):
+            results = node.op.evaluate(arrays, node.attrs)
+    except GraphgradError as e:
+        raise e.at(node.where) from None
+    return tuple(
+        np.asarray(r, dtype=v.type.dtype.dtype) for r, v in zip(results, node.outputs, strict=True)
+    )

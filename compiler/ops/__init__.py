@@ -1,0 +1,58 @@
+"""All ops: importing this package fills the registry.
+
+`FUNCTIONS` are the user-facing functions that are made of ops: their TensorFlow names, and what
+they call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphgrad.compiler.ops import (
+    compare,
+    composite,
+    control,
+    core,
+    elementwise,
+    index,
+    indexing,
+    join,
+    linalg,
+    math,
+    random,
+    reduce,
+    scan,
+    slicing,
+    view,
+    while_loop,
+)
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "expand_dims": view.expand_dims,
+    "range": index.range_,
+    "reverse": view.reverse,
+    "squeeze": view.squeeze,
+    "stack": join.stack,
+    "unstack": join.unstack,
+}
+
+__all__ = [
+    "FUNCTIONS",
+    "compare",
+    "composite",
+    "control",
+    "core",
+    "elementwise",
+    "index",
+    "indexing",
+    "join",
+    "linalg",
+    "math",
+    "random",
+    "reduce",
+    "scan",
+    "slicing",
+    "view",
+    "while_loop",
+]

@@ -1,0 +1,196 @@
+"""Loops: `while_loop`, and `scan`, into which its reverse turns.
+
+Both run a body graph whose first `carried` parameters are the state and whose first `carried`
+outputs are the next state, of the same types. Further outputs are *stacked*: the result has one
+entry a step along a new first axis. The last parameters are captures, the same in every step.
+
+A `while_loop` without stacked outputs is what a trace makes. Its reverse needs what each step read:
+then the body also stacks its state and its residuals, and the op has one output more, the `flags`,
+true for each step. The number of steps is known only when it has run: the first axis of what it
+stacks is the attribute `trips`, a symbol of its own that no argument binds (`sizes.runtime_size`).
+Only `scan`, which takes it as `length`, and views read such values.
+
+A `scan` also reads one slice a step of each *scanned* input. The reverse of either loop is a scan
+over the stacks in the other direction, so derivatives of any order are loops with stacked values,
+never copies of whole histories. A `masked` scan has bool flags as its first scanned input: a step
+whose flag is false leaves the state as it is and stacks zeros (lanes of a vmap that are done).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.dims import Dim, Extent
+from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.interpret import Array, run_graph
+from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.transform.loop_batching import batch_scan, batch_while
+from graphgrad.compiler.transform.loop_derivatives import (
+    augment_scan,
+    augment_while,
+    jvp_scan,
+    jvp_while,
+    vjp_scan,
+    vjp_while,
+)
+from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes
+from graphgrad.compiler.transform.subgraphs import output_types
+from graphgrad.compiler.types import TensorType, same_shape, tensor_type
+
+
+def check_carried(op: str, entering: Sequence[TensorType], leaving: Sequence[TensorType]) -> None:
+    """The state keeps its types from step to step."""
+    for i, (a, b) in enumerate(zip(entering, leaving, strict=False)):
+        if a.dtype is not b.dtype or not same_shape(a.shape, b.shape):
+            error = DTypeError if a.dtype is not b.dtype else ShapeError
+            raise error(
+                f"{op}: loop variable {i} enters the body as {a} and leaves it as {b}; its "
+                "type must stay the same"
+            )
+    if len(entering) > len(leaving):
+        raise ArgumentError(
+            f"{op}: {len(entering)} loop variables, and the body returns {len(leaving)}"
+        )
+
+
+def stacked_type(t: TensorType, length: Extent) -> TensorType:
+    """The type of one value of type `t` a step."""
+    return tensor_type((length, *t.shape), t.dtype)
+
+
+def _while_type(
+    *types: TensorType, cond_graph: Graph, body_graph: Graph, carried: int,
+    maximum_iterations: int | None, trips: Dim | None,
+) -> tuple[TensorType, ...]:  # fmt: skip
+    (condition,) = output_types("while_loop", cond_graph, types)
+    if condition != tensor_type((), dtypes.bool_):
+        raise DTypeError(
+            f"while_loop: the condition is to be {tensor_type((), dtypes.bool_)}, got {condition}"
+        )
+    outputs = output_types("while_loop", body_graph, types)
+    check_carried("while_loop", types[:carried], outputs)
+    if trips is None:
+        return types[:carried]
+    stacks = tuple(stacked_type(t, trips) for t in outputs[carried:])
+    return (*types[:carried], *stacks, tensor_type((trips,), dtypes.bool_))
+
+
+def _run_while(
+    *arrays: Array, cond_graph: Graph, body_graph: Graph, carried: int,
+    maximum_iterations: int | None, trips: Dim | None,
+) -> tuple[Array, ...]:  # fmt: skip
+    state, captures = list(arrays[:carried]), arrays[carried:]
+    rows: list[Sequence[Array]] = []
+    steps = 0
+    while (maximum_iterations is None or steps < maximum_iterations) and bool(
+        run_graph(cond_graph, (*state, *captures))[0]
+    ):
+        results = run_graph(body_graph, (*state, *captures))
+        state = list(results[:carried])
+        steps += 1
+        if trips is not None:
+            rows.append(results[carried:])
+    if trips is None:
+        return tuple(state)
+    stacks = empty_stacks(body_graph, arrays, carried, steps)
+    for step, row in enumerate(rows):
+        for stack, value in zip(stacks, row, strict=True):
+            stack[step] = value
+    return (*state, *stacks, np.ones(steps, np.bool_))
+
+
+def empty_stacks(body: Graph, arrays: Sequence[Array], carried: int, steps: int) -> list[Array]:
+    """Zeros for what `body`, called on arrays of the shapes given, stacks in so many steps."""
+    sizes = bind_sizes(body.types, [a.shape for a in arrays])
+    types = body.output_types[carried:]
+    return [np.zeros((steps, *at_sizes(t.shape, sizes)), t.dtype.dtype) for t in types]
+
+
+while_loop = Control(
+    name="while_loop",
+    public="",
+    multi=True,
+    type=_while_type,
+    ref=_run_while,
+    vjp=vjp_while,
+    jvp=jvp_while,
+    augment=augment_while,
+    batch=batch_while,
+    samples=None,
+    doc="Run `body_graph` on the state as long as `cond_graph` holds, at most "
+    "`maximum_iterations` times.",
+)
+
+
+def _scan_type(
+    *types: TensorType,
+    body_graph: Graph,
+    carried: int,
+    scanned: int,
+    length: Extent,
+    reverse: bool,
+    masked: bool,
+) -> tuple[TensorType, ...]:
+    split = carried + masked + scanned
+    slices = []
+    for i, t in enumerate(types[carried:split]):
+        if not t.shape or not same_shape(t.shape[:1], (length,)):
+            raise ShapeError(
+                f"scan: input {i} has {t}, which is not one entry for each of {length} steps"
+            )
+        slices.append(tensor_type(t.shape[1:], t.dtype))
+    if masked and slices.pop(0) != tensor_type((), dtypes.bool_):
+        raise DTypeError(f"scan: the flags are to be bool, got {types[carried]}")
+    outputs = output_types("scan", body_graph, (*types[:carried], *slices, *types[split:]))
+    check_carried("scan", types[:carried], outputs)
+    return (*types[:carried], *(stacked_type(t, length) for t in outputs[carried:]))
+
+
+def _run_scan(
+    *arrays: Array,
+    body_graph: Graph,
+    carried: int,
+    scanned: int,
+    length: Extent,
+    reverse: bool,
+    masked: bool,
+) -> tuple[Array, ...]:
+    state, captures = list(arrays[:carried]), arrays[carried + masked + scanned :]
+    flags = arrays[carried] if masked else None
+    xs = arrays[carried + masked : carried + masked + scanned]
+    first = arrays[carried] if masked or scanned else None
+    steps = int(first.shape[0] if first is not None else length)
+    typical = (
+        *state,
+        *(np.broadcast_to(np.zeros((), x.dtype), x.shape[1:]) for x in xs),
+        *captures,
+    )
+    stacks = empty_stacks(body_graph, typical, carried, steps)
+    for step in reversed(range(steps)) if reverse else range(steps):
+        if flags is not None and not flags[step]:
+            continue
+        results = run_graph(body_graph, (*state, *(x[step] for x in xs), *captures))
+        state = list(results[:carried])
+        for stack, value in zip(stacks, results[carried:], strict=True):
+            stack[step] = value
+    return (*state, *stacks)
+
+
+scan = Control(
+    name="scan",
+    public="",
+    multi=True,
+    type=_scan_type,
+    ref=_run_scan,
+    vjp=vjp_scan,
+    jvp=jvp_scan,
+    augment=augment_scan,
+    batch=batch_scan,
+    samples=None,
+    doc="Run `body_graph` on the state and on slice after slice of the scanned inputs, "
+    "`length` times.",
+)
