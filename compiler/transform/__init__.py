@@ -1,0 +1,1 @@
+"""Graphs to graphs: derivatives, batches, and graphs inside graphs."""
