@@ -1,0 +1,1 @@
+"""Rewrites of graphs: rules as data, and the passes that apply them."""

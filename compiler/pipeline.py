@@ -1,0 +1,154 @@
+"""The passes in order: what happens to a graph before it is divided into kernels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from time import perf_counter
+
+from graphgrad.compiler.errors import ArgumentError
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.ir import Graph, Node
+from graphgrad.compiler.passes import algebra, canonicalize, fold, stability
+from graphgrad.compiler.passes.cse import cse
+from graphgrad.compiler.passes.dce import dce
+from graphgrad.compiler.passes.inline import RULES as INLINE
+from graphgrad.compiler.passes.rewrite import Firing, RuleSet, refused, rewrite, set_refused
+from graphgrad.compiler.verify import verify
+
+# Rounds of inlining and simplifying; each but the last was needed because a rule fired.
+ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PassOptions:
+    """What a user may choose about the passes."""
+
+    fast_math: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """What one pass did, for reports."""
+
+    name: str
+    before: int  # nodes
+    after: int
+    seconds: float
+    firings: tuple[Firing, ...] = ()
+
+    def __str__(self) -> str:
+        head = f"{self.name}: {self.before} -> {self.after} nodes, {self.seconds * 1e3:.2f} ms"
+        return "\n".join([head, *(f"  {f}" for f in self.firings)])
+
+
+@cache
+def simplifying_rules() -> RuleSet:
+    """What runs together in one walk, in order of preference."""
+    return RuleSet([*fold.RULES, *canonicalize.rules(), *stability.rules(), *algebra.rules()])
+
+
+def refuse(*names: str) -> None:
+    """Let the rules of these names, and no others, be refused in this process.
+
+    This concerns graphs that are compiled or differentiated later, and tapes. `refuse()` allows
+    all rules again. Raises ArgumentError for a name that no rule has.
+    """
+    known = {r.name for r in [*simplifying_rules(), *stability.gradient_rules()]}
+    for name in names:
+        if name not in known:
+            close = ", ".join(get_close_matches(name, known))
+            hint = f"; did you mean {close}?" if close else ""
+            raise ArgumentError(f"refuse: no rewrite is named {name!r}{hint}")
+    set_refused(names)
+
+
+def optimise(graph: Graph, options: PassOptions = PassOptions()) -> tuple[Graph, list[StageRecord]]:
+    """The graph that is compiled in place of `graph`, and what each pass did.
+
+    Parameters and outputs keep their number, order and types. Stability rules look at composites
+    before those are inlined (log of softmax), and at their parts after. The same graph gives the
+    same result. With GRAPHGRAD_CHECKS=1 every pass is verified.
+    """
+    work = _Work(graph, options)
+    work.run("dce", dce)
+    work.rewrite("stability", stability.rules())
+    for _ in range(ROUNDS):
+        work.rewrite("inline", INLINE)
+        fired = work.rewrite("simplify", simplifying_rules())
+        work.run("cse", cse)
+        work.run("dce", dce)
+        work.sub_graphs()
+        if not fired:
+            break
+    return work.graph, work.stages
+
+
+class _Work:
+    """A graph on its way through the passes."""
+
+    def __init__(self, graph: Graph, options: PassOptions) -> None:
+        self.graph = graph
+        self.options = options
+        self.stages: list[StageRecord] = []
+        self.checked = os.environ.get("GRAPHGRAD_CHECKS") == "1"
+
+    def run(
+        self, name: str, run_pass: Callable[[Graph], Graph], firings: Sequence[Firing] = ()
+    ) -> None:
+        """Apply one pass, which may add to `firings`, and record what it did."""
+        before, start = self.graph, perf_counter()
+        self.graph = run_pass(before)
+        seconds = perf_counter() - start
+        if self.checked and self.graph is not before:
+            verify(self.graph, name)
+        counts = len(before.nodes), len(self.graph.nodes)
+        self.stages.append(StageRecord(name, *counts, seconds, tuple(firings)))
+
+    def sub_graphs(self) -> None:
+        """Optimise the graphs that nodes hold, if there are any."""
+        if any(isinstance(node.op, Control) for node in self.graph.nodes):
+            firings: list[Firing] = []
+            options = self.options
+            self.run("sub-graphs", lambda g: with_optimised_graphs(g, options, firings), firings)
+
+    def rewrite(self, name: str, rules: RuleSet) -> bool:
+        """Apply rules; did any fire?"""
+        firings: list[Firing] = []
+        fast_math = self.options.fast_math
+        self.run(name, lambda g: rewrite(g, rules, firings, fast_math), firings)
+        return bool(firings)
+
+
+def with_optimised_graphs(graph: Graph, options: PassOptions, firings: list[Firing]) -> Graph:
+    """`graph` with the sub-graphs of its control nodes optimised."""
+    nodes = tuple(_optimised_node(node, options, firings) for node in graph.nodes)
+    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
+        return graph
+    return Graph(graph.params, nodes, graph.outputs, graph.name)
+
+
+def _optimised_node(node: Node, options: PassOptions, firings: list[Firing]) -> Node:
+    if not isinstance(node.op, Control):
+        return node
+    attrs = dict(node.attrs)
+    for key, value in node.attrs.items():
+        if isinstance(value, Graph):
+            attrs[key], fired = _optimised(value, options)
+            firings.extend(fired)
+    if all(attrs[k] is node.attrs[k] for k in attrs):
+        return node
+    return Node(node.op, node.inputs, attrs, node.outputs, node.where)
+
+
+def _optimised(graph: Graph, options: PassOptions) -> tuple[Graph, tuple[Firing, ...]]:
+    """A sub-graph optimised (once), and what fired in it."""
+    key = ("optimised", options, refused())
+    if key not in graph.memo:
+        result, stages = optimise(graph, options)
+        graph.memo[key] = result, tuple(f for stage in stages for f in stage.firings)
+        result.memo[key] = result, ()
+    return graph.memo[key]  # type: ignore[no-any-return]
