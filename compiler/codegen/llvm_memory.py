@@ -1,0 +1,326 @@
+"""Where the values of a nest lie: sizes, addresses, loads, stores, and checks of lanes.
+
+`NestMemory` is the lower half of the nest emitter (`llvm_nest`): it knows the loop indices at work
+and the mask of the vector, but not the loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen.llvm_scalar import (
+    FunctionText,
+    Lanes,
+    ModuleParts,
+    VectorEmitter,
+    llvm_type,
+)
+from graphgrad.compiler.dims import Extent
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Stmt
+from graphgrad.runtime.program import STATUS_A, STATUS_B, STATUS_FAILURE, STATUS_INDEX
+
+# Inner extents below this are written into the kernel; all other sizes are arguments.
+LITERAL_EXTENT = 64
+
+
+def memory_type(dtype: DType) -> str:
+    """The LLVM type of one element in memory: bool takes a byte."""
+    return "i8" if dtype.is_bool else llvm_type(dtype)
+
+
+def suffix(dtype: DType) -> str:
+    """The mangled element type of an intrinsic: f32, i16, bf16 as i16."""
+    text = memory_type(dtype)
+    return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
+
+
+@dataclass
+class Mask:
+    """Which lanes of the current vector are inside: None means all."""
+
+    text: str | None = None
+
+
+class NestMemory:
+    """Addresses and memory accesses of one nest's function."""
+
+    def __init__(self, nest: LoopNest, parts: ModuleParts, width: int) -> None:
+        self.nest = nest
+        self.parts = parts
+        self.text = FunctionText(parts)
+        self.block = "entry"
+        self.width = width
+        self.sizes: dict[Extent, int] = {}  # with their numbers, in order
+        self.dim_values: list[str] = ["0"] * len(nest.dims)
+        self.rows: dict[int, Lanes] = {}  # row-level values in scope
+
+    # -- sizes and addresses
+
+    def size(self, extent: Extent, literal_below: int = 2) -> str:
+        """A size as an operand: a literal where it is small and known, else an argument."""
+        if isinstance(extent, int) and -1 <= extent < literal_below:
+            return str(extent)
+        return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
+
+    def extent(self, dim: int) -> str:
+        last = dim == len(self.nest.dims) - 1
+        return self.size(self.nest.dims[dim], LITERAL_EXTENT if last else 2)
+
+    def arith(self, op: str, a: str, b: str) -> str:
+        """An i64 operation, folded where an operand is a neutral literal."""
+        if op == "mul" and "0" in (a, b):
+            return "0"
+        if op == "mul" and "1" in (a, b):
+            return b if a == "1" else a
+        if op == "add" and "0" in (a, b):
+            return b if a == "0" else a
+        name = "%" + self.text.name("i")
+        self.text.line(f"{name} = {op} i64 {a}, {b}")
+        return name
+
+    def offset(self, at: Affine, dims: Sequence[int]) -> str:
+        """The element offset from the current indices of `dims`."""
+        total = self.size(at.offset)
+        for d in dims:
+            total = self.arith(
+                "add", total, self.arith("mul", self.dim_values[d], self.size(at.strides[d]))
+            )
+        return total
+
+    def pointer(self, array: int, offset: str) -> str:
+        if offset == "0":
+            return f"%p{array}"
+        name = "%" + self.text.name("a")
+        element = memory_type(self.nest.arrays[array].dtype)
+        self.text.line(f"{name} = getelementptr {element}, ptr %p{array}, i64 {offset}")
+        return name
+
+    def splat(self, x: Lanes) -> Lanes:
+        element = llvm_type(x.dtype)
+        one, all_ = "%" + self.text.name(), "%" + self.text.name()
+        vector = f"<{self.width} x {element}>"
+        self.text.line(f"{one} = insertelement {vector} poison, {element} {x.text}, i64 0")
+        first = f"<{self.width} x i32> zeroinitializer"
+        self.text.line(f"{all_} = shufflevector {vector} {one}, {vector} poison, {first}")
+        return Lanes(all_, x.dtype)
+
+    def outer_dims(self) -> range:
+        return range(len(self.nest.dims) - 1 if self.nest.inner else len(self.nest.dims))
+
+    def stride(self, at: Affine) -> str:
+        """The stride of the vectorised dim."""
+        return self.size(at.strides[-1]) if self.nest.inner else "0"
+
+    def positions(self, e: Emitter, at: Affine) -> Lanes:
+        """The value of an affine expression of the loop indices, as int64."""
+        base = self.offset(at, self.outer_dims())
+        stride = self.stride(at)
+        first = self.arith("add", base, self.arith("mul", e.index_text, stride))
+        if e.width == 1:
+            return Lanes(first, dtypes.int64)
+        if stride == "0":
+            return self.splat(Lanes(first, dtypes.int64))
+        steps = Lanes(f"<{', '.join(f'i64 {k}' for k in range(e.width))}>", dtypes.int64)
+        if stride != "1":
+            steps = e.mul(steps, self.splat(Lanes(stride, dtypes.int64)))
+        return e.add(self.splat(Lanes(first, dtypes.int64)), steps)  # type: ignore[no-any-return]
+
+    def load(self, e: VectorEmitter, access: Access, dtype: DType, index: str, mask: Mask) -> Lanes:
+        base = self.offset(access.at, self.outer_dims())
+        stride = self.stride(access.at)
+        if e.width == 1 or stride == "0":
+            at = self.arith("add", base, self.arith("mul", index, stride)) if e.width == 1 else base
+            name = "%" + self.text.name()
+            pointer = self.pointer(access.array, at)
+            self.text.line(f"{name} = load {memory_type(dtype)}, ptr {pointer}")
+            one = self.from_memory(Lanes(name, dtype), 1)
+            return one if e.width == 1 else self.splat(one)
+        if stride != "1":
+            return self.gather(e, access, dtype, index, mask)
+        return self.load_vector(e, access.array, base, dtype, index, mask)
+
+    def load_vector(
+        self, e: VectorEmitter, array: int, base: str, dtype: DType, index: str, mask: Mask
+    ) -> Lanes:
+        """Neighbouring elements, those outside the mask left alone."""
+        pointer = self.pointer(array, self.arith("add", base, index))
+        name = "%" + self.text.name()
+        vector, align = f"<{e.width} x {memory_type(dtype)}>", dtype.itemsize
+        if mask.text is None:
+            self.text.line(f"{name} = load {vector}, ptr {pointer}, align {align}")
+        else:
+            function = f"@llvm.masked.load.v{e.width}{suffix(dtype)}.p0"
+            mask_type = f"<{e.width} x i1>"
+            self.parts.declares.add(f"declare {vector} {function}(ptr, i32, {mask_type}, {vector})")
+            inside = f"{mask_type} {mask.text}, {vector} zeroinitializer"
+            self.text.line(
+                f"{name} = call {vector} {function}(ptr {pointer}, i32 {align}, {inside})"
+            )
+        return self.from_memory(Lanes(name, dtype), e.width)
+
+    def gather(
+        self, e: VectorEmitter, access: Access, dtype: DType, index: str, mask: Mask
+    ) -> Lanes:
+        positions = self.positions_at(e, access.at, index)
+        return self.gather_from(e, access.array, positions, dtype, mask)
+
+    def positions_at(self, e: VectorEmitter, at: Affine, index: str) -> Lanes:
+        shifted = Emitter(self, e.width, index, Mask())
+        return self.positions(shifted, at)
+
+    def gather_from(
+        self, e: VectorEmitter, array: int, positions: Lanes, dtype: DType, mask: Mask
+    ) -> Lanes:
+        pointers, name = "%" + self.text.name("a"), "%" + self.text.name()
+        element, w = memory_type(dtype), e.width
+        self.text.line(
+            f"{pointers} = getelementptr {element}, ptr %p{array}, <{w} x i64> {positions.text}"
+        )
+        vector, function = f"<{w} x {element}>", f"@llvm.masked.gather.v{w}{suffix(dtype)}.v{w}p0"
+        self.parts.declares.add(
+            f"declare {vector} {function}(<{w} x ptr>, i32, <{w} x i1>, {vector})"
+        )
+        lanes = mask.text or "splat (i1 true)"
+        self.text.line(
+            f"{name} = call {vector} {function}(<{w} x ptr> {pointers}, i32 {dtype.itemsize}, "
+            f"<{w} x i1> {lanes}, {vector} zeroinitializer)"
+        )
+        return self.from_memory(Lanes(name, dtype), w)
+
+    def load_at(self, e: Emitter, s: Stmt, index: Lanes) -> Lanes:
+        """An element picked by an index value (in range: a require came before)."""
+        access: Access = s.attr
+        assert access.bounds is not None
+        if e.width > 1 and s.args[0] in self.rows and access.at.strides[-1:] == (1,):
+            return self.load_row_at(e, s, access)
+        stride = Lanes(self.size(access.bounds[0]), dtypes.int64)
+        base = self.positions(e, access.at)
+        if e.width > 1:
+            position = e.add(base, e.mul(index, self.splat(stride)))
+            return self.gather_from(e, access.array, position, s.dtype, e.mask)
+        position = e.add(base, e.mul(index, stride))
+        name = "%" + self.text.name()
+        self.text.line(
+            f"{name} = load {memory_type(s.dtype)}, ptr {self.pointer(access.array, position.text)}"
+        )
+        return self.from_memory(Lanes(name, s.dtype), 1)
+
+    def load_row_at(self, e: Emitter, s: Stmt, access: Access) -> Lanes:
+        """The whole row has one index: neighbours lie together."""
+        assert access.bounds is not None
+        step = self.arith("mul", self.rows[s.args[0]].text, self.size(access.bounds[0]))
+        base = self.arith("add", self.offset(access.at, self.outer_dims()), step)
+        return self.load_vector(e, access.array, base, s.dtype, e.index_text, e.mask)
+
+    def store(self, e: VectorEmitter, access: Access, x: Lanes, index: str, mask: Mask) -> None:
+        base = self.offset(access.at, self.outer_dims())
+        stride = self.stride(access.at)
+        value = self.to_memory(x, e.width)
+        element, w = memory_type(x.dtype), e.width
+        if w == 1:
+            at = self.arith("add", base, self.arith("mul", index, stride))
+            self.text.line(f"store {element} {value}, ptr {self.pointer(access.array, at)}")
+            return
+        vector, lanes, align = f"<{w} x {element}>", f"<{w} x i1>", x.dtype.itemsize
+        if stride == "1":
+            pointer = self.pointer(access.array, self.arith("add", base, index))
+            if mask.text is None:
+                self.text.line(f"store {vector} {value}, ptr {pointer}, align {align}")
+                return
+            function = f"@llvm.masked.store.v{w}{suffix(x.dtype)}.p0"
+            self.parts.declares.add(f"declare void {function}({vector}, ptr, i32, {lanes})")
+            where = f"ptr {pointer}, i32 {align}, {lanes} {mask.text}"
+            self.text.line(f"call void {function}({vector} {value}, {where})")
+            return
+        positions = self.positions_at(e, access.at, index)
+        pointers = "%" + self.text.name("a")
+        offsets = f"<{w} x i64> {positions.text}"
+        self.text.line(f"{pointers} = getelementptr {element}, ptr %p{access.array}, {offsets}")
+        function = f"@llvm.masked.scatter.v{w}{suffix(x.dtype)}.v{w}p0"
+        self.parts.declares.add(f"declare void {function}({vector}, <{w} x ptr>, i32, {lanes})")
+        self.text.line(
+            f"call void {function}({vector} {value}, <{w} x ptr> {pointers}, i32 {align}, "
+            f"{lanes} {mask.text or 'splat (i1 true)'})"
+        )
+
+    def from_memory(self, x: Lanes, width: int) -> Lanes:
+        """A loaded bool is a byte: compare with zero."""
+        if not x.dtype.is_bool:
+            return x
+        name = "%" + self.text.name()
+        vector = "i8" if width == 1 else f"<{width} x i8>"
+        zero = "0" if width == 1 else "zeroinitializer"
+        self.text.line(f"{name} = icmp ne {vector} {x.text}, {zero}")
+        return Lanes(name, x.dtype)
+
+    def to_memory(self, x: Lanes, width: int) -> str:
+        if not x.dtype.is_bool:
+            return x.text
+        name = "%" + self.text.name()
+        i1, i8 = ("i1", "i8") if width == 1 else (f"<{width} x i1>", f"<{width} x i8>")
+        self.text.line(f"{name} = zext {i1} {x.text} to {i8}")
+        return name
+
+
+class Emitter(VectorEmitter):
+    """The scalar emitter with a place in the nest: it knows indices, masks and how to fail."""
+
+    def __init__(self, nest: NestMemory, width: int, index: str, mask: Mask) -> None:
+        super().__init__(nest.text, width, nest.block)
+        self.nest = nest
+        self.index_text = index
+        self.mask = mask
+        self.failures: dict[str, int] = {}  # of the statement at work
+
+    def _require(self, cond: Lanes, a: Lanes, b: Lanes, dtype: DType, kind: str) -> Lanes:
+        """Leave the kernel with a filled status record when a lane inside fails."""
+        text, failure = self.text, self.failures[kind]
+        bad = self.not_(cond)
+        if self.mask.text is not None:
+            bad = self.and_(bad, Lanes(self.mask.text, dtypes.bool_))
+        failed, ok = text.name("fail"), text.name("ok")
+        lane = "0"
+        if self.width == 1:
+            text.line(f"br i1 {bad.text}, label %{failed}, label %{ok}")
+            text.lines.append(f"{failed}:")
+        else:
+            bits, any_ = "%" + text.name(), "%" + text.name()
+            text.line(f"{bits} = bitcast {self.typed(bad)} to i{self.width}")
+            text.line(f"{any_} = icmp ne i{self.width} {bits}, 0")
+            text.line(f"br i1 {any_}, label %{failed}, label %{ok}")
+            text.lines.append(f"{failed}:")
+            lane = self.first_lane(bits)
+        words = {STATUS_FAILURE: str(failure), STATUS_INDEX: lane}
+        for word, x in ((STATUS_A, a), (STATUS_B, b)):
+            words[word] = self.status_word(x, lane)
+        for word, value in words.items():
+            cell = "%" + text.name()
+            text.line(f"{cell} = getelementptr i64, ptr %status, i64 {word}")
+            text.line(f"store i64 {value}, ptr {cell}")
+        text.line("ret i32 1")
+        text.lines.append(f"{ok}:")
+        self.label = ok
+        self.nest.block = ok
+        return cond
+
+    def first_lane(self, bits: str) -> str:
+        name, wide = "%" + self.text.name(), "%" + self.text.name()
+        integer = f"i{self.width}"
+        self.text.parts.declares.add(f"declare {integer} @llvm.cttz.{integer}({integer}, i1)")
+        self.text.line(f"{name} = call {integer} @llvm.cttz.{integer}({integer} {bits}, i1 true)")
+        self.text.line(f"{wide} = zext {integer} {name} to i64")
+        return wide
+
+    def status_word(self, x: Lanes, lane: str) -> str:
+        """One lane as 64 bits: integers widened, floats as float64 bits."""
+        scalar = x
+        if self.width > 1:
+            name = "%" + self.text.name()
+            self.text.line(f"{name} = extractelement {self.typed(x)}, i64 {lane}")
+            scalar = Lanes(name, x.dtype)
+        e = VectorEmitter(self.text, 1)
+        wide = dtypes.float64 if x.dtype.is_floating else dtypes.int64
+        return e.bitcast(e.convert(scalar, wide), dtypes.int64).text  # type: ignore[no-any-return]

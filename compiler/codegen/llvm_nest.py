@@ -1,0 +1,478 @@
+"""A loop nest as one LLVM function, with explicit vectors and a masked tail.
+
+    define internal i32 @k_3f9a1c(ptr %status, i64 %lo, i64 %hi, ptr %args)
+
+`args` holds the pointers of the nest's arrays, then its sizes. `lo..hi` is a part of the parallel
+dims (of the inner dim, where a nest has no others). The function returns 1 after filling `status`
+when a check fails. Vectors have a fixed number of lanes whatever the CPU, so the order in which a
+reduction adds does not depend on the machine; LLVM splits them to what the machine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, NestMemory
+from graphgrad.compiler.codegen.llvm_scalar import (
+    ATTRIBUTES,
+    Lanes,
+    ModuleParts,
+    VectorEmitter,
+    llvm_type,
+)
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.kernels.loops import LoopNest, Phase, Reduction, Stmt, cost
+from graphgrad.compiler.scalar.expansions import EXPANSIONS
+
+# Sweeps whose reductions feed on less than this use four accumulators a reduction, others two.
+CHEAP_SWEEP = 12.0
+
+
+def lane_count(nest: LoopNest) -> int:
+    """8 lanes where every array is 64 bits wide, else 16."""
+    widths = {a.dtype.itemsize for a in nest.arrays}
+    return 8 if widths == {8} else 16
+
+
+IDENTITY = {"sum": 0, "prod": 1, "any": False, "all": True}
+
+
+def identity_of(combiner: str, dtype: DType) -> float:
+    """The value that changes nothing: where an empty reduction ends."""
+    if combiner in IDENTITY:
+        return IDENTITY[combiner]
+    if dtype.is_bool:
+        return combiner == "min"
+    if dtype.is_floating:
+        return float("-inf") if combiner == "max" else float("inf")
+    return dtype.min if combiner == "max" else dtype.max  # type: ignore[no-any-return]
+
+
+def combine(e: VectorEmitter, combiner: str, x: Lanes, y: Lanes) -> Lanes:
+    """One step of a reduction."""
+    if x.dtype.is_bool:
+        both = combiner in ("all", "min", "prod")
+        return e.and_(x, y) if both else e.or_(x, y)  # type: ignore[no-any-return]
+    step = {"sum": e.add, "prod": e.mul, "max": e.maximum, "min": e.minimum}[combiner]
+    return step(x, y)  # type: ignore[no-any-return]
+
+
+class NestEmitter(NestMemory):
+    """Emits the function of one nest."""
+
+    def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
+        super().__init__(nest, parts, lane_count(nest))
+        self.name = name
+        self.folds: dict[int, list[str]] = {}  # cells of folded accumulators
+        self.allocas: list[str] = []
+
+    def emit(self) -> str:
+        """The text of the function."""
+        self.parallel_loop()
+        self.text.line("ret i32 0")
+        body = self.text.lines
+        head = [f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
+                f"{ATTRIBUTES} {{", "entry:"]  # fmt: skip
+        for i, _ in enumerate(self.nest.arrays):
+            head.append(f"  %pp{i} = getelementptr ptr, ptr %args, i64 {i}")
+            head.append(f"  %p{i} = load ptr, ptr %pp{i}")
+        for i, _ in enumerate(self.sizes):
+            head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(self.nest.arrays) + i}")
+            head.append(f"  %n{i} = load i64, ptr %np{i}")
+        return "\n".join([*head, *(f"  {line}" for line in self.allocas), *body, "}"])
+
+    # -- control flow
+
+    def label(self, name: str) -> None:
+        self.text.lines.append(f"{name}:")
+        self.block = name
+
+    def loop(
+        self, lo: str, hi: str, step: int, carried: list[tuple[str, str]],
+        body: Callable[[str, list[str]], list[str]],
+    ) -> list[str]:  # fmt: skip
+        """`for i in range(lo, hi, step)`; `carried` are (type, start) pairs that `body` maps on.
+
+        Returns their final values.
+        """
+        head, inside, after = (self.text.name(s) for s in ("head", "body", "exit"))
+        index = "%" + self.text.name("i")
+        phis = ["%" + self.text.name("c") for _ in carried]
+        before = self.block
+        self.text.line(f"br label %{head}")
+        self.label(head)
+        at = len(self.text.lines)
+        test = "%" + self.text.name("t")
+        self.text.line(f"{test} = icmp slt i64 {index}, {hi}")
+        self.text.line(f"br i1 {test}, label %{inside}, label %{after}")
+        self.label(inside)
+        ends = body(index, phis)
+        following = "%" + self.text.name("i")
+        self.text.line(f"{following} = add nsw i64 {index}, {step}")
+        self.text.line(f"br label %{head}")
+        lines = [f"  {index} = phi i64 [ {lo}, %{before} ], [ {following}, %{self.block} ]"]
+        for (type_, start), phi, end in zip(carried, phis, ends, strict=True):
+            lines.append(f"  {phi} = phi {type_} [ {start}, %{before} ], [ {end}, %{self.block} ]")
+        self.text.lines[at:at] = lines
+        self.label(after)
+        return phis
+
+    def over(self, dims: Sequence[int], body: Callable[[], None]) -> None:
+        """Nested loops over whole dims."""
+        if not dims:
+            body()
+            return
+
+        def inside(index: str, _: list[str]) -> list[str]:
+            self.dim_values[dims[0]] = index
+            self.over(dims[1:], body)
+            return []
+
+        self.loop("0", self.extent(dims[0]), 1, [], inside)
+
+    def parallel_loop(self) -> None:
+        nest = self.nest
+        if nest.parallel == 0:
+            self.one_row("%lo" if self.flat else "0", "%hi" if self.flat else None)
+            return
+        sizes = [self.extent(d) for d in range(nest.parallel)]
+
+        def inside(index: str, _: list[str]) -> list[str]:
+            rest = index
+            for d in range(nest.parallel - 1, 0, -1):
+                quotient, remainder = "%" + self.text.name("q"), "%" + self.text.name("r")
+                self.text.line(f"{quotient} = udiv i64 {rest}, {sizes[d]}")
+                self.text.line(f"{remainder} = urem i64 {rest}, {sizes[d]}")
+                self.dim_values[d], rest = remainder, quotient
+            self.dim_values[0] = rest
+            self.one_row("0", None)
+            return []
+
+        self.loop("%lo", "%hi", 1, [], inside)
+
+    @property
+    def flat(self) -> bool:
+        """Is the inner dim itself the parallel range: one elementwise sweep?"""
+        return is_flat(self.nest)
+
+    def one_row(self, lo: str, hi: str | None) -> None:
+        """One point of the parallel dims: start the folds, run them, finish."""
+        nest = self.nest
+        self.rows = {}
+        self.start_folds()
+        folded = range(nest.parallel, nest.parallel + nest.folded)
+        self.over(list(folded), lambda: self.phases(nest.main, lo, hi))
+        self.finish_folds()
+        self.phases(nest.tail, "0", None)
+
+    def phases(self, phases: Sequence[Phase], lo: str, hi: str | None) -> None:
+        for phase in phases:
+            if phase.kind == "row":
+                self.row(phase)
+            else:
+                self.sweep(phase, lo, hi)
+
+    # -- folds
+
+    def fold_stmts(self) -> list[tuple[Phase, Stmt]]:
+        return [
+            (phase, s)
+            for phase in self.nest.main
+            for s in phase.stmts
+            if s.fn == "reduce" and s.attr.kind != "row"
+        ]
+
+    def start_folds(self) -> None:
+        """Set accumulators of full reductions and rows of column reductions to the identity."""
+        for phase, s in self.fold_stmts():
+            reduction: Reduction = s.attr
+            if reduction.kind == "column":
+                self.fill_row(s)
+                continue
+            sweeping = phase.kind == "sweep"
+            e = VectorEmitter(self.text, self.width if sweeping else 1)
+            start = e.const(identity_of(reduction.combiner, s.dtype), s.dtype)
+            cells = []
+            for _ in range(self.unroll(phase) if sweeping else 1):
+                cell = "%" + self.text.name("acc")
+                self.allocas.append(f"{cell} = alloca {e.type(s.dtype)}, align 64")
+                self.text.line(f"store {e.typed(start)}, ptr {cell}")
+                cells.append(cell)
+            self.folds[s.id] = cells
+
+    def fill_row(self, s: Stmt) -> None:
+        access = s.attr.row
+
+        def body(e: VectorEmitter, index: str, mask: Mask, accs: list[str]) -> list[str]:
+            value = e.const(identity_of(s.attr.combiner, s.dtype), s.dtype)
+            self.store(e, access, value, index, mask)
+            return accs
+
+        self.inner_loops("0", None, 1, [], body, [])
+
+    def finish_folds(self) -> None:
+        """Full reductions as row-level values for the tail."""
+        for phase, s in self.fold_stmts():
+            if s.attr.kind == "full":
+                width = self.width if phase.kind == "sweep" else 1
+                e = VectorEmitter(self.text, width)
+                parts = []
+                for cell in self.folds[s.id]:
+                    name = "%" + self.text.name()
+                    self.text.line(f"{name} = load {e.type(s.dtype)}, ptr {cell}")
+                    parts.append(Lanes(name, s.dtype))
+                self.rows[s.id] = self.horizontal(s.attr.combiner, parts, width)
+
+    def horizontal(self, combiner: str, parts: list[Lanes], width: int) -> Lanes:
+        """Combine accumulators, then lanes, by a fixed tree of halves."""
+        e = VectorEmitter(self.text, width, self.block)
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [
+                combine(e, combiner, a, b) for a, b in zip(parts[:half], parts[half:], strict=True)
+            ]
+        value = parts[0]
+        while width > 1:
+            half = width // 2
+            upper, lower = "%" + self.text.name(), "%" + self.text.name()
+            vector = f"<{width} x {llvm_type(value.dtype)}>"
+            for name, start in ((lower, 0), (upper, half)):
+                lanes = ", ".join(f"i32 {start + k}" for k in range(half))
+                both = f"{vector} {value.text}, {vector} poison"
+                self.text.line(f"{name} = shufflevector {both}, <{half} x i32> <{lanes}>")
+            width = half
+            if width == 1:
+                lower, upper = (
+                    self.scalar_of(lower, value.dtype),
+                    self.scalar_of(upper, value.dtype),
+                )
+            e = VectorEmitter(self.text, width, self.block)
+            value = combine(e, combiner, Lanes(lower, value.dtype), Lanes(upper, value.dtype))
+        return value
+
+    def scalar_of(self, vector: str, dtype: DType) -> str:
+        name = "%" + self.text.name()
+        self.text.line(f"{name} = extractelement <1 x {llvm_type(dtype)}> {vector}, i64 0")
+        return name
+
+    # -- rows
+
+    def row(self, phase: Phase) -> None:
+        e = Emitter(self, 1, "0", Mask())
+        for s in phase.stmts:
+            if s.fn == "reduce":
+                cell = self.folds[s.id][0]
+                name = "%" + self.text.name()
+                self.text.line(f"{name} = load {e.type(s.dtype)}, ptr {cell}")
+                total = combine(e, s.attr.combiner, Lanes(name, s.dtype), self.rows[s.args[0]])
+                self.text.line(f"store {e.typed(total)}, ptr {cell}")
+            else:
+                self.statement(e, s, self.rows)
+        self.block = e.label or self.block
+
+    # -- sweeps
+
+    def unroll(self, phase: Phase) -> int:
+        """Vectors in flight: several accumulators hide the latency of a reduction."""
+        reductions = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind != "column"]
+        last = self.nest.dims[-1] if self.nest.inner else 1
+        if not reductions or (isinstance(last, int) and last <= self.width):
+            return 1
+        return 4 if sum(cost(s.fn) for s in phase.stmts) < CHEAP_SWEEP else 2
+
+    def sweep(self, phase: Phase, lo: str, hi: str | None) -> None:
+        """Loop over the inner dims; reductions run in `unroll` accumulators each."""
+        reductions = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind != "column"]
+        count = self.unroll(phase)
+        splat = self.splat_rows(phase)
+        starts = self.start_accumulators(reductions, count)
+
+        def body(e: VectorEmitter, index: str, mask: Mask, accs: list[str]) -> list[str]:
+            assert isinstance(e, Emitter)
+            values = dict(splat)
+            slots = iter(accs)
+            ends = []
+            for s in phase.stmts:
+                if s.fn != "reduce":
+                    self.statement(e, s, values)
+                elif s.attr.kind == "column":
+                    self.accumulate_column(e, s, values[s.args[0]], index, mask)
+            for s in reductions:
+                old = Lanes(next(slots), s.dtype)
+                new = self.masked(e, s, values[s.args[0]], mask)
+                ends.append(combine(e, s.attr.combiner, old, new).text)
+            return ends
+
+        finals = self.inner_loops(lo, hi, count, starts, body, reductions)
+        self.end_accumulators(reductions, count, finals)
+
+    def splat_rows(self, phase: Phase) -> dict[int, Lanes]:
+        """Row-level values that the sweep reads, in every lane."""
+        own = {s.id for s in phase.stmts}
+        read = dict.fromkeys(a for s in phase.stmts for a in s.args if a not in own)
+        return {i: self.splat(self.rows[i]) for i in read}
+
+    def start_accumulators(self, reductions: list[Stmt], count: int) -> list[tuple[str, str]]:
+        """(type, start) of every accumulator: identities, or where a full reduction stands."""
+        e = VectorEmitter(self.text, self.width)
+        starts = []
+        for u in range(count):
+            for s in reductions:
+                if s.attr.kind == "full":
+                    name = "%" + self.text.name()
+                    self.text.line(f"{name} = load {e.type(s.dtype)}, ptr {self.folds[s.id][u]}")
+                    starts.append((e.type(s.dtype), name))
+                else:
+                    start = e.const(identity_of(s.attr.combiner, s.dtype), s.dtype)
+                    starts.append((e.type(s.dtype), start.text))
+        return starts
+
+    def end_accumulators(self, reductions: list[Stmt], count: int, finals: list[str]) -> None:
+        for k, s in enumerate(reductions):
+            parts = [Lanes(finals[u * len(reductions) + k], s.dtype) for u in range(count)]
+            if s.attr.kind == "full":
+                e = VectorEmitter(self.text, self.width)
+                for cell, part in zip(self.folds[s.id], parts, strict=True):
+                    self.text.line(f"store {e.typed(part)}, ptr {cell}")
+            else:
+                self.rows[s.id] = self.horizontal(s.attr.combiner, parts, self.width)
+
+    def masked(self, e: VectorEmitter, s: Stmt, x: Lanes, mask: Mask) -> Lanes:
+        """`x`, with the identity in lanes outside."""
+        if mask.text is None:
+            return x
+        outside = e.const(identity_of(s.attr.combiner, s.dtype), s.dtype)
+        return e.select(Lanes(mask.text, dtypes.bool_), x, outside)  # type: ignore[no-any-return]
+
+    def accumulate_column(
+        self, e: VectorEmitter, s: Stmt, x: Lanes, index: str, mask: Mask
+    ) -> None:
+        row = s.attr.row
+        old = self.load(e, row, s.dtype, index, mask)
+        self.store(e, row, combine(e, s.attr.combiner, old, x), index, mask)
+
+    def inner_loops(
+        self, lo: str, hi: str | None, count: int, starts: list[tuple[str, str]],
+        body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]], reductions: list[Stmt],
+    ) -> list[str]:  # fmt: skip
+        """Scalar loops over the leading inner dims, a vector loop over the last."""
+        first, last = len(self.nest.dims) - self.nest.inner, len(self.nest.dims) - 1
+
+        def level(d: int, accs: list[tuple[str, str]]) -> list[str]:
+            if d >= last:
+                return self.vector_loop(lo, hi, count, accs, body, len(reductions))
+
+            def inside(index: str, carried: list[str]) -> list[str]:
+                self.dim_values[d] = index
+                return level(d + 1, [(t, c) for (t, _), c in zip(accs, carried, strict=True)])
+
+            return self.loop("0", self.extent(d), 1, accs, inside)
+
+        return level(first, starts)
+
+    def vector_loop(
+        self, lo: str, hi: str | None, count: int, accs: list[tuple[str, str]],
+        body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]], per: int = 0,
+    ) -> list[str]:  # fmt: skip
+        """`count` vectors at a time, then single masked vectors; `per` accumulators a vector."""
+        if not self.nest.inner:
+            return self.single(accs, body)
+        extent = self.nest.dims[-1]
+        types = [t for t, _ in accs]
+        end = hi if hi is not None else self.extent(len(self.nest.dims) - 1)
+        finals = [start for _, start in accs]
+        at = lo
+        if not (isinstance(extent, int) and extent < self.width and hi is None):
+            step = self.width * count
+            length = self.arith("sub", end, lo) if lo != "0" else end
+            whole = self.arith("and", length, str(-step))
+            stop = self.arith("add", lo, whole)
+
+            def main(index: str, carried: list[str]) -> list[str]:
+                ends: list[str] = []
+                for u in range(count):
+                    here = self.arith("add", index, str(u * self.width))
+                    ends += self.at(here, Mask(), carried[u * per : (u + 1) * per], body)
+                return ends
+
+            finals = self.loop(lo, stop, step, accs, main)
+            at = stop
+
+        def rest(index: str, carried: list[str]) -> list[str]:
+            mask = self.tail_mask(index, end)
+            return self.at(index, Mask(mask), carried, body)
+
+        if isinstance(extent, int) and extent < self.width and hi is None:
+            tail = rest("0", finals[:per])
+        else:
+            tail = self.loop(
+                at, end, self.width, list(zip(types[:per], finals[:per], strict=True)), rest
+            )
+        return [*tail, *finals[per:]]
+
+    def single(
+        self, accs: list[tuple[str, str]],
+        body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]],
+    ) -> list[str]:  # fmt: skip
+        """A sweep of a nest without dims: one element, in the first lane."""
+        lanes = ", ".join("i1 true" if k == 0 else "i1 false" for k in range(self.width))
+        return self.at("0", Mask(f"<{lanes}>"), [start for _, start in accs], body)
+
+    def at(
+        self, index: str, mask: Mask, accs: list[str],
+        body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]],
+    ) -> list[str]:  # fmt: skip
+        e = Emitter(self, self.width, index, mask)
+        if self.nest.dims:
+            self.dim_values[-1] = index
+        ends = body(e, index, mask, accs)
+        self.block = e.label or self.block
+        return ends
+
+    def tail_mask(self, index: str, end: str) -> str:
+        """Lanes whose index is below `end`."""
+        lanes = ", ".join(f"i64 {k}" for k in range(self.width))
+        left = self.arith("sub", end, index) if index != "0" else end
+        if left.lstrip("-").isdigit():
+            bits = ", ".join("i1 true" if k < int(left) else "i1 false" for k in range(self.width))
+            return f"<{bits}>"
+        counts = self.splat(Lanes(left, dtypes.int64))
+        name = "%" + self.text.name("m")
+        self.text.line(f"{name} = icmp slt <{self.width} x i64> <{lanes}>, {counts.text}")
+        return name
+
+    # -- statements
+
+    def statement(self, e: Emitter, s: Stmt, values: dict[int, Lanes]) -> None:
+        """Emit one statement other than a reduction."""
+        args = tuple(values[a] for a in s.args)
+        e.failures = dict(s.failures)
+        if s.fn == "load":
+            values[s.id] = self.load(e, s.attr, s.dtype, e.index_text, e.mask)
+        elif s.fn == "store":
+            self.store(e, s.attr, args[0], e.index_text, e.mask)
+        elif s.fn == "load_at":
+            values[s.id] = self.load_at(e, s, args[0])
+        elif s.fn == "index":
+            values[s.id] = self.positions(e, s.attr)
+        elif s.fn == "size":
+            size = Lanes(self.size(s.attr), dtypes.int64)
+            values[s.id] = size if e.width == 1 else self.splat(size)
+        elif s.fn in EXPANSIONS:
+            values[s.id] = e.named(s.fn, args, s.attr)
+        else:
+            values[s.id] = e.primitive(s.fn, args, s.dtype, s.attr)
+
+
+def is_flat(nest: LoopNest) -> bool:
+    """Is a nest one sweep without reductions over one dim, so that lo..hi is a part of that dim?"""
+    return (
+        nest.parallel == 0
+        and nest.folded == 0
+        and nest.inner == 1
+        and not nest.tail
+        and [p.kind for p in nest.main][-1:] == ["sweep"]
+        and sum(p.kind == "sweep" for p in nest.main) == 1
+        and not any(s.fn == "reduce" for s in nest.statements())
+    )

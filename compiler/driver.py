@@ -1,0 +1,396 @@
+"""Graphs to Programs: passes, fusion, loop nests, memory and text."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
+from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.interpret import interpret, run_node
+from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.kernels.assemble import pieces_of
+from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
+from graphgrad.compiler.kernels.index_maps import row_major
+from graphgrad.compiler.kernels.loops import Access, LoopNest
+from graphgrad.compiler.kernels.lower import Lowered, lower
+from graphgrad.compiler.kernels.memory_plan import Lifetime
+from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
+from graphgrad.compiler.kernels.products import Product, product_of
+from graphgrad.compiler.passes.stability import stabilised
+from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
+from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
+from graphgrad.compiler.types import TensorType, element_count
+from graphgrad.runtime.program import Failure, Host, Native, Program, Size, Slot, Target, Temp
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user may choose about compilation."""
+
+    compile: bool = True  # False: interpret op by op
+    fast_math: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledStep:
+    """One step of a Program, for reports: a kernel, a routine call or a host step."""
+
+    kind: str  # kernel | routine | host
+    nodes: tuple[Node, ...]
+    nest: LoopNest | None = None
+    kernel: KernelText | None = None
+    arrays: tuple[Value | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """A Program with how it came about."""
+
+    program: Program
+    graph: Graph  # after the passes
+    steps: tuple[CompiledStep, ...]
+    refusals: tuple[tuple[Node, Node, str], ...]
+    stages: tuple[StageRecord, ...]
+    seconds: float
+
+
+def compile_in_full(graph: Graph, target: Target, options: Options | None = None) -> Compilation:
+    """The Program of `graph` and what reports say about it."""
+    options = options or Options()
+    start = time.perf_counter()
+    if not options.compile:
+        return Compilation(interpreted(graph), graph, (), (), (), time.perf_counter() - start)
+    optimised, stages = optimise(graph, PassOptions(options.fast_math))
+    if has_runtime_sizes(optimised):
+        parts = segmented(optimised)
+        program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
+        seconds = time.perf_counter() - start
+        return Compilation(program, optimised, (), (), tuple(stages), seconds)
+    fusion = Fusion(optimised)
+    plan = fusion.run()
+    assembly = Assembly(optimised, fusion, plan, target)
+    program = assembly.run()
+    return Compilation(
+        program, optimised, tuple(assembly.report), tuple(plan.refusals), tuple(stages),
+        time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def slot(kind: str, t: TensorType) -> Slot:
+    return Slot(kind, t.dtype.name, tuple(map(to_size, t.shape)))
+
+
+def interpreted(graph: Graph) -> Program:
+    """A Program of one host step, which interprets the graph.
+
+    Stability rules apply here as well: gradient graphs rely on the values they give.
+    """
+    stable = stabilised(graph)
+    return host_program(graph, lambda *arrays: interpret(stable, arrays))
+
+
+def host_program(graph: Graph, run: Callable[..., Any]) -> Program:
+    """A Program of one host step, which does all that `graph` does."""
+    inputs = [slot("input", t) for t in graph.types]
+    outputs = [slot("host", t) for t in graph.output_types]
+    n, m = len(inputs), len(outputs)
+    return Program(
+        fingerprint=graph.fingerprint,
+        module="",
+        slots=(*inputs, *outputs),
+        inputs=tuple(range(n)),
+        outputs=tuple(range(n, n + m)),
+        steps=(Host(0, tuple(range(n)), tuple(range(n, n + m))),),
+        callables=(run,),
+    )
+
+
+@dataclass
+class Storage:
+    """Where one value lies: a slot, or a temporary (by number)."""
+
+    slot: int = -1
+    temp: int = -1
+
+
+@dataclass
+class Assembly:
+    """Puts the steps of one graph together into a Program."""
+
+    graph: Graph
+    fusion: Fusion
+    plan: Plan
+    target: Target
+    slots: list[Slot] = field(default_factory=list)
+    storage: dict[Value, Storage] = field(default_factory=dict)
+    constants: list[Any] = field(default_factory=list)
+    temps: list[tuple[TensorType, tuple[Any, ...] | None]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    callables: list[Callable[..., Any]] = field(default_factory=list)
+    report: list[CompiledStep] = field(default_factory=list)
+    numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+
+    def run(self) -> Program:
+        graph = self.graph
+        for p in graph.params:
+            self.storage[p] = Storage(self.add_slot(slot("input", p.type)))
+        lowered = [self.lower(step) for step in self.plan.steps]
+        outputs = self.output_slots()
+        touched = [
+            self.touch(step, low) for step, low in zip(self.plan.steps, lowered, strict=True)
+        ]
+        offsets, arena = self.place_temps(touched)
+        writer = ModuleWriter(len(self.slots))
+        steps: list[Native | Host] = []
+        for step, low in zip(self.plan.steps, lowered, strict=True):
+            self.emit(step, low, writer, offsets, steps)
+        if writer.open:
+            steps.append(Native(writer.end_entry()))
+        return Program(
+            fingerprint=graph.fingerprint,
+            module=writer.module(),
+            slots=tuple(self.slots),
+            inputs=tuple(range(len(graph.params))),
+            outputs=outputs,
+            steps=tuple(steps),
+            temps=tuple(
+                Temp(t.dtype.name, tuple(map(to_size, t.shape)), o)
+                for (t, _), o in zip(self.temps, offsets, strict=True)
+            ),
+            arena_bytes=arena,
+            sizes=tuple(writer.sizes),
+            routines=tuple(writer.routines),
+            donations=self.donations(lowered, outputs),
+            failures=tuple(self.failures),
+            constants=tuple(self.constants),
+            callables=tuple(self.callables),
+        )
+
+    # -- storage
+
+    def add_slot(self, s: Slot) -> int:
+        self.slots.append(s)
+        return len(self.slots) - 1
+
+    def add_temp(self, t: TensorType) -> Storage:
+        self.temps.append((t, None))
+        return Storage(temp=len(self.temps) - 1)
+
+    def lower(self, step: Step) -> Lowered | None:
+        if step.group is None:
+            return None
+        return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
+
+    def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
+        """The numbers of the checks of a node, each an error, its text and the user's line."""
+        if id(node) not in self.numbers:
+            numbered = []
+            for kind, (error, message) in node.op.failures.items():
+                text = message
+                for key, value in node.attrs.items():
+                    text = text.replace("{" + key + "}", str(value))
+                numbered.append((kind, len(self.failures)))
+                place = node.where.describe() if node.where is not None else ""
+                self.failures.append(Failure(error.__name__, text, place))
+            self.numbers[id(node)] = tuple(numbered)
+        return self.numbers[id(node)]
+
+    def output_slots(self) -> tuple[int, ...]:
+        """The slot of each graph output; computed ones get an output slot of the output's shape."""
+        slots = []
+        for v in self.graph.outputs:
+            memory = self.fusion.memory_of(v)
+            if memory not in self.storage:
+                node = self.fusion.producers[memory]
+                if node.op.name == "constant":
+                    self.storage[memory] = self.constant(node)
+                else:
+                    kind = "output" if self.is_native(memory) else "host"
+                    self.storage[memory] = Storage(self.add_slot(slot(kind, v.type)))
+            slots.append(self.storage[memory].slot)
+        return tuple(slots)
+
+    def constant(self, node: Node) -> Storage:
+        self.constants.append(node.attrs["value"].array)
+        return Storage(self.add_slot(slot("constant", node.out.type)))
+
+    def is_native(self, value: Value) -> bool:
+        """Is `value` written by a kernel or a routine (else by a host step)?"""
+        node = self.fusion.producers[value]
+        native = product_of(node) is not None or pieces_of(node) is not None
+        return native or value in self.fusion.group_of
+
+    def locate(self, value: Value) -> Storage:
+        """The storage of a value that has memory, made when first asked for."""
+        memory = self.fusion.memory_of(value)
+        if memory not in self.storage:
+            node = self.fusion.producers[memory]
+            if node.op.name == "constant":
+                self.storage[memory] = self.constant(node)
+            elif self.is_native(memory):
+                self.storage[memory] = self.add_temp(memory.type)
+            else:
+                self.storage[memory] = Storage(self.add_slot(slot("host", memory.type)))
+        return self.storage[memory]
+
+    def touch(self, step: Step, low: Lowered | None) -> list[Storage]:
+        """The storage that a step reads or writes."""
+        if low is None:
+            assert step.node is not None
+            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+        found = []
+        for i, v in enumerate(low.values):
+            if v is not None:
+                found.append(self.locate(v))
+            else:
+                t = TensorType(low.scratch[i], low.nest.arrays[i].dtype)
+                found.append(self.add_temp(t))
+        low.storage = found
+        return found
+
+    def place_temps(self, touched: list[list[Storage]]) -> tuple[list[Size], Size]:
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for k, places in enumerate(touched):
+            for s in places:
+                if s.temp >= 0:
+                    first.setdefault(s.temp, k)
+                    last[s.temp] = k
+        lives = [
+            Lifetime(to_size(element_count(t.shape) * t.dtype.itemsize), first[i], last[i])
+            for i, (t, _) in enumerate(self.temps)
+        ]
+        return plan_memory(lives)
+
+    # -- steps
+
+    def emit(
+        self, step: Step, low: Lowered | None, writer: ModuleWriter, offsets: list[Size],
+        steps: list[Native | Host],
+    ) -> None:  # fmt: skip
+        def place(s: Storage) -> Place:
+            return Place(s.slot) if s.slot >= 0 else Place(offset=offsets[s.temp])
+
+        if low is not None:
+            kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
+            self.report.append(
+                CompiledStep("kernel", tuple(step.nodes), low.nest, kernel, tuple(low.values))
+            )
+            return
+        node = step.node
+        assert node is not None
+        product = product_of(node)
+        if product is not None:
+            self.emit_product(product, node, writer, place)
+            self.report.append(CompiledStep("routine", (node,)))
+            return
+        pieces = pieces_of(node)
+        if pieces is not None:
+            for nest, values in pieces:
+                kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
+                self.report.append(CompiledStep("kernel", (node,), nest, kernel, tuple(values)))
+            return
+        if writer.open:
+            steps.append(Native(writer.end_entry()))
+        self.callables.append(lambda *arrays, node=node: run_host(node, arrays))
+        reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
+        writes = tuple(self.locate(v).slot for v in node.outputs)
+        steps.append(Host(len(self.callables) - 1, reads, writes))
+        self.report.append(CompiledStep("host", (node,)))
+
+    def host_index(self, s: Storage) -> int:
+        return s.slot if s.slot >= 0 else -1 - s.temp
+
+    def emit_product(
+        self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
+    ) -> None:
+        a, b = node.inputs
+        batch = None if product.batch is None else (
+            to_size(product.batch[0]), to_size(product.batch[1]),
+            to_size(product.batch[2]), to_size(product.batch[3]),
+        )  # fmt: skip
+        m, n, k = product.sizes
+        writer.gemm(
+            product.routine, product.scalar, "i64" if self.target.blas == "ilp64" else "i32",
+            product.flags, (to_size(m), to_size(n), to_size(k)),
+            (place(self.locate(a)), place(self.locate(b)), place(self.locate(node.out))),
+            batch, node.out.type.dtype.itemsize,
+        )  # fmt: skip
+
+    # -- donation
+
+    def donations(
+        self, lowered: Sequence[Lowered | None], outputs: tuple[int, ...]
+    ) -> tuple[tuple[int, int], ...]:
+        """Outputs that may be written over an input: the kernel that writes one reads that input at
+        the same element only, and nothing reads it later."""
+        last_read: dict[int, int] = {}
+        for k, (step, low) in enumerate(zip(self.plan.steps, lowered, strict=True)):
+            places = (
+                low.storage if low is not None else [self.locate(x) for x in step.nodes[0].inputs]
+            )
+            for s in places:
+                last_read[s.slot] = k
+        pairs: dict[int, int] = {}
+        returned, taken = set(outputs), set(outputs)
+        for k, low in enumerate(lowered):
+            if low is None:
+                continue
+            for o, i in in_place_pairs(low.nest):
+                out, source = low.storage[o].slot, low.storage[i].slot
+                if out not in returned or source < 0 or self.slots[source].kind != "input":
+                    continue
+                same = (
+                    self.slots[out].dtype == self.slots[source].dtype
+                    and self.slots[out].shape == self.slots[source].shape
+                )
+                free = source not in taken and out not in pairs
+                if same and free and last_read[source] == k:
+                    pairs[out] = source
+                    taken.add(source)
+        return tuple(pairs.items())
+
+
+def run_host(node: Node, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One node as a host step. A reshape shares the memory of its input, and comes as that."""
+    types = (x.type for x in node.inputs)
+    return run_node(node, tuple(map(in_shape, arrays, types)))
+
+
+def in_shape(array: Any, t: TensorType) -> Any:
+    """`array` in the shape that its type says, of which one size may be unknown."""
+    shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
+    known = -math.prod(shape) if -1 in shape else 1
+    return array.reshape(shape) if shape.count(-1) < 2 and known > 0 else array
+
+
+def in_place_pairs(nest: LoopNest) -> list[tuple[int, int]]:
+    """(out array, in array) pairs: each element is read only right before it is written."""
+    reads: dict[int, list[tuple[int, int, Access | None]]] = {}  # (phase, position, access)
+    writes: dict[int, list[tuple[int, int, Access | None]]] = {}
+    for p, part in enumerate(nest.phases):
+        for k, s in enumerate(part.stmts):
+            if isinstance(s.attr, Access):
+                table = writes if s.fn == "store" else reads
+                access = s.attr if s.fn != "load_at" else None
+                table.setdefault(s.attr.array, []).append((p, k, access))
+    pairs = []
+    covers_all = row_major(nest.dims)
+    for out, wrote in writes.items():
+        if len(wrote) != 1 or nest.arrays[out].role != "out":
+            continue
+        ((phase, position, access),) = wrote
+        if access is None or access.at.offset != 0 or access.at.strides != covers_all:
+            continue
+        for source, read in reads.items():
+            safe = all(
+                p == phase and k < position and r is not None and r.at == access.at
+                for p, k, r in read
+            )
+            if safe and nest.arrays[source].role == "in":
+                pairs.append((out, source))
+    return pairs

@@ -1,0 +1,1 @@
+"""Graphs to loop nests: which nodes become one kernel, and what the kernel computes."""

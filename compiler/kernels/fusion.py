@@ -1,0 +1,496 @@
+"""Which nodes become one kernel: groups over a common iteration space, and why others did not join.
+
+A group has one iteration space (`shape`), and each member says where its elements lie in it (its
+canonical indices). A node joins the group of a producer when its elements line up with the
+producer's, and when the order of a loop nest (see `loops.py`) can compute it: nothing may need the
+result of a folded reduction before the fold has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphgrad.compiler.families import Generator, Reduce, View
+from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.kernels.groups import (
+    GROUP_LIMIT,
+    Group,
+    Member,
+    Refusal,
+    gather_axes,
+    is_fusible,
+    is_gather,
+    is_inline,
+    is_row_reduction,
+    partition,
+)
+from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
+from graphgrad.compiler.kernels.views import Views
+from graphgrad.compiler.types import Shape
+
+# A search for cycles gives up after so many values: the two kernels at hand then stay apart.
+SEARCH_LIMIT = 2000
+# A kernel is compared with so many others that read the same memory.
+SIBLING_LIMIT = 4
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel, or one node that has no loop form."""
+
+    group: Group | None
+    node: Node | None = None
+
+    @property
+    def nodes(self) -> list[Node]:
+        return self.group.nodes if self.group is not None else [self.node] if self.node else []
+
+
+@dataclass
+class Plan:
+    """The steps in order, the values that need memory, and each refusal with its nodes."""
+
+    steps: list[Step]
+    stored: set[Value]
+    refusals: list[tuple[Node, Node, str]]
+
+
+class Fusion(Views):
+    """Builds the groups of one graph, node by node in order."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.positions = {node: i for i, node in enumerate(graph.nodes)}
+        self.group_of: dict[Value, Group] = {}
+        self.single: dict[Value, Node] = {}  # outputs of nodes without a loop form
+        self.groups: dict[Group, None] = {}
+        self.readers: dict[Value, list[Node]] = {}  # the nodes met so far, behind views
+        self.levels: dict[Group | Node, int] = {}  # higher than those of all that a unit reads
+        self.refusals: list[tuple[Node, Node, str]] = []
+
+    def run(self) -> Plan:
+        for node in self.graph.nodes:
+            if node.op.name == "constant":
+                continue
+            if is_fusible(node) or (node.outputs and node.out in self.opaque):
+                self.place(node)
+            elif not isinstance(node.op, View) and not is_inline(node):
+                self.single.update(dict.fromkeys(node.outputs, node))
+                self.settle(node, node)
+        self.merge_siblings()
+        return Plan(self.order(), self.stored_values(), self.refusals)
+
+    # -- placing nodes
+
+    def unit(self, value: Value) -> Group | Node | None:
+        """The kernel or single node that computes a value; None for parameters and constants."""
+        return self.group_of.get(value) or self.single.get(value)
+
+    def settle(self, unit: Group | Node, node: Node) -> None:
+        """Note what `node`, which has become (a part of) `unit`, reads."""
+        reads = dict.fromkeys(map(self.behind, node.inputs))
+        units = [u for u in map(self.unit, reads) if u is not None and u is not unit]
+        self.lift(unit, max((self.levels[u] + 1 for u in units), default=0))
+        for v in reads:
+            self.readers.setdefault(v, []).append(node)
+
+    def lift(self, unit: Group | Node, level: int) -> None:
+        """Give `unit` this level at least, and those that read it higher ones."""
+        todo = [(unit, level)]
+        while todo:
+            unit, level = todo.pop()
+            if self.levels.get(unit, -1) >= level:
+                continue
+            self.levels[unit] = level
+            for v in unit.members if isinstance(unit, Group) else unit.outputs:
+                for node in self.readers.get(v, ()):
+                    reader = self.group_of.get(node.outputs[0], node) if node.outputs else node
+                    if reader is not unit:
+                        todo.append((reader, level + 1))
+
+    def place(self, node: Node) -> None:
+        """Put a node into the group of one of its producers, or into a new one."""
+        self.merge_candidates(node)
+        for group in self.candidates(node):
+            try:
+                if len(group.members) >= GROUP_LIMIT:
+                    raise Refusal(f"the kernel has {GROUP_LIMIT} operations already")
+                self.check_cycle(node, group)
+                self.join(group, node)
+                break
+            except Refusal as refusal:
+                self.note(group, node, str(refusal))
+        else:
+            self.start(node)
+        self.settle(self.group_of[node.out], node)
+
+    def merge_candidates(self, node: Node) -> None:
+        """Make the groups that `node` reads fewer."""
+        before = self.candidates(node)
+        for i, group in enumerate(before):
+            for other in before[i + 1 :]:
+                if other in self.groups and group in self.groups:
+                    self.try_merge(group, other, node)
+
+    def candidates(self, node: Node) -> list[Group]:
+        """Groups of the producers, largest iteration space first."""
+        found: dict[Group, None] = {}
+        for x in node.inputs:
+            group = self.group_of.get(self.behind(x))
+            if group is not None:
+                found[group] = None
+        return sorted(found, key=lambda g: (-len(g.shape), -g.rank))
+
+    def note(self, group: Group, node: Node, sentence: str) -> None:
+        read = [self.producers[s] for s in map(self.behind, node.inputs) if s in group.members]
+        if read:
+            self.refusals.append((min(read, key=self.positions.__getitem__), node, sentence))
+
+    def start(self, node: Node) -> None:
+        """Open a group for `node`."""
+        domain = node.inputs[0].type.shape if isinstance(node.op, Reduce) else node.out.type.shape
+        group = Group(domain, rank=self.positions[node])
+        self.groups[group] = None
+        self.add(group, node, {i: i for i in range(len(domain))})
+        group.partition = partition(group)
+        validate(group)
+
+    def join(self, group: Group, node: Node) -> None:
+        """Add `node` to `group`, or raise Refusal."""
+        domain = node.inputs[0].type.shape if isinstance(node.op, Reduce) else node.out.type.shape
+        axes = self.align(group, node, domain)
+        before, late = group.partition, [(m, m.late) for m in group.members.values()]
+        self.add(group, node, axes)
+        try:
+            if isinstance(node.op, Reduce) or domain != group.shape:
+                group.partition = partition(group)
+            if group.partition == before:
+                check_member(group, group.members[node.out])
+            else:
+                validate(group)
+        except Refusal:
+            group.drop(node)
+            del self.group_of[node.out]
+            group.partition = before
+            for m, was_late in late:
+                m.late = was_late
+            raise
+
+    def add(self, group: Group, node: Node, axes: dict[int, int]) -> None:
+        reads = tuple(map(self.behind, node.inputs))
+        if isinstance(node.op, Reduce):
+            removed = node.attrs["axes"]
+            kept = identity(node.inputs[0].type.shape)
+            indices = [Index(0) if i in removed else x for i, x in enumerate(kept)]
+            if not node.attrs["keepdims"]:
+                indices = [x for i, x in enumerate(indices) if i not in removed]
+            over = frozenset(axes[i] for i in removed if i in axes and kept[i].steps)
+            member = Member(node, remap(tuple(indices), axes), remap(kept, axes), reads, over)
+        else:
+            own = remap(identity(node.out.type.shape), axes)
+            member = Member(node, own, own, reads)
+        group.add(member)
+        self.group_of[node.out] = group
+
+    def reads(self, node: Node, indices: Indices) -> Iterable[tuple[Value, Indices]]:
+        """The sources that a node reads for its domain indices."""
+        if isinstance(node.op, View):  # an opaque view: a copy
+            found = through_view(node, indices)
+            assert found is not None
+            yield self.source(node.inputs[0], found)
+        elif is_gather(node):
+            assert isinstance(indices, tuple)
+            yield self.source(node.inputs[1], gather_axes(node, indices)[0])
+        elif not isinstance(node.op, Generator):
+            for x in node.inputs:
+                yield self.source(x, indices)
+
+    def align(self, group: Group, node: Node, domain: Shape) -> dict[int, int]:
+        """Which axis of the group each axis of the node's domain is."""
+        own = identity(domain)
+        if domain == group.shape:
+            axes = {i: i for i in range(len(domain))}
+        else:
+            axes = self.unify(group, node, own)
+            if any(domain[i] != group.shape[a] for i, a in axes.items()):
+                raise Refusal("its elements do not line up: a slice lies between")
+            free = [i for i, x in enumerate(own) if x.steps and i not in axes]
+            if free:
+                return self.expand(group, node, domain)
+        for value, indices in self.reads(node, own):
+            if self.group_of.get(value) is group:
+                member = group.members[value]
+                if isinstance(indices, Index) or remap_or_none(indices, axes) != member.indices:
+                    raise Refusal(
+                        "its elements do not line up: a transpose, slice or reshape lies between"
+                    )
+        return axes
+
+    def unify(self, group: Group, node: Node, own: tuple[Index, ...]) -> dict[int, int]:
+        """Axes of the node's domain that follow the axes of members it reads."""
+        axes: dict[int, int] = {}
+        for value, indices in self.reads(node, own):
+            if self.group_of.get(value) is not group:
+                continue
+            if isinstance(indices, Index):
+                raise Refusal("its elements do not line up: a reshape lies between")
+            for index, canonical in zip(indices, group.members[value].indices, strict=True):
+                a, b = index.only_axis, canonical.only_axis
+                if a is not None and b is not None and axes.setdefault(a, b) != b:
+                    raise Refusal("its elements do not line up: axes are permuted between them")
+        if len(set(axes.values())) < len(axes):
+            raise Refusal("its elements do not line up: it meets each element with all others")
+        return axes
+
+    def expand(self, group: Group, node: Node, domain: Shape) -> dict[int, int]:
+        """Make the node's larger domain the iteration space; members become per-row work."""
+        if group.reductions:
+            raise Refusal("it runs over more elements than the reduction before it")
+        if 0 in domain:
+            raise Refusal("it has no elements, so its loop would compute nothing before it either")
+        own = identity(domain)
+        new: dict[int, int] = {}  # group axis -> domain axis
+        for value, indices in self.reads(node, own):
+            if self.group_of.get(value) is not group:
+                continue
+            if isinstance(indices, Index):
+                raise Refusal("its elements do not line up: a reshape lies between")
+            for index, canonical in zip(indices, group.members[value].indices, strict=True):
+                a, b = index.only_axis, canonical.only_axis
+                if (a is None) != (b is None):
+                    raise Refusal("its elements do not line up with those it is broadcast from")
+                if a is None or b is None:
+                    continue
+                if new.setdefault(b, a) != a or group.shape[b] != domain[a]:
+                    raise Refusal("its elements do not line up with those it is broadcast from")
+        used = {a for m in group.members.values() for a in m.axes}
+        if not used <= new.keys():
+            raise Refusal("its elements do not line up with those it is broadcast from")
+        if set(new[a] for a in used) != set(range(len(used))) and used:
+            raise Refusal(
+                "the smaller value would be computed again for each row it is broadcast over"
+            )
+        for member in group.members.values():
+            member.indices = remap(member.indices, new)
+            member.domain = member.indices
+        group.shape = domain
+        group.partition = partition(group)
+        return {i: i for i in range(len(domain))}
+
+    # -- merging
+
+    def try_merge(self, a: Group, b: Group, node: Node) -> bool:
+        """Make two groups over the same space one, if that makes no cycle."""
+        if a.shape != b.shape or len(a.members) + len(b.members) > GROUP_LIMIT:
+            return False
+        if self.reaches(a, b) or self.reaches(b, a):
+            return False
+        members = {**a.members, **b.members}
+        ordered = sorted(members.items(), key=lambda item: self.positions[item[1].node])
+        merged = Group(a.shape, dict(ordered), rank=a.rank)
+        late = [(m, m.late) for m in members.values()]
+        self.group_of.update(dict.fromkeys(members, merged))
+        try:
+            merged.partition = partition(merged)
+            self.check_merged(merged, a, b)
+        except Refusal as refusal:
+            for group in (a, b):
+                self.group_of.update(dict.fromkeys(group.members, group))
+            for m, was_late in late:
+                m.late = was_late
+            self.note(a, node, str(refusal))
+            return False
+        del self.groups[a], self.groups[b]
+        self.groups[merged] = None
+        self.lift(merged, max(self.levels.pop(a), self.levels.pop(b)))
+        return True
+
+    def check_merged(self, merged: Group, a: Group, b: Group) -> None:
+        """Check the members that the merging may concern, or raise Refusal.
+
+        Those read a member of the other group, or one that has become late, or belong to a group
+        whose partition changes.
+        """
+        changed = {g: g.partition != merged.partition for g in (a, b)}
+        later: set[Value] = set()
+        for v, member in merged.members.items():
+            own, other = (a, b) if v in a.members else (b, a)
+            crosses = any(s in other.members for s in member.reads)
+            if crosses:
+                self.check_aligned(merged, member)
+            if crosses or changed[own] or any(s in later for s in member.reads):
+                late = member.late
+                check_member(merged, member)
+                if late != member.late:
+                    later.add(v)
+
+    def check_aligned(self, group: Group, member: Member) -> None:
+        """Refuse when a member reads another at other elements than its own."""
+        for value, indices in self.reads(member.node, member.domain):
+            found = group.members.get(value)
+            if found is not None and indices != found.indices:
+                raise Refusal(
+                    "its elements do not line up: a transpose, slice or reshape lies between"
+                )
+
+    def inputs_of(self, group: Group) -> list[Value]:
+        """The sources that the members read from outside, in order."""
+        return [v for v in group.sources if v not in group.members]
+
+    def reaches(self, a: Group, b: Group) -> bool:
+        """Does `b` need `a` through something outside both?"""
+        return self.depends([v for v in self.inputs_of(b) if self.group_of.get(v) is not a], a)
+
+    def depends(self, values: Iterable[Value], on: Group) -> bool:
+        """Do any of these need a member of `on`? When the search takes too long, they may."""
+        level = self.levels[on]
+        seen: set[Group | Node] = set()
+        todo = list(values)
+        for _ in range(SEARCH_LIMIT):
+            if not todo:
+                return False
+            value = todo.pop()
+            unit = self.unit(value)
+            if unit is on:
+                return True
+            if unit is None or unit in seen or self.levels[unit] <= level:
+                continue
+            seen.add(unit)
+            if isinstance(unit, Group):
+                todo.extend(self.inputs_of(unit))
+            else:
+                todo.extend(map(self.behind, unit.inputs))
+        return True
+
+    def check_cycle(self, node: Node, group: Group) -> None:
+        """Refuse when another input of `node` needs something of `group`."""
+        others = [s for s in map(self.behind, node.inputs) if self.group_of.get(s) is not group]
+        if self.depends(others, group):
+            raise Refusal("another of its inputs needs this kernel's result first")
+
+    def merge_siblings(self) -> None:
+        """Fuse groups over the same space that read the same memory."""
+        readers: dict[tuple[Value, Shape], list[Value]] = {}  # of each, one member
+        for group in sorted(self.groups, key=lambda g: g.rank):
+            for v in self.inputs_of(group):
+                if v.type.shape:
+                    readers.setdefault((v, group.shape), []).append(group.first.out)
+        for members in readers.values():
+            apart: dict[Group, None] = {}
+            for member in members:
+                self.merge_into(apart, self.group_of[member])
+
+    def merge_into(self, apart: dict[Group, None], group: Group) -> None:
+        """Merge `group` with as many of the others as can be, and put the result among them."""
+        for other in list(apart)[-SIBLING_LIMIT:]:
+            if group is not other and other in self.groups:
+                first, second = sorted((group, other), key=lambda g: g.rank)
+                if self.try_merge(first, second, second.first):
+                    group = self.group_of[second.first.out]
+        apart[group] = None
+
+    # -- results
+
+    def stored_values(self) -> set[Value]:
+        """Members that something outside their group reads, or that the graph returns."""
+        stored = {s for v in self.graph.outputs if (s := self.memory_of(v)) in self.group_of}
+        for node in self.graph.nodes:
+            if isinstance(node.op, View) and node.out not in self.opaque:
+                continue
+            for x in node.inputs:
+                source = self.behind(x)
+                if source in self.group_of and self.group_of[source] is not self.group_of.get(
+                    node.out
+                ):
+                    stored.add(source)
+        return stored
+
+    def order(self) -> list[Step]:
+        """All steps, each after what it reads."""
+        steps: list[Step] = []
+        done: set[Group | Node] = set()
+
+        def visit(start: Group | Node) -> None:
+            stack = [(start, iter(self.needs(start)))]
+            done.add(start)
+            while stack:
+                unit, needs = stack[-1]
+                for need in needs:
+                    if need not in done:
+                        done.add(need)
+                        stack.append((need, iter(self.needs(need))))
+                        break
+                else:
+                    stack.pop()
+                    steps.append(Step(unit) if isinstance(unit, Group) else Step(None, unit))
+
+        for node in self.graph.nodes:
+            unit = self.group_of.get(node.outputs[0], node) if node.outputs else node
+            counts = unit is not node or not node.outputs or node.out in self.single
+            if counts and unit not in done:
+                visit(unit)
+        return steps
+
+    def needs(self, unit: Group | Node) -> list[Group | Node]:
+        """The groups and single nodes that a group or single node reads, in order."""
+        inputs = self.inputs_of(unit) if isinstance(unit, Group) else map(self.behind, unit.inputs)
+        found: dict[Group | Node, None] = {}
+        for v in inputs:
+            if v in self.group_of:
+                found[self.group_of[v]] = None
+            elif v in self.single:
+                found[self.single[v]] = None
+        return sorted(found, key=self.position)
+
+    def position(self, unit: Group | Node) -> int:
+        """Where a unit starts in the graph."""
+        return self.positions[unit if isinstance(unit, Node) else unit.first]
+
+
+def remap_or_none(indices: tuple[Index, ...], axes: dict[int, int]) -> tuple[Index, ...] | None:
+    """`remap`, or None when an axis has no counterpart."""
+    if any(a not in axes for x in indices for a, _ in x.steps):
+        return None
+    return remap(indices, axes)
+
+
+def validate(group: Group) -> None:
+    """Recompute which members are late, and check each against the order of the nest."""
+    for member in group.members.values():
+        check_member(group, member)
+
+
+def check_member(group: Group, member: Member) -> None:
+    """Set `member.late`; Refusal when the nest cannot compute it."""
+    internal = [group.members[s] for s in member.reads if s in group.members]
+    if is_gather(member.node) and member.reads[0] in group.members:
+        raise Refusal("it picks elements of a value that must be complete first")
+    if isinstance(member.node.op, Generator) and internal:
+        raise Refusal("each of its elements needs the whole key first")
+    reads_late = any(m.late for m in internal)
+    if isinstance(member.node.op, Reduce):
+        if reads_late:
+            raise Refusal(
+                "it reduces a value that is complete only when the loop before it has ended"
+            )
+        member.late = not is_row_reduction(group, member) if member.over else reads_late
+        if member.late and not member.over <= set(group.partition.folded) | set(
+            group.partition.inner
+        ):
+            raise Refusal("their reductions run over different axes")
+        return
+    member.late = reads_late
+    if reads_late:
+        if member.axes & set(group.partition.folded):
+            raise Refusal("it needs a reduction over the whole loop before its first element")
+        for a in group.partition.inner:
+            if a in member.axes and not all(a in m.axes for m in internal if m.late and m.axes):
+                raise Refusal("it needs a reduction over the whole loop before its first element")
+        if member.axes & set(group.partition.inner) and any(
+            not m.axes and m.late for m in internal
+        ):
+            raise Refusal("it needs a reduction over the whole loop before its first element")
+    repeated = set(group.partition.parallel) | set(group.partition.folded)
+    if not reads_late and member.axes & set(group.partition.inner) and not repeated <= member.axes:
+        raise Refusal("it would be computed again for each row of the loop")

@@ -1,0 +1,212 @@
+"""Loop nests: what one fused kernel computes, before it is text for a target.
+
+A nest runs over *dims* in three roles, in this order:
+
+    for each point of the parallel dims          (the kernel's lo..hi range)
+      for each point of the folded dims          (their reductions accumulate across this loop)
+        main phases, in turn: rows and sweeps    (a sweep loops over the inner dims)
+      tail phases                              (what needs the folded results)
+
+A *row* phase holds statements that are computed once a row; a *sweep* holds statements that are
+computed for each element of the row, vectorised over the last dim. A reduction that is read in
+a later sweep of the same row (the maximum in softmax) therefore costs another sweep over data
+that is still in cache, not another kernel.
+
+Reductions are of three kinds:
+- "row": over the inner dims, one result a row, read in later phases;
+- "column": over the folded dims, one result for each inner element, read in tail sweeps;
+- "full": over both, read in tail phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.dims import Extent
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.families import Elementwise, Generator
+from graphgrad.compiler.ir import Node
+from graphgrad.compiler.scalar.builder import ScalarBuilder
+from graphgrad.compiler.scalar.expansions import EXPANSIONS
+from graphgrad.compiler.scalar.primitives import PRIMITIVES
+from graphgrad.compiler.source import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """`offset + sum(strides[d] * index of dim d)`."""
+
+    offset: Extent
+    strides: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Elements of an array of the nest: element number `at`, in elements from its start.
+
+    `bounds` of an indirect access: (stride, extent) of the index value that comes as an argument.
+    """
+
+    array: int
+    at: Affine
+    bounds: tuple[Extent, Extent] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How a reduce statement combines, over what, and where."""
+
+    combiner: str  # sum, prod, max, min, any, all
+    kind: str  # row, column, full
+    row: Access | None = None  # where a column reduction accumulates
+
+
+@dataclass(frozen=True, slots=True)
+class Stmt:
+    """One statement. `fn` is a scalar primitive or named function, or one of
+
+    - "load" (attr: Access), "store" (args: value; attr: Access),
+    - "load_at" (args: index value; attr: Access with bounds),
+    - "index" (attr: Affine over the dims), "size" (attr: an extent),
+    - "reduce" (args: value; attr: Reduction): its id is the result.
+    """
+
+    id: int
+    fn: str
+    args: tuple[int, ...]
+    dtype: DType
+    attr: Any = None
+    where: Where | None = None
+    failures: tuple[tuple[str, int], ...] = ()  # the numbers of the checks it may contain, by kind
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Statements of one kind, in order."""
+
+    kind: str  # row | sweep
+    stmts: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One pointer argument. `role`: "in", "out", or "scratch" (a row that lives in the arena)."""
+
+    role: str
+    dtype: DType
+    label: str  # for people: x, w, out0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopNest:
+    """A fused kernel. `dims` lists the extents of the parallel, folded and inner dims, in turn."""
+
+    dims: tuple[Extent, ...]
+    parallel: int
+    folded: int
+    arrays: tuple[Array, ...]
+    main: tuple[Phase, ...]
+    tail: tuple[Phase, ...] = ()
+    title: str = ""
+
+    @property
+    def inner(self) -> int:
+        return len(self.dims) - self.parallel - self.folded
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return self.main + self.tail
+
+    def statements(self) -> list[Stmt]:
+        """All statements, in order."""
+        return [s for phase in self.phases for s in phase.stmts]
+
+
+@dataclass(slots=True)
+class Lane:
+    """A scalar value while a nest is built: a statement's number and dtype."""
+
+    id: int
+    dtype: DType
+
+
+@dataclass
+class Counter:
+    """Numbers the statements of one nest."""
+
+    next: int = 0
+
+    def take(self) -> int:
+        self.next += 1
+        return self.next - 1
+
+
+@dataclass
+class Body(ScalarBuilder):
+    """Records statements: named functions keep their names, equal statements are recorded once."""
+
+    counter: Counter
+    where: Where | None = None
+    stmts: list[Stmt] = field(default_factory=list)
+    known: dict[Any, Lane] = field(default_factory=dict)
+    failures: tuple[tuple[str, int], ...] = ()  # of the node at work
+
+    def add_stmt(self, fn: str, args: Sequence[Lane], dtype: DType, attr: Any = None) -> Lane:
+        """Record a statement, or find the equal one."""
+        numbers = tuple(a.id for a in args)
+        key = (fn, numbers, dtype.name, repr(attr) if isinstance(attr, float) else attr)
+        pure = fn not in ("store", "require")
+        if pure and key in self.known:
+            return self.known[key]
+        lane = Lane(self.counter.take(), dtype)
+        self.stmts.append(Stmt(lane.id, fn, numbers, dtype, attr, self.where, self.failures))
+        if pure:
+            self.known[key] = lane
+        return lane
+
+    def primitive(self, fn: str, args: tuple[Lane, ...], dtype: DType, attr: Any = None) -> Lane:
+        return self.add_stmt(fn, args, dtype, attr)
+
+    def named(self, fn: str, args: tuple[Lane, ...], attr: Any = None) -> Lane:
+        return self.add_stmt(fn, args, EXPANSIONS[fn].result_dtype(args[0].dtype), attr)
+
+    def dtype(self, x: Lane) -> DType:
+        return x.dtype
+
+    def size(self, extent: Extent) -> Lane:
+        """An extent of the iteration space as an int64 value."""
+        if isinstance(extent, int):
+            return self.const(extent, dtypes.int64)  # type: ignore[no-any-return]
+        return self.add_stmt("size", (), dtypes.int64, extent)
+
+
+def cost(fn: str) -> float:
+    """The cost of one statement, in cheap vector instructions an element."""
+    if fn in PRIMITIVES:
+        return PRIMITIVES[fn].cost
+    if fn in EXPANSIONS:
+        return getattr(EXPANSIONS[fn], "cost", 20.0)
+    return 1.0
+
+
+def compute_dtype(dtype: DType) -> DType:
+    """16-bit floats are computed in float32 and rounded after every operation."""
+    return dtypes.float32 if dtype.is_floating and dtype.bits == 16 else dtype
+
+
+def element_cost(node: Node) -> float:
+    """The cost of one element of a node, from the scalar form of its op."""
+    if isinstance(node.op, Generator):
+        return GENERATOR_COST
+    if not isinstance(node.op, Elementwise):
+        return 1.0
+    scratch = Body(Counter())
+    args = [Lane(-1 - i, compute_dtype(x.type.dtype)) for i, x in enumerate(node.inputs)]
+    node.op.scalar(scratch, *args, **node.attrs)
+    return sum(cost(s.fn) for s in scratch.stmts)
+
+
+GENERATOR_COST = 40.0  # random bits

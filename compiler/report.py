@@ -1,0 +1,387 @@
+"""What became of a graph, for people: kernels, what was fused and what was not, traffic and work.
+
+report = make_report(compilation, shapes=[(64, 784)])
+print(report)
+report.steps[0].bytes_read
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from graphgrad.compiler.dims import Dim, Extent, Symbol, evaluate, symbols_of
+from graphgrad.compiler.driver import Compilation, CompiledStep
+from graphgrad.compiler.ir import Graph, Node
+from graphgrad.compiler.kernels.loops import Access, LoopNest, Reduction, Stmt
+from graphgrad.compiler.kernels.products import product_of
+from graphgrad.compiler.pipeline import StageRecord
+from graphgrad.compiler.scalar.expansions import ULP
+from graphgrad.compiler.scalar.primitives import PRIMITIVES
+from graphgrad.compiler.source import Where
+from graphgrad.compiler.transform.sizes import bind_sizes
+
+Sizes = Mapping[Symbol, int]
+
+# What moves or names values: no arithmetic.
+_FREE = frozenset({"load", "load_at", "store", "index", "size", "const", "bitcast", "require"})
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one step does, for one set of sizes.
+
+    Bytes are the fewest possible: each array once. `flops` counts cheap arithmetic instructions,
+    a division as 5 of them; `transcendentals` counts calls of exp, tanh, ... apart from these.
+    """
+
+    elements: int
+    bytes_read: int
+    bytes_written: int
+    flops: float
+    transcendentals: int
+
+    def __str__(self) -> str:
+        text = f"reads {bytes_text(self.bytes_read)}, writes {bytes_text(self.bytes_written)}"
+        if self.flops:
+            text += f", {count_text(self.flops)} flops"
+            if self.elements > 1:
+                text += f" ({self.flops / self.elements:.3g} an element)"
+        if self.transcendentals:
+            text += f", {count_text(self.transcendentals)} transcendentals"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Two operations that are not one kernel, and why."""
+
+    first: str
+    second: str
+    first_place: str
+    second_place: str
+    reason: str
+    times: int = 1
+
+    def __str__(self) -> str:
+        a = f"`{self.first}`" + (f" ({self.first_place})" if self.first_place else "")
+        b = f"`{self.second}`" + (f" ({self.second_place})" if self.second_place else "")
+        times = f" [{self.times} times]" if self.times > 1 else ""
+        return f"{b} not with {a}: {self.reason}{times}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """A kernel, or one operation run by a library routine or by NumPy."""
+
+    kind: str  # kernel | routine | host
+    name: str
+    loops: str  # of a kernel, with sizes
+    ops: tuple[tuple[str, tuple[str, ...]], ...]  # (user's line, operations of that line)
+    apart: tuple[Apart, ...]
+    work: Work | None  # None where sizes are unknown
+
+    @property
+    def fused(self) -> tuple[str, ...]:
+        """The operations of the step."""
+        return tuple(op for _, ops in self.ops for op in ops)
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind} {self.name}" + (f"  [{self.loops}]" if self.loops else "")]
+        if self.work is not None:
+            lines.append(f"    {self.work}")
+        width = max((len(", ".join(ops)) for _, ops in self.ops), default=0)
+        for place, ops in self.ops:
+            names = ", ".join(ops)
+            lines.append(f"    {names:<{min(width, 40)}}  # {place}" if place else f"    {names}")
+        lines += [f"    apart: {a}" for a in self.apart]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A rewrite rule that fired, where, and how often."""
+
+    rule: str
+    exactness: str
+    place: str
+    times: int
+
+    def __str__(self) -> str:
+        times = f" ({self.times} times)" if self.times > 1 else ""
+        return f"{self.rule}{times}" + (f"  # {self.place}" if self.place else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The steps of a compiled graph and what went before."""
+
+    nodes_traced: int
+    nodes: int  # after the passes
+    steps: tuple[StepReport, ...]
+    rules: tuple[Applied, ...]
+    pass_seconds: float
+    text_seconds: float  # passes, fusion and code text together
+    compile_seconds: float | None = None
+    cache_hit: bool | None = None
+    buffer_bytes: int | None = None
+
+    @property
+    def kernels(self) -> tuple[StepReport, ...]:
+        return tuple(s for s in self.steps if s.kind == "kernel")
+
+    @property
+    def stability_rules(self) -> tuple[Applied, ...]:
+        """The rules that may change a result visibly: to one that is finite and right."""
+        return tuple(r for r in self.rules if r.exactness == "stability")
+
+    @property
+    def total(self) -> Work | None:
+        """The work of all steps; None where sizes are unknown."""
+        parts = [s.work for s in self.steps if s.work is not None]
+        if len(parts) < len(self.steps):
+            return None
+        return Work(
+            sum(w.elements for w in parts),
+            sum(w.bytes_read for w in parts),
+            sum(w.bytes_written for w in parts),
+            sum(w.flops for w in parts),
+            sum(w.transcendentals for w in parts),
+        )
+
+    def __str__(self) -> str:
+        counts = Counter(s.kind for s in self.steps)
+        made = ", ".join(_plural(counts[k], w) for k, w in _KINDS if counts[k]) or "nothing to run"
+        lines = [f"{self.nodes_traced} operations traced, {self.nodes} after the passes: {made}"]
+        for step in self.steps:
+            lines += ["", str(step)]
+        for title, rules in (
+            ("stability rules", self.stability_rules),
+            ("other rules", tuple(r for r in self.rules if r.exactness != "stability")),
+        ):
+            if rules:
+                lines += ["", f"{title}:", *(f"    {r}" for r in rules)]
+        return "\n".join([*lines, "", self.summary()])
+
+    def summary(self) -> str:
+        """The last line: traffic, memory and time."""
+        parts = []
+        if self.total is not None and len(self.steps) > 1:
+            work = replace(self.total, elements=1)
+            parts.append(f"together {work}")
+        if self.buffer_bytes is not None:
+            parts.append(f"{bytes_text(self.buffer_bytes)} of buffers")
+        parts.append(f"text in {self.text_seconds * 1e3:.1f} ms")
+        if self.compile_seconds is not None:
+            source = " (from the cache)" if self.cache_hit else ""
+            parts.append(f"compiled in {self.compile_seconds * 1e3:.1f} ms{source}")
+        return "; ".join(parts)
+
+
+_KINDS = (("kernel", "kernel"), ("routine", "library call"), ("host", "NumPy call"))
+
+
+def make_report(
+    compilation: Compilation,
+    nodes_traced: int | None = None,
+    shapes: Sequence[Sequence[int]] | None = None,
+    compile_seconds: float | None = None,
+    cache_hit: bool | None = None,
+    buffer_bytes: int | None = None,
+) -> Report:
+    """The report of a compilation, with numbers for inputs of `shapes`.
+
+    Without `shapes`, unknown sizes are those of the call that was traced.
+    """
+    sizes = sizes_of(compilation.graph, shapes)
+    place_of = {id(n): k for k, s in enumerate(compilation.steps) for n in s.nodes}
+    stages = compilation.stages
+    steps = tuple(
+        step_report(s, apart(compilation.refusals, place_of, k), sizes)
+        for k, s in enumerate(compilation.steps)
+    )
+    if not steps and compilation.program.steps:  # sizes that are known only while it runs
+        lines = lines_of(compilation.graph.nodes)
+        steps = (StepReport("host", compilation.graph.name, "in parts", lines, (), None),)
+    return Report(
+        nodes_traced if nodes_traced is not None else stages[0].before if stages else 0,
+        len(compilation.graph.nodes),
+        steps,
+        applied_rules(stages),
+        sum(s.seconds for s in stages),
+        compilation.seconds,
+        compile_seconds,
+        cache_hit,
+        buffer_bytes,
+    )
+
+
+def sizes_of(graph: Graph, shapes: Sequence[Sequence[int]] | None) -> Sizes | None:
+    """The unknown sizes of a graph's inputs: from `shapes`, else from the traced call; None where
+    one is not known."""
+    symbols = {s for t in graph.types for n in t.shape if isinstance(n, Dim) for s in symbols_of(n)}
+    if shapes is not None:
+        found = {s: n for s, n in bind_sizes(graph.types, shapes).items() if isinstance(n, int)}
+    else:
+        found = {s: s.scope.hints[s] for s in symbols if s in s.scope.hints}
+    return found if symbols <= found.keys() else None
+
+
+# -- steps
+
+
+def step_report(step: CompiledStep, reasons: tuple[Apart, ...], sizes: Sizes | None) -> StepReport:
+    nest = step.nest
+    if nest is None:
+        name = step.nodes[0].op.name
+        work = None if sizes is None else node_work(step.nodes[0], sizes)
+        return StepReport(step.kind, name, "", lines_of(step.nodes), reasons, work)
+    name = step.kernel.name if step.kernel is not None else nest.title
+    loops = " x ".join(
+        f"{n}{' parallel' if d < nest.parallel else ''}" for d, n in enumerate(nest.dims)
+    )
+    work = None if sizes is None else nest_work(step, nest, sizes)
+    return StepReport(step.kind, name, loops, lines_of(step.nodes), reasons, work)
+
+
+def lines_of(nodes: Iterable[Node]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The operations by the user's line they came from, in order; its text is shown once."""
+    found: dict[str, list[str]] = {}
+    shown: dict[tuple[str, int], str] = {}
+    for node in nodes:
+        where = node.where
+        place = ""
+        if where is not None:
+            first = shown.setdefault((where.file, where.line), where.short())
+            place = where.describe() if first == where.short() else where.short()
+        found.setdefault(place, []).append(node.op.name)
+    return tuple((place, tuple(ops)) for place, ops in found.items())
+
+
+def apart(
+    refusals: Iterable[tuple[Node, Node, str]], step_of: Mapping[int, int], step: int
+) -> tuple[Apart, ...]:
+    """Why operations of step number `step` did not join those before them."""
+    found: Counter[Apart] = Counter()
+    seen: set[tuple[int, int, str]] = set()  # a pair may be tried more than once
+    for first, second, reason in refusals:
+        here = step_of.get(id(second))
+        key = (id(first), id(second), reason)
+        if here == step and step_of.get(id(first)) != here and key not in seen:
+            seen.add(key)
+            places = _short(first.where), _short(second.where)
+            found[Apart(first.op.name, second.op.name, *places, reason)] += 1
+    return tuple(replace(a, times=n) for a, n in found.items())
+
+
+def applied_rules(stages: Iterable[StageRecord]) -> tuple[Applied, ...]:
+    """The rules that fired, by name and line."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for stage in stages:
+        for f in stage.firings:
+            found[f.name, f.rule.exactness, _short(f.where)] += 1
+    return tuple(Applied(*key, times) for key, times in found.items())
+
+
+def _short(where: Where | None) -> str:
+    return where.short() if where is not None else ""
+
+
+# -- work
+
+
+def node_work(node: Node, sizes: Sizes) -> Work:
+    """The work of an operation outside kernels; flops of matrix products only."""
+
+    def count(values: Iterable[object]) -> int:
+        types = [v.type for v in values]  # type: ignore[attr-defined]
+        return sum(evaluate(t.size, sizes) * t.dtype.itemsize for t in types)
+
+    flops = 0
+    product = product_of(node)
+    if product is not None:
+        m, n, k = (evaluate(x, sizes) for x in product.sizes)
+        flops = 2 * m * n * k * (evaluate(product.batch[0], sizes) if product.batch else 1)
+    elements = sum(evaluate(v.type.size, sizes) for v in node.outputs)
+    return Work(elements, count(dict.fromkeys(node.inputs)), count(node.outputs), flops, 0)
+
+
+def nest_work(step: CompiledStep, nest: LoopNest, sizes: Sizes) -> Work:
+    """The work of a kernel, from its statements and accesses."""
+    dims = [evaluate(n, sizes) for n in nest.dims]
+    flops, transcendentals = 0.0, 0
+    for stmt, times in weighted(nest, dims):
+        if stmt.fn in ULP:
+            transcendentals += times
+        elif stmt.fn not in _FREE:
+            flops += times * (PRIMITIVES[stmt.fn].cost if stmt.fn in PRIMITIVES else 1.0)
+    moved: dict[tuple[int, bool], int] = {}  # elements of an array, read or written
+    for stmt in nest.statements():
+        access = stmt.attr.row if isinstance(stmt.attr, Reduction) else stmt.attr
+        if isinstance(access, Access):
+            key = (access.array, stmt.fn in ("store", "reduce"))
+            moved[key] = max(moved.get(key, 0), touched(access, dims))
+    totals = {False: 0, True: 0}
+    for (i, written), n in moved.items():
+        array = nest.arrays[i]
+        value = step.arrays[i] if i < len(step.arrays) else None
+        if array.role == "scratch" or (array.role == "out" and not written):
+            continue  # in cache
+        whole = evaluate(value.type.size, sizes) if value is not None else n
+        totals[written] += min(n, whole) * array.dtype.itemsize
+    return Work(math.prod(dims), totals[False], totals[True], flops, transcendentals)
+
+
+def touched(access: Access, dims: Sequence[int]) -> int:
+    """How many elements an access may touch."""
+    if access.bounds is not None:
+        return math.prod(dims)
+    strides = access.at.strides
+    return math.prod(n for n, s in zip(dims, strides, strict=True) if not _is_zero(s))
+
+
+def weighted(nest: LoopNest, dims: Sequence[int]) -> Iterable[tuple[Stmt, int]]:
+    """Each statement with the number of times it is computed."""
+    outer, folded = nest.parallel, nest.parallel + nest.folded
+    for phases, rows in ((nest.main, dims[:folded]), (nest.tail, dims[:outer])):
+        for phase in phases:
+            inner = dims[folded:] if phase.kind == "sweep" else []
+            times = math.prod([*rows, *inner])
+            for stmt in phase.stmts:
+                yield stmt, times
+
+
+def _is_zero(x: Extent) -> bool:
+    return isinstance(x, int) and x == 0
+
+
+# -- text
+
+
+def bytes_text(n: float) -> str:
+    """
+    >>> bytes_text(640), bytes_text(2_500_000)
+    ('640 B', '2.5 MB')
+    """
+    return _scaled(n, ("B", "kB", "MB", "GB", "TB"))
+
+
+def count_text(n: float) -> str:
+    """
+    >>> count_text(640), count_text(2_500_000)
+    ('640', '2.5 M')
+    """
+    return _scaled(n, ("", "k", "M", "G", "T")).rstrip()
+
+
+def _scaled(n: float, units: Sequence[str]) -> str:
+    k = 0
+    while n >= 1000 and k < len(units) - 1:
+        n, k = n / 1000, k + 1
+    return f"{n:.3g} {units[k]}"
+
+
+def _plural(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
