@@ -1,0 +1,48 @@
+"""gg.config: devices and settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphgrad import parallelism as threading
+from graphgrad.function import functions_run_eagerly, run_functions_eagerly
+from graphgrad.runtime.device import physical_devices
+from graphgrad.tracebacks import is_traceback_filtering_enabled, set_traceback_filtering
+
+
+@dataclass(frozen=True)
+class PhysicalDevice:
+    """A device of this machine, printed as TensorFlow does."""
+
+    name: str
+    device_type: str
+
+    def __repr__(self) -> str:
+        return f"PhysicalDevice(name={self.name!r}, device_type={self.device_type!r})"
+
+
+def list_physical_devices(device_type: str | None = None) -> list[PhysicalDevice]:
+    """The devices of this machine, all or of one type ("CPU", "GPU").
+
+    >>> import graphgrad as gg
+    >>> gg.config.list_physical_devices("CPU")
+    [PhysicalDevice(name='/physical_device:CPU:0', device_type='CPU')]
+    """
+    kinds = {"cpu": "CPU", "cuda": "GPU"}
+    found = [(kinds[d.kind], d.index) for d in physical_devices()]
+    return [
+        PhysicalDevice(f"/physical_device:{kind}:{index}", kind)
+        for kind, index in found
+        if device_type in (None, kind)
+    ]
+
+
+__all__ = [
+    "PhysicalDevice",
+    "functions_run_eagerly",
+    "is_traceback_filtering_enabled",
+    "list_physical_devices",
+    "run_functions_eagerly",
+    "set_traceback_filtering",
+    "threading",
+]

@@ -1,0 +1,325 @@
+"""Eager execution: each op runs its NumPy reference at once.
+
+The general way is `EagerKind.call`: lift, prepare (casts, broadcasts), run, tell the tapes. Ops on
+tensors of one dtype take a short way around preparation, since NumPy broadcasts by itself.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Sequence
+from operator import is_not
+from typing import Any
+
+import numpy as np
+
+from graphgrad import numpy_protocol
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.arith import holds_tensor
+from graphgrad.compiler.dims import Dim
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.errors import GraphgradError, TraceError
+from graphgrad.compiler.families import Control, Elementwise, Reduce, View
+from graphgrad.compiler.ir import Value, leaked, to_array
+from graphgrad.compiler.op import Attrs, Op, located, ops, set_eager, state
+from graphgrad.compiler.source import here
+from graphgrad.tensor import Array, EagerTensor
+from graphgrad.tracebacks import filtered
+
+ndarray = np.ndarray
+FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+WORDS = FLOATS | {d.dtype for d in dtypes.ALL if d.is_integer}
+
+
+class Quiet(threading.local):
+    """Runs NumPy without floating-point warnings: NaN and inf are values.
+
+    `run` is a method of a context, one a thread, in which NumPy's error state is "ignore"; entering
+    it costs a thirtieth of `np.errstate`. It cannot be entered twice, so what may call back into
+    graphgrad runs under `np.errstate` instead.
+    """
+
+    def __init__(self) -> None:
+        context = contextvars.copy_context()
+        context.run(np.seterr, all="ignore")
+        self.run: Callable[..., Any] = context.run
+
+
+quiet = Quiet()
+
+
+def wrap(result: Any) -> EagerTensor:
+    """A tensor of what a reference gave: an array, or a NumPy scalar for 0 dimensions."""
+    return EagerTensor(result if type(result) is ndarray else np.asarray(result))
+
+
+def array_of(x: EagerTensor) -> Array:
+    """The storage of `x`, contiguous in row-major order; made so once where it was not."""
+    array = x.array
+    if not array.flags.c_contiguous:
+        array = x.array = array.copy(order="C")
+    return array
+
+
+class EagerKind:
+    """The kind of value outside traces."""
+
+    def call(self, op: Op, args: tuple[Any, ...], attrs: Attrs) -> Any:
+        if not attrs:
+            short = _short.get(op)
+            if short is not None:
+                return short(*args)
+        return self.general(op, args, attrs)
+
+    def general(self, op: Op, args: tuple[Any, ...], attrs: Attrs) -> Any:
+        """Lift, prepare and run."""
+        inputs, attrs = op.prepare(self, args, attrs)
+        outputs = self.apply(op, inputs, attrs)
+        return outputs if op.multi else outputs[0]
+
+    def apply(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+        """Run the reference on the arrays of prepared tensors, and tell the tapes."""
+        arrays = [x.array for x in inputs]
+        if not isinstance(op, Elementwise):  # their dtypes and shapes were joined in preparation
+            self._check(op, inputs, attrs)
+        try:
+            if isinstance(op, Control) or op.effect:
+                with np.errstate(all="ignore"):
+                    result = op.ref(*arrays, **attrs)
+            else:
+                result = quiet.run(op.ref, *arrays, **attrs)
+        except GraphgradError as e:
+            raise e.at(state.where or here()) from None
+        except (ValueError, TypeError, IndexError, OverflowError):
+            op.infer(tuple(x.type for x in inputs), attrs)  # the error that says what is wrong
+            raise
+        outputs = tuple(map(wrap, result)) if op.multi else (wrap(result),)
+        for recorder in state.recorders:
+            recorder.record(op, inputs, attrs, outputs)
+        return outputs
+
+    def _check(self, op: Op, inputs: tuple[Any, ...], attrs: Attrs) -> None:
+        """Raise what a trace would raise, where NumPy might let it pass.
+
+        Reductions and views are cheap, and NumPy refuses wrong shapes: once for each dtype will do.
+        """
+        if isinstance(op, Reduce | View):
+            key = (op, arrays_dtype(inputs))
+            if key not in _checked:
+                op.infer(tuple(x.type for x in inputs), attrs)
+                _checked.add(key)
+        else:
+            op.infer(tuple(x.type for x in inputs), attrs)
+
+    def lift(self, x: object, dtype: DType | None = None) -> Any:
+        """`x` as an eager tensor; arrays are copied, since their owner may write to them."""
+        if isinstance(x, EagerTensor):
+            return x
+        if hasattr(x, "__graphgrad_value__"):
+            return x.__graphgrad_value__()
+        if isinstance(x, Value):
+            raise leaked(x)
+        if isinstance(x, Dim):
+            raise TraceError(f"the size {x} belongs to a trace that has ended", here())
+        if isinstance(x, list | tuple) and holds_tensor(x):
+            return stacked(x, dtype)
+        return EagerTensor(owned_array(x, dtype))
+
+
+def stacked(x: Sequence[Any], dtype: DType | None) -> Any:
+    """A nested list with tensors in it as one tensor; derivatives flow to each."""
+    parts = [stacked(v, dtype) if isinstance(v, list | tuple) else v for v in x]
+    result = numpy_protocol.namespace["stack"](parts)
+    return result if dtype is None else result.cast(dtype)
+
+
+@located
+def owned_array(x: object, dtype: DType | None) -> Array:
+    """A fresh array of `x` that nobody else holds, in row-major order."""
+    return np.array(to_array(x, dtype), order="C")
+
+
+_KNOWN = frozenset(d.dtype for d in dtypes.ALL)
+
+
+def arrays_dtype(inputs: tuple[Any, ...]) -> Any:
+    """The NumPy dtype of the first input."""
+    return inputs[0].array.dtype if inputs else None
+
+
+_checked: set[Any] = set()
+_short: dict[Op, Callable[..., Any]] = {}
+eager = EagerKind()
+set_eager(eager)
+
+
+def general(op: Op, *args: Any) -> Any:
+    """The general way, in the kind at work; variables are read, and may then go the short way."""
+    if state.builder is None:
+        read = tuple(
+            [a.__graphgrad_value__() if hasattr(a, "__graphgrad_value__") else a for a in args]
+        )
+        if any(map(is_not, read, args)):
+            return _short[op](*read)
+    return eager_or_traced(op, args, {})
+
+
+_NUMBERS = frozenset(d.dtype for d in dtypes.ALL if not d.is_bool)
+_FLOATING = frozenset(d.dtype for d in dtypes.ALL if d.is_floating)
+_ALLOWED = {"promote": _KNOWN, "number": _NUMBERS, "float": _FLOATING, "divide": _FLOATING}
+
+
+def short_ways() -> dict[str, Callable[..., Any]]:
+    """A function for each op that tensors of one dtype can take straight to NumPy."""
+    found: dict[str, Callable[..., Any]] = {}
+    for op in ops.values():
+        if isinstance(op, Elementwise) and op.bind is None and op.inputs in _ALLOWED:
+            if op.arity == 1:
+                found[op.name] = _short[op] = _unary(op, _ALLOWED[op.inputs])
+            elif op.arity == 2:
+                found[op.name] = _short[op] = _binary(op, _ALLOWED[op.inputs])
+        elif isinstance(op, Reduce) and op.bind is not None:
+            found[op.name] = _short[op] = _reduction(op)
+    return found
+
+
+def _unary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
+    ref, run_of, none = op.ref, quiet, {}  # type: ignore[var-annotated]
+
+    def call(x: Any, name: str | None = None) -> Any:
+        if type(x) is EagerTensor and state.builder is None and x.array.dtype in allowed:
+            try:
+                result = run_of.run(ref, x.array)
+            except Exception:  # the general way finds it again, and says it better
+                return general(op, x)
+            out = EagerTensor(result if type(result) is ndarray else np.asarray(result))
+            for recorder in state.recorders:
+                recorder.record(op, (x,), none, (out,))
+            return out
+        return general(op, x)
+
+    return call
+
+
+def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
+    ref, run_of, none = op.ref, quiet, {}  # type: ignore[var-annotated]
+    broadcasts = isinstance(ref, np.ufunc)
+
+    def call(x: Any, y: Any, name: str | None = None) -> Any:
+        if type(x) is not EagerTensor and type(y) is EagerTensor and state.builder is None:
+            x = beside(x, y.array)
+        if type(x) is EagerTensor and state.builder is None:
+            a = x.array
+            b: Any = y
+            recorders = state.recorders
+            if type(y) is EagerTensor:
+                b = y.array
+                if a.dtype is not b.dtype or a.dtype not in allowed:
+                    return general(op, x, y)
+                if (recorders or not broadcasts) and a.shape != b.shape:
+                    return general(op, x, y)
+            elif type(y) is float or type(y) is int:
+                if recorders or not broadcasts or a.dtype not in FLOATS:
+                    y = beside(y, a)
+                    if type(y) is not EagerTensor or a.dtype not in allowed:
+                        return general(op, x, y)
+                    b = y.array
+            else:
+                return general(op, x, y)
+            try:
+                result = run_of.run(ref, a, b)
+            except Exception:  # the general way finds it again, and says it better
+                return general(op, x, y)
+            out = EagerTensor(result if type(result) is ndarray else np.asarray(result))
+            for recorder in recorders:
+                recorder.record(op, (x, y), none, (out,))
+            return out
+        return general(op, x, y)
+
+    return call
+
+
+def _reduction(op: Op) -> Callable[..., Any]:
+    """Over all axes, which need no normalising: the attributes depend on the rank alone."""
+    ref, run_of, known = op.ref, quiet, {}  # type: ignore[var-annotated]
+
+    def call(x: Any, *args: Any, **named: Any) -> Any:
+        if args or named or type(x) is not EagerTensor or state.builder is not None:
+            return eager_or_traced(op, (x, *args), named)
+        array = x.array
+        attrs = known.get((array.ndim, array.dtype))
+        if attrs is None:
+            assert op.bind is not None
+            attrs = op.bind(x)[1]
+            op.infer((x.type,), attrs)
+            known[array.ndim, array.dtype] = attrs
+        try:
+            result = run_of.run(ref, array, **attrs)
+        except Exception:  # the general way finds it again, and says it better
+            return general(op, x)
+        out = EagerTensor(result if type(result) is ndarray else np.asarray(result))
+        for recorder in state.recorders:
+            recorder.record(op, (x,), attrs, (out,))
+        return out
+
+    return call
+
+
+def eager_or_traced(op: Op, args: tuple[Any, ...], attrs: Attrs) -> Any:
+    """The general way with attributes, in the kind at work."""
+    builder = state.builder
+    try:
+        return eager.general(op, args, attrs) if builder is None else builder.call(op, args, attrs)
+    except GraphgradError as e:
+        filtered(e)
+        raise
+
+
+def beside(number: Any, like: Array) -> Any:
+    """A Python number as the other operand of a tensor's array, at every place of its shape in the
+    memory of one element; `number` itself where it does not simply take the array's dtype."""
+    kind, dtype = type(number), like.dtype
+    if not ((kind is float and dtype in FLOATS) or (kind is int and dtype in WORDS)):
+        return number
+    try:
+        one = np.array(number, dtype)
+    except OverflowError:
+        return number
+    return EagerTensor(np.ndarray(like.shape, dtype, one, 0, (0,) * like.ndim))
+
+
+_OPERATORS = {
+    "__add__": "add", "__sub__": "sub", "__mul__": "mul", "__truediv__": "div",
+    "__floordiv__": "floordiv", "__mod__": "mod", "__pow__": "pow", "__eq__": "equal",
+    "__ne__": "not_equal", "__lt__": "less", "__le__": "less_equal", "__gt__": "greater",
+    "__ge__": "greater_equal", "__neg__": "neg", "__abs__": "abs",
+    "cotangent_product": "cotangent_product",
+}  # fmt: skip
+
+
+def install_operators(short: dict[str, Callable[..., Any]]) -> None:
+    """Give eager tensors the short way for their operators, and `None == x` its meaning."""
+    for method, name in _OPERATORS.items():
+        if name in short:
+            function = short[name]
+            if name in ("equal", "not_equal"):
+                function = _comparison(function, name == "not_equal")
+            setattr(EagerTensor, method, function)
+    for method, name in (("__radd__", "add"), ("__rmul__", "mul")):
+        if name in short:  # the order does not matter to the result, bit by bit
+            setattr(EagerTensor, method, _reflected(short[name]))
+
+
+def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(x: Any, y: Any) -> Any:
+        return function(x, y)
+
+    return call
+
+
+def _comparison(function: Callable[..., Any], unequal: bool) -> Callable[..., Any]:
+    def call(x: Any, y: Any) -> Any:
+        return unequal if y is None else function(x, y)
+
+    return call

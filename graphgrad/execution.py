@@ -1,0 +1,130 @@
+"""Runs graphs: compiled on first use, once a graph, whoever calls it; or interpreted op by op."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphgrad.compiler import errors
+from graphgrad.compiler.errors import GraphgradError
+from graphgrad.compiler.interpret import interpret, set_graph_runner
+from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.passes.stability import stabilised
+from graphgrad.tensor import Array
+
+if TYPE_CHECKING:
+    from graphgrad.compiler.driver import Compilation, Options
+    from graphgrad.runtime.executor import Executable
+
+_locks = threading.Lock()  # guards the creation of runners, not their compiling
+
+
+class TextPlace:
+    """A place in the user's source that is known as text only."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def describe(self) -> str:
+        return self.text
+
+
+class Runner:
+    """A graph that can be run: compiled at its first run, by one thread while others wait."""
+
+    def __init__(self, graph: Graph, options: Options | None = None) -> None:
+        self.graph = graph
+        self.options = options
+        self.seconds = 0.0  # spent on compiling
+        self.executable: Executable | None = None
+        self.compilation: Compilation | None = None
+        self._lock = threading.Lock()
+
+    def prepared(self) -> Executable:
+        """The compiled program."""
+        with self._lock:
+            return self.executable or self._compile()
+
+    def _compile(self) -> Executable:
+        # Imported here: the compiler's back end and the executor take longer to import than all
+        # the rest, and eager programs never need them.
+        from graphgrad.compiler.driver import compile_in_full
+        from graphgrad.runtime.engine import host_target
+        from graphgrad.runtime.executor import prepare
+
+        begin = time.perf_counter()
+        target = host_target()
+        self.compilation = compile_in_full(self.graph, target, self.options)
+        executable = prepare(self.compilation.program, target)
+        self.seconds = time.perf_counter() - begin
+        self.executable = executable
+        return executable
+
+    def run(self, arrays: Sequence[Array], donate: Sequence[bool] = ()) -> list[Array]:
+        """The outputs for contiguous arrays; errors name the user's line.
+
+        `donate[i]` lets an output take the memory of `arrays[i]` if `arrays` is its only holder.
+        """
+        executable = self.executable or self.prepared()
+        try:
+            return executable.run(arrays, donate)
+        except Exception as e:
+            error = translated(e)
+            if error is None:
+                raise
+            raise error from None
+
+
+class Interpreter:
+    """A graph that is run op by op with NumPy: `jit_compile=False`.
+
+    Stability rules apply as in compiled graphs, since gradient graphs rely on the values they give.
+    """
+
+    seconds = 0.0
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.stable = stabilised(graph)
+
+    def run(self, arrays: Sequence[Array], donate: Sequence[bool] = ()) -> list[Array]:
+        return interpret(self.stable, arrays)
+
+
+def runner(graph: Graph, compiled: bool = True) -> Any:
+    """What runs `graph`, kept in the graph's memo."""
+    key = "runner" if compiled else "interpreter"
+    found = graph.memo.get(key)
+    if found is None:
+        with _locks:
+            found = graph.memo.get(key)
+            if found is None:
+                found = Runner(graph) if compiled else Interpreter(graph)
+                graph.memo[key] = found
+    return found
+
+
+def run_graph(graph: Graph, arrays: Sequence[Any]) -> Sequence[Array]:
+    """What the eager `call` op does with its graph."""
+    ready = [a if a.flags.c_contiguous else np.array(a, order="C") for a in map(np.asarray, arrays)]
+    outputs: list[Array] = runner(graph).run(ready)
+    return outputs
+
+
+set_graph_runner(run_graph)
+
+
+def translated(e: Exception) -> GraphgradError | None:
+    """The error that users see for a kernel that refused its input; None for other errors."""
+    failure: Any = e
+    if type(e).__name__ != "KernelFailure":  # the class is imported with the executor only
+        return None
+    kind = getattr(errors, failure.failure.error, GraphgradError)
+    text = failure.failure.message.format(index=failure.index, a=failure.a, b=failure.b)
+    place = TextPlace(failure.failure.where) if failure.failure.where else None
+    error: GraphgradError = kind(text, place)
+    return error

@@ -1,0 +1,585 @@
+"""`gg.function`: Python functions as compiled graphs, one trace for each kind of arguments."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import sys
+import threading
+import time
+import types
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from graphgrad import nest, tracing
+from graphgrad.compiler.errors import ArgumentError, DTypeError, TraceError
+from graphgrad.compiler.ir import Builder
+from graphgrad.compiler.op import current_kind, state
+from graphgrad.compiler.source import here, is_internal
+from graphgrad.compiler.types import tensor_type
+from graphgrad.concrete import ConcreteFunction, example_type, is_data
+from graphgrad.eager import EagerTensor, array_of, owned_array
+from graphgrad.guards import Guard, Guards
+from graphgrad.inspection import kernels_text, report_text
+from graphgrad.reports import TraceTable, difference, stage_text
+from graphgrad.signature import (
+    Arguments,
+    Identity,
+    Signature,
+    TensorSpec,
+    is_tensor_leaf,
+    leaf_key,
+    show_leaf,
+)
+from graphgrad.tracebacks import filtered
+
+
+class SideEffectWarning(UserWarning):
+    """A traced function changed Python state: that happens while tracing only."""
+
+
+class _Settings:
+    eagerly = False
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.tracing: list[tuple[Any, Any]] = []  # (function, key) of the traces in progress
+
+
+_local = _Local()
+
+
+def run_functions_eagerly(run_eagerly: bool) -> None:
+    """Have every `gg.function` run as plain Python, for debugging, or compiled again.
+
+    >>> import graphgrad as gg
+    >>> gg.config.run_functions_eagerly(True)
+    >>> gg.config.functions_run_eagerly()
+    True
+    >>> gg.config.run_functions_eagerly(False)
+    """
+    _Settings.eagerly = bool(run_eagerly)
+
+
+def functions_run_eagerly() -> bool:
+    """Are functions run as plain Python?"""
+    return _Settings.eagerly
+
+
+class Function:
+    """A Python function that is traced and compiled: what `gg.function` makes."""
+
+    def __init__(
+        self,
+        python_function: Callable[..., Any],
+        input_signature: Any = None,
+        jit_compile: bool | None = None,
+        reduce_retracing: bool = False,
+        max_traces: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        functools.update_wrapper(self, python_function)
+        self._python_function = python_function
+        self._name: str = str(
+            name or getattr(python_function, "__name__", type(python_function).__name__)
+        )
+        self._options = {
+            "input_signature": input_signature, "jit_compile": jit_compile,
+            "reduce_retracing": reduce_retracing, "max_traces": max_traces, "name": name,
+        }  # fmt: skip
+        self._signature = Signature(python_function, self._name, input_signature)
+        self._compiled = jit_compile is not False
+        self._reduce_retracing = reduce_retracing
+        self._max_traces = max_traces
+        self._traces: dict[Any, list[ConcreteFunction]] = {}
+        self._all: list[ConcreteFunction] = []  # in the order of tracing
+        self._last: ConcreteFunction | None = None
+        self._count = 0  # of traces ever made
+        self._created = False  # variables were created: no call may create more
+        self._lock = threading.RLock()
+        self._bound: dict[int, tuple[Any, Function]] = {}  # by identity of the instance
+
+    # Calling
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        trace = self._last
+        if (
+            trace is not None
+            and not kwargs
+            and state.builder is None
+            and not state.recorders
+            and not _Settings.eagerly
+        ):
+            arrays = trace.match(args)
+            if arrays is not None and (trace.check is None or trace.check()):
+                return trace.run(arrays)
+        try:
+            return self._call(args, kwargs)
+        except Exception as e:
+            filtered(e)
+            raise
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _Settings.eagerly:
+            return self._run_eagerly(self._signature.bind(args, kwargs))
+        if state.builder is not None:
+            return self._inline(args, kwargs)
+        arguments = self._signature.bind(args, kwargs)
+        trace = self._find(arguments)
+        tensors = [_as_tensor(x) for x in arguments.leaves if is_tensor_leaf(x)]
+        self._last = trace
+        if state.recorders:
+            return trace.run_recorded(tensors)
+        return trace.run([array_of(x) for x in tensors])
+
+    def _run_eagerly(self, arguments: Arguments) -> Any:
+        """As plain Python, with tensors where a trace would have them."""
+        leaves = [_as_tensor(x) if is_tensor_leaf(x) else x for x in arguments.leaves]
+        args, kwargs = nest.pack((arguments.args, arguments.kwargs), leaves)
+        result = self._python_function(*args, **kwargs)
+        lift = current_kind().lift
+        return nest.map_structure(lambda x: lift(x) if is_data(x) else x, result)
+
+    def _inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Inside another trace: the function becomes part of it."""
+        arguments = self._signature.bind(args, kwargs)
+        key = (self._python_function, _inline_key(arguments))
+        if key in _local.tracing:
+            raise TraceError(
+                f"`{self._name}` calls itself while it is traced, with arguments of the same "
+                "types: the trace would never end. A recursion must end by Python values that "
+                "change from call to call; one that depends on tensors is a gg.while_loop", here()
+            )  # fmt: skip
+        _local.tracing.append(key)
+        try:
+            return self._python_function(*arguments.args, **arguments.kwargs)
+        finally:
+            _local.tracing.pop()
+
+    # Finding a trace
+
+    def _key(self, arguments: Arguments) -> Any:
+        return (
+            arguments.key if self._signature.input_signature is None else self._rest_key(arguments)
+        )
+
+    def _rest_key(self, arguments: Arguments) -> Any:
+        """The key of what the input signature does not cover."""
+        count = len(self._signature.input_signature or ())
+        rest = Arguments(arguments.args[count:], arguments.kwargs)
+        return "signature", *rest.key
+
+    def _find(self, arguments: Arguments) -> ConcreteFunction:
+        """The trace that fits, made if there is none."""
+        key = self._key(arguments)
+        found = self._fitting(key, arguments)
+        if found is None:
+            with self._lock:
+                found = self._fitting(key, arguments)
+                if found is None:
+                    found = self._new_trace(key, arguments)
+        return found
+
+    def _fitting(self, key: Any, arguments: Arguments) -> ConcreteFunction | None:
+        candidates = self._traces.get(key, ())
+        if not candidates and self._reduce_retracing:
+            candidates = self._traces.get(_relaxed_key(key), ())
+        for trace in reversed(candidates):
+            if self._fits(trace, arguments) and (trace.check is None or trace.check()):
+                return trace
+        return None
+
+    def _fits(self, trace: ConcreteFunction, arguments: Arguments) -> bool:
+        """Do the sizes fit, fixed ones and guards on open ones?"""
+        sizes: list[int] = []
+        for x, t in zip(arguments.tensors, trace.types):
+            if isinstance(x, TensorSpec):
+                return x.shape.as_list() == [n if isinstance(n, int) else None for n in t.shape]
+            if len(x.shape) != len(t.shape):
+                return False
+            for n, m in zip(x.shape, t.shape):
+                if not isinstance(m, int):
+                    sizes.append(n)
+                elif n != m:
+                    return False
+        return not sizes or trace.sizes.hold(tuple(sizes))
+
+    def _new_trace(self, key: Any, arguments: Arguments) -> ConcreteFunction:
+        """Trace for `arguments`; called with the lock held."""
+        if self._max_traces is not None and len(self._all) >= self._max_traces:
+            raise TraceError(
+                f"`{self._name}` would be traced more than max_traces={self._max_traces} times; "
+                f"the new call differs in {self._difference(arguments) or 'nothing known'}.\n"
+                f"{self.traces()}", here()
+            )  # fmt: skip
+        self._forget_dead()
+        specs = self._specs(arguments)
+        if self._reduce_retracing and self._signature.input_signature is None:
+            relaxed = self._relax(key, specs)
+            if relaxed is not None:
+                key, specs = _relaxed_key(key), relaxed
+        changed = self._difference(arguments)
+        begin = time.perf_counter()
+        trace, creates = self._trace(arguments, specs)
+        if creates:  # once more, as it will be from now on
+            self._created = True
+            trace, _ = self._trace(arguments, specs)
+        trace.seconds = time.perf_counter() - begin
+        trace.difference = changed
+        trace.where = here()
+        labels = self._signature.labels(arguments)
+        trace.signature_text = ", ".join(
+            f"{label}: {show_leaf(leaf_key(s if s is not None else x))}"
+            for label, x, s in zip(labels, arguments.leaves, specs)
+        )
+        self._traces.setdefault(key, []).append(trace)
+        self._all.append(trace)
+        self._count += 1
+        return trace
+
+    def _forget_dead(self) -> None:
+        """Drop the traces for objects that are gone, so that they do not pile up."""
+        for key in list(self._traces):
+            leaves = key[-1] if isinstance(key, tuple) else ()
+            if any(isinstance(k, Identity) and k.ref() is None for k in leaves):
+                gone = self._traces.pop(key)
+                self._all = [t for t in self._all if all(t is not g for g in gone)]
+                if any(self._last is g for g in gone):
+                    self._last = None
+
+    def _specs(self, arguments: Arguments) -> list[TensorSpec | None]:
+        """What each leaf is traced as: a specification for data, None for Python objects."""
+        if self._signature.input_signature is not None:
+            wanted = nest.flatten(self._signature.input_signature)
+            wanted += [None] * (len(arguments.leaves) - len(wanted))
+        else:
+            wanted = [None] * len(arguments.leaves)
+        found: list[TensorSpec | None] = []
+        for x, spec in zip(arguments.leaves, wanted):
+            if not is_tensor_leaf(x):
+                found.append(None)
+            elif isinstance(spec, TensorSpec):
+                found.append(spec)
+            elif isinstance(x, TensorSpec):
+                found.append(x)
+            else:
+                t = example_type(x)
+                found.append(TensorSpec(t.shape, t.dtype))
+        return found
+
+    def _relax(self, key: Any, specs: list[TensorSpec | None]) -> list[TensorSpec | None] | None:
+        """The specifications with None where earlier traces had other sizes."""
+        earlier = self._relaxable(key)
+        if earlier is None:
+            return None
+        relaxed: list[TensorSpec | None] = []
+        types = iter(earlier.types)
+        for spec in specs:
+            if spec is None:
+                relaxed.append(None)
+                continue
+            shape = [n if n == m else None for n, m in zip(spec.shape, next(types).shape)]
+            relaxed.append(TensorSpec(shape, spec.dtype))
+        return relaxed
+
+    def _relaxable(self, key: Any) -> ConcreteFunction | None:
+        wanted = _relaxed_key(key)
+        for other, traces in reversed(list(self._traces.items())):
+            if other is not key and traces and _relaxed_key(other) == wanted and other != key:
+                return traces[-1]
+        return None
+
+    # Tracing
+
+    def _trace(
+        self, arguments: Arguments, specs: list[TensorSpec | None]
+    ) -> tuple[ConcreteFunction, bool]:
+        """One trace, and whether it created variables."""
+        builder = tracing.FunctionBuilder(self._name, self)
+        builder.may_create = not self._created
+        key = (self._python_function, _inline_key(arguments))
+        guards = Guards()
+        guards.add_function(self._python_function, _objects(self._signature.names, arguments))
+        _local.tracing.append(key)
+        try:
+            with builder.tracing():
+                leaves = _parameters(builder, arguments, specs)
+                args, kwargs = nest.pack((arguments.args, arguments.kwargs), leaves)
+                result = self._python_function(*args, **kwargs)
+                form = arguments.form(specs)
+                trace = ConcreteFunction(self._name, builder, form, result, self._compiled)
+        finally:
+            _local.tracing.pop()
+        if not builder.created:
+            changed = guards.changed()
+            for g in changed:
+                del guards.guards[g.expression]
+            self._warn_of(changed)
+        trace.use_guards(guards)
+        return trace, bool(builder.created)
+
+    def _warn_of(self, changed: list[Guard]) -> None:
+        known = self.__dict__.setdefault("_warned", set())
+        for g in changed:
+            if g.label not in known:
+                known.add(g.label)
+                warnings.warn(
+                    f"`{self._name}` changes the Python value `{g.label}` (read in {g.line}). That "
+                    "happens while the function is traced, not at each call; keep state in a "
+                    "gg.Variable", SideEffectWarning, stacklevel=_user_level()
+                )  # fmt: skip
+
+    def _difference(self, arguments: Arguments) -> str:
+        """What keeps the nearest earlier trace from being used, in words."""
+        labels = self._signature.labels(arguments)
+        new = [show_leaf(leaf_key(x)) for x in arguments.leaves]
+        texts = [difference(t, labels, new, self._signature.labels(t.arguments)) for t in self._all]
+        return min(texts, key=len, default="")
+
+    # Inspection
+
+    @property
+    def python_function(self) -> Callable[..., Any]:
+        """The function that was decorated."""
+        return self._python_function
+
+    @property
+    def input_signature(self) -> Any:
+        return self._signature.input_signature
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def experimental_get_tracing_count(self) -> int:
+        """How many times the function was traced."""
+        return self._count
+
+    def get_concrete_function(self, *args: Any, **kwargs: Any) -> ConcreteFunction:
+        """The trace for arguments, or for TensorSpecs in place of tensors."""
+        if not args and not kwargs and self._signature.input_signature is not None:
+            args = self._signature.input_signature
+        return self._find(self._signature.bind(args, kwargs))
+
+    def pretty_printed_concrete_signatures(self) -> str:
+        """The signatures of all traces."""
+        return "\n\n".join(t.pretty_printed_signature() for t in self._all)
+
+    def traces(self) -> TraceTable:
+        """A table of the traces: signature, calling line, count, seconds, and what differed."""
+        return TraceTable(self._name, list(self._all))
+
+    def ir(self, stage: str = "before") -> str:
+        """The graph of the latest trace as text, "before" or "after" the passes."""
+        return stage_text(self._latest(), stage)
+
+    def kernels(self) -> str:
+        """The compiled kernels of the latest trace as readable source."""
+        return kernels_text(self._latest())
+
+    def report(self) -> str:
+        """What became of the latest trace: passes, rewrites, kernels, times."""
+        return f"{self.traces()}\n\n{report_text(self._latest())}"
+
+    def _latest(self) -> ConcreteFunction:
+        if not self._all:
+            raise ArgumentError(f"`{self._name}` has not been traced yet: call it first", here())
+        return self._last or self._all[-1]
+
+    # Methods
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        found = self._bound.get(id(instance))
+        if found is not None and found[0]() is instance:
+            return found[1]
+        return self._bind(instance)
+
+    def _bind(self, instance: Any) -> Function:
+        """The function of one instance, with traces of its own; it does not keep it alive."""
+        key = id(instance)
+        try:
+            ref: Any = weakref.ref(instance, lambda _: self._bound.pop(key, None))
+        except TypeError:  # no weak references: kept for good
+            bound = Function(types.MethodType(self._python_function, instance), **self._options)
+            self._bound[key] = ((lambda: instance), bound)
+            return bound
+        bound = Function(_WeakMethod(self._python_function, ref), **self._options)
+        self._bound[key] = (ref, bound)
+        return bound
+
+    # Copies
+
+    def __deepcopy__(self, memo: Any) -> Function:
+        """A function of the copied Python function (of the copied instance), without traces."""
+        return Function(copy.deepcopy(self._python_function, memo), **self._options)
+
+    def __reduce__(self) -> Any:
+        """By name where it is found under its name in its module, else the function and options."""
+        name = getattr(self._python_function, "__qualname__", "")
+        module = getattr(self._python_function, "__module__", None)
+        found: Any = sys.modules.get(module or "")
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name
+        return _restore, (self._python_function, self._options)
+
+    def __repr__(self) -> str:
+        return f"<gg.function `{self._name}`, {len(self._all)} traces>"
+
+
+def _restore(python_function: Any, options: dict[str, Any]) -> Function:
+    return Function(python_function, **options)
+
+
+class _WeakMethod:
+    """A method whose instance is held weakly."""
+
+    def __init__(self, function: Any, instance: Any) -> None:
+        functools.update_wrapper(self, function)
+        del self.__dict__["__wrapped__"]  # it has one parameter more
+        self.__signature__ = inspect.signature(types.MethodType(function, instance()))
+        self.function = function
+        self.instance = instance
+
+    @property
+    def __func__(self) -> Any:
+        return self.function
+
+    @property
+    def __self__(self) -> Any:
+        return self.instance()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(self.instance(), *args, **kwargs)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return types.MethodType(self.function, copy.deepcopy(self.instance(), memo))
+
+    def __reduce__(self) -> Any:
+        return types.MethodType, (self.function, self.instance())
+
+
+def _as_tensor(x: Any) -> EagerTensor:
+    return x if isinstance(x, EagerTensor) else EagerTensor(owned_array(x, None))
+
+
+def _inline_key(arguments: Arguments) -> Any:
+    """The key of arguments that may be symbolic."""
+    leaves = []
+    for x in arguments.leaves:
+        t = getattr(x, "type", None)
+        leaves.append(("tensor", str(t)) if hasattr(t, "dtype") else leaf_key(x))
+    return nest.layout((arguments.args, arguments.kwargs)), tuple(leaves)
+
+
+def _relaxed_key(key: Any) -> Any:
+    """The key without sizes: what calls that differ only in them have in common."""
+    if key[0] in ("signature", "relaxed"):
+        return key
+    layout, leaves = key
+    open_leaves = tuple(
+        ("tensor", len(k[1]), k[2]) if isinstance(k, tuple) and k[0] == "tensor" else k
+        for k in leaves
+    )
+    return "relaxed", layout, open_leaves
+
+
+def _objects(names: list[str], arguments: Arguments) -> dict[str, Any]:
+    """The arguments that are passed by identity: their attributes are guarded."""
+    return {
+        name: x for name, x in zip(names, arguments.args)
+        if not nest.is_nest(x) and not is_tensor_leaf(x)
+    }  # fmt: skip
+
+
+def _parameters(
+    builder: Builder, arguments: Arguments, specs: list[TensorSpec | None]
+) -> list[Any]:
+    """The leaves with parameters of the trace in place of data."""
+    leaves: list[Any] = []
+    position = 0
+    for x, spec in zip(arguments.leaves, specs):
+        if spec is None:
+            leaves.append(x)
+            continue
+        shape: list[Any] = []
+        for axis, n in enumerate(spec.shape):
+            if n is None:
+                hint = None if isinstance(x, TensorSpec) else int(x.shape[axis])
+                letter = "nmklpqrs"[len(builder.scope.symbols) % 8]
+                n = builder.scope.symbol(
+                    f"{letter}{len(builder.scope.symbols) // 8 or ''}", position, axis, hint
+                )
+            shape.append(n)
+        leaves.append(builder.param(tensor_type(tuple(shape), spec.dtype), here()))
+        position += 1
+    return leaves
+
+
+def _user_level() -> int:
+    """The stack level of the user's line, for warnings."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def function(
+    func: Callable[..., Any] | None = None,
+    input_signature: Any = None,
+    autograph: bool = True,
+    jit_compile: bool | None = None,
+    reduce_retracing: bool = False,
+    max_traces: int | None = None,
+    experimental_implements: Any = None,
+    experimental_autograph_options: Any = None,
+    experimental_attributes: Any = None,
+    experimental_relax_shapes: bool | None = None,
+    experimental_compile: bool | None = None,
+    experimental_follow_type_hints: bool | None = None,
+) -> Any:
+    """Compile a Python function: traced once for each kind of arguments, then run as one program.
+
+    Tensors and NumPy arrays, which become tensors, count by dtype and shape, Python values by type
+    and value, other objects by identity; globals, closure values and attributes that the function
+    reads are guarded, and a change of one leads to a new trace. `input_signature` fixes dtypes and
+    shapes, with None for sizes that may vary. `reduce_retracing` leaves open what has varied.
+    `jit_compile=False` interprets op by op. `max_traces` turns one trace too many into an error.
+    `autograph` and the experimental options of TensorFlow are accepted and have no effect.
+
+    >>> import graphgrad as gg
+    >>> @gg.function
+    ... def f(x):
+    ...     return x * 2 + 1
+    >>> f(gg.constant([1.0, 2.0])).numpy()
+    array([3., 5.], dtype=float32)
+    """
+
+    def decorate(python_function: Callable[..., Any]) -> Function:
+        if not callable(python_function):
+            raise DTypeError(f"gg.function: takes a function, got {python_function!r}", here())
+        if inspect.isgeneratorfunction(python_function) or inspect.iscoroutinefunction(
+            python_function
+        ):
+            raise ArgumentError(
+                f"gg.function: {python_function.__qualname__} is a generator or coroutine "
+                "function, which returns before its body runs; decorate a plain function", here()
+            )  # fmt: skip
+        if isinstance(python_function, Function):
+            python_function = python_function.python_function
+        return Function(
+            python_function,
+            input_signature=input_signature,
+            jit_compile=jit_compile if jit_compile is not None else experimental_compile,
+            reduce_retracing=reduce_retracing or bool(experimental_relax_shapes),
+            max_traces=max_traces,
+        )
+
+    return decorate if func is None else decorate(func)

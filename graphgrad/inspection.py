@@ -1,0 +1,57 @@
+"""What `f.kernels()` and `f.report()` show of a trace: its kernels as Python, and the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphgrad.compiler.dims import evaluate
+
+if TYPE_CHECKING:
+    from graphgrad.compiler.report import Report
+    from graphgrad.concrete import ConcreteFunction
+
+INTERPRETED = "interpreted op by op with NumPy (jit_compile=False): there are no kernels"
+
+
+def kernels_text(trace: ConcreteFunction) -> str:
+    """Each kernel of a trace as a Python function, in the order in which they run."""
+    from graphgrad.compiler.codegen.python_nest import python_kernel
+
+    if not trace.compiled:
+        return INTERPRETED
+    trace.runner.prepared()
+    texts: dict[str, str] = {}
+    for step in trace.runner.compilation.steps:
+        if step.nest is None:
+            continue
+        types = [v.type if v is not None else None for v in step.arrays]
+        texts.setdefault(step.kernel.name, python_kernel(step.nest, step.kernel.name, types))
+    return "\n".join(texts.values()) or "no kernels: nothing is left to compute"
+
+
+def report_of(trace: ConcreteFunction) -> Report:
+    """The report of a compiled trace; numbers are for the sizes of the call that was traced."""
+    from graphgrad.compiler.report import make_report, sizes_of
+    from graphgrad.runtime.executor import buffer_bytes
+
+    executable = trace.runner.prepared()
+    compilation = trace.runner.compilation
+    sizes = sizes_of(compilation.graph, None)
+    used = None
+    if sizes is not None:
+        types = compilation.graph.types
+        shapes = [tuple(evaluate(n, sizes) for n in t.shape) for t in types]
+        used = buffer_bytes(compilation.program, shapes)
+    return make_report(
+        compilation,
+        nodes_traced=len(trace.graph.nodes),
+        compile_seconds=executable.compile_seconds,
+        cache_hit=executable.cache_hit,
+        buffer_bytes=used,
+    )
+
+
+def report_text(trace: ConcreteFunction) -> str:
+    """The report as text, under the trace's signature."""
+    body = str(report_of(trace)) if trace.compiled else INTERPRETED
+    return f"trace ({trace.signature_text})\n{body}"

@@ -1,0 +1,148 @@
+"""What a trace of `gg.function` knows beyond its nodes: the variables it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphgrad.compiler.dims import DimScope
+from graphgrad.compiler.errors import TraceError
+from graphgrad.compiler.interpret import interpret
+from graphgrad.compiler.ir import Builder, Graph
+from graphgrad.compiler.op import state
+from graphgrad.compiler.source import here
+from graphgrad.tensor import Array, EagerTensor, SymbolicTensor
+
+if TYPE_CHECKING:
+    from graphgrad.variable import Variable
+
+
+class Table:
+    """The current value of each variable that was written, in one branch or in the whole trace."""
+
+    __slots__ = ("values", "writes")
+
+    def __init__(self) -> None:
+        self.values: dict[int, Any] = {}
+        self.writes: dict[int, Variable] = {}
+
+
+class FunctionBuilder(Builder):
+    """The builder of a function's trace.
+
+    A variable that is read becomes a parameter (it is its own capture); one that is written has
+    its last value among the outputs. `tables` is a stack: a branch of a conditional writes to a
+    table of its own, and the conditional gives its writes back as outputs.
+    """
+
+    def __init__(self, name: str, function: Any = None) -> None:
+        scope = DimScope(where=lambda: state.where or here())
+        super().__init__(name, scope=scope, value_class=SymbolicTensor)
+        self.function = function
+        self.tables = [Table()]
+        self.created: list[Variable] = []
+        self.may_create = True
+
+    def read(self, variable: Variable) -> Any:
+        """The value of `variable` at this point of the trace."""
+        for table in reversed(self.tables):
+            found = table.values.get(id(variable))
+            if found is not None:
+                return found
+        return self.capture(variable, variable.type)
+
+    def write(self, variable: Variable, value: Any) -> None:
+        table = self.tables[-1]
+        table.values[id(variable)] = value
+        table.writes[id(variable)] = variable
+
+    @contextmanager
+    def branch(self) -> Iterator[Table]:
+        """Writes meanwhile go to a table of their own."""
+        table = Table()
+        self.tables.append(table)
+        try:
+            yield table
+        finally:
+            self.tables.remove(table)
+
+    def evaluate(self, value: Any) -> EagerTensor:
+        """The value now of what depends on constants, variables and outer tensors alone."""
+        nodes, wanted = [], {value}
+        for node in reversed(self.nodes):
+            if not wanted.isdisjoint(node.outputs):
+                nodes.append(node)
+                wanted.update(node.inputs)
+        if not wanted.isdisjoint(self.params):
+            raise TraceError(
+                "a variable's initial value must not depend on the arguments of the function that "
+                "creates it: pass a function that makes it, or create the variable outside", here()
+            )  # fmt: skip
+        outer = {v: x for x, v in self.captures.values() if v in wanted}
+        graph = Graph(tuple(outer), tuple(reversed(nodes)), (value,), self.name)
+        with outside():
+            return EagerTensor(np.array(interpret(graph, [*map(storage, outer.values())])[0]))
+
+    @property
+    def writes(self) -> list[Variable]:
+        """The variables that the trace writes, in the order of their first write."""
+        return list(self.tables[0].writes.values())
+
+
+def function_builder() -> FunctionBuilder | None:
+    """The function trace in progress, from inside of its branches too."""
+    builder: Any = state.builder
+    while builder is not None and not isinstance(builder, FunctionBuilder):
+        builder = builder.parent
+    return builder
+
+
+class Watcher:
+    """A recorder that notes which trainable variables are read, and as which values."""
+
+    def __init__(self) -> None:
+        self.reads: dict[int, tuple[Variable, Any]] = {}
+
+    def record(self, op: Any, inputs: Any, attrs: Any, outputs: Any) -> None:
+        """Nothing: reads are all that is asked for."""
+
+    def wants(self, values: Any) -> bool:
+        return False
+
+    def on_read(self, variable: Variable, value: Any) -> None:
+        if variable.trainable and variable.dtype.is_floating:
+            self.reads.setdefault(id(variable), (variable, value))
+
+    @property
+    def variables(self) -> list[Variable]:
+        return [v for v, _ in self.reads.values()]
+
+    @property
+    def values(self) -> list[Any]:
+        return [x for _, x in self.reads.values()]
+
+    def tell(self) -> None:
+        """Let the active tapes know of the reads: those of a sub-graph are hidden from them."""
+        for v in self.variables:
+            v.value()
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Run eagerly for a while, as `init_scope` does: no trace, no tapes."""
+    saved = state.builder, state.recorders
+    state.builder, state.recorders = None, ()
+    try:
+        yield
+    finally:
+        state.builder, state.recorders = saved
+
+
+def storage(x: Any) -> Array:
+    """The array of a captured tensor, variable or NumPy array, as it is now."""
+    if isinstance(x, np.ndarray):
+        return x
+    return x.array if isinstance(x, EagerTensor) else x.tensor().array
