@@ -1,0 +1,1 @@
+"""Programs that use graphgrad: `python -m examples.digits`."""
