@@ -27,6 +27,8 @@ from graphgrad.compiler.scalar.expansions import EXPANSIONS
 
 # Sweeps whose reductions feed on less than this use four accumulators a reduction, others two.
 CHEAP_SWEEP = 12.0
+# Rows that a cheap sweep combines before it adds to a row of column reductions: a power of two.
+ROW_BLOCK = 4
 
 
 def lane_count(nest: LoopNest) -> int:
@@ -56,6 +58,14 @@ def combine(e: VectorEmitter, combiner: str, x: Lanes, y: Lanes) -> Lanes:
         return e.and_(x, y) if both else e.or_(x, y)  # type: ignore[no-any-return]
     step = {"sum": e.add, "prod": e.mul, "max": e.maximum, "min": e.minimum}[combiner]
     return step(x, y)  # type: ignore[no-any-return]
+
+
+def combine_all(e: VectorEmitter, s: Stmt, parts: list[Lanes]) -> Lanes:
+    """The values of several rows as one, by a fixed tree of halves."""
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [combine(e, s.attr.combiner, a, b) for a, b in pairs]
+    return parts[0]
 
 
 class NestEmitter(NestMemory):
@@ -161,8 +171,11 @@ class NestEmitter(NestMemory):
         nest = self.nest
         self.rows = {}
         self.start_folds()
-        folded = range(nest.parallel, nest.parallel + nest.folded)
-        self.over(list(folded), lambda: self.phases(nest.main, lo, hi))
+        if self.adds_rows_together:
+            self.fold_in_blocks()
+        else:
+            folded = range(nest.parallel, nest.parallel + nest.folded)
+            self.over(list(folded), lambda: self.phases(nest.main, lo, hi))
         self.finish_folds()
         self.phases(nest.tail, "0", None)
 
@@ -174,6 +187,35 @@ class NestEmitter(NestMemory):
                 self.sweep(phase, lo, hi)
 
     # -- folds
+
+    @property
+    def adds_rows_together(self) -> bool:
+        """Is the loop a cheap sweep with column reductions, bound by what it moves? Then several
+        rows are combined before they go to the row that accumulates: less of it is moved."""
+        nest = self.nest
+        if nest.folded != 1 or [p.kind for p in nest.main] != ["sweep"]:
+            return False
+        stmts = nest.main[0].stmts
+        columns = any(s.fn == "reduce" and s.attr.kind == "column" for s in stmts)
+        return columns and sum(cost(s.fn) for s in stmts) < CHEAP_SWEEP
+
+    def fold_in_blocks(self) -> None:
+        """The folded loop, `ROW_BLOCK` rows at a time, then single rows."""
+        dim, (phase,) = self.nest.parallel, self.nest.main
+        end = self.extent(dim)
+        whole = self.arith("and", end, str(-ROW_BLOCK))
+
+        def block(index: str, _: list[str]) -> list[str]:
+            rows = [self.arith("add", index, str(u)) for u in range(ROW_BLOCK)]
+            self.sweep(phase, "0", None, rows)
+            return []
+
+        def single(index: str, _: list[str]) -> list[str]:
+            self.sweep(phase, "0", None, [index])
+            return []
+
+        self.loop("0", whole, ROW_BLOCK, [], block)
+        self.loop(whole, end, 1, [], single)
 
     def fold_stmts(self) -> list[tuple[Phase, Stmt]]:
         return [
@@ -281,27 +323,35 @@ class NestEmitter(NestMemory):
             return 1
         return 4 if sum(cost(s.fn) for s in phase.stmts) < CHEAP_SWEEP else 2
 
-    def sweep(self, phase: Phase, lo: str, hi: str | None) -> None:
-        """Loop over the inner dims; reductions run in `unroll` accumulators each."""
+    def sweep(self, phase: Phase, lo: str, hi: str | None, rows: Sequence[str] = ()) -> None:
+        """Loop over the inner dims; reductions run in `unroll` accumulators each.
+
+        `rows` are indices of the folded dim that are swept together.
+        """
         reductions = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind != "column"]
+        columns = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind == "column"]
         count = self.unroll(phase)
         splat = self.splat_rows(phase)
         starts = self.start_accumulators(reductions, count)
 
         def body(e: VectorEmitter, index: str, mask: Mask, accs: list[str]) -> list[str]:
             assert isinstance(e, Emitter)
-            values = dict(splat)
-            slots = iter(accs)
+            found: dict[int, list[Lanes]] = {s.id: [] for s in (*columns, *reductions)}
+            for row in rows or (None,):
+                if row is not None:
+                    self.dim_values[self.nest.parallel] = row
+                values = dict(splat)
+                for s in phase.stmts:
+                    if s.fn != "reduce":
+                        self.statement(e, s, values)
+                    else:
+                        found[s.id].append(values[s.args[0]])
+            for s in columns:
+                self.accumulate_column(e, s, combine_all(e, s, found[s.id]), index, mask)
             ends = []
-            for s in phase.stmts:
-                if s.fn != "reduce":
-                    self.statement(e, s, values)
-                elif s.attr.kind == "column":
-                    self.accumulate_column(e, s, values[s.args[0]], index, mask)
-            for s in reductions:
-                old = Lanes(next(slots), s.dtype)
-                new = self.masked(e, s, values[s.args[0]], mask)
-                ends.append(combine(e, s.attr.combiner, old, new).text)
+            for s, acc in zip(reductions, accs, strict=True):
+                new = self.masked(e, s, combine_all(e, s, found[s.id]), mask)
+                ends.append(combine(e, s.attr.combiner, Lanes(acc, s.dtype), new).text)
             return ends
 
         finals = self.inner_loops(lo, hi, count, starts, body, reductions)
