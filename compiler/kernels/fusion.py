@@ -26,11 +26,10 @@ from graphgrad.compiler.kernels.groups import (
     partition,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
+from graphgrad.compiler.kernels.reach import Reach
 from graphgrad.compiler.kernels.views import Views
 from graphgrad.compiler.types import Shape
 
-# A search for cycles gives up after so many values: the two kernels at hand then stay apart.
-SEARCH_LIMIT = 2000
 # A kernel is compared with so many others that read the same memory.
 SIBLING_LIMIT = 4
 
@@ -65,8 +64,8 @@ class Fusion(Views):
         self.group_of: dict[Value, Group] = {}
         self.single: dict[Value, Node] = {}  # outputs of nodes without a loop form
         self.groups: dict[Group, None] = {}
-        self.readers: dict[Value, list[Node]] = {}  # the nodes met so far, behind views
-        self.levels: dict[Group | Node, int] = {}  # higher than those of all that a unit reads
+        self.reach = Reach()
+        self.numbers: dict[Group | Node, int] = {}  # of the units, in `reach`
         self.refusals: list[tuple[Node, Node, str]] = []
 
     def run(self) -> Plan:
@@ -89,25 +88,11 @@ class Fusion(Views):
 
     def settle(self, unit: Group | Node, node: Node) -> None:
         """Note what `node`, which has become (a part of) `unit`, reads."""
-        reads = dict.fromkeys(map(self.behind, node.inputs))
-        units = [u for u in map(self.unit, reads) if u is not None and u is not unit]
-        self.lift(unit, max((self.levels[u] + 1 for u in units), default=0))
-        for v in reads:
-            self.readers.setdefault(v, []).append(node)
-
-    def lift(self, unit: Group | Node, level: int) -> None:
-        """Give `unit` this level at least, and those that read it higher ones."""
-        todo = [(unit, level)]
-        while todo:
-            unit, level = todo.pop()
-            if self.levels.get(unit, -1) >= level:
-                continue
-            self.levels[unit] = level
-            for v in unit.members if isinstance(unit, Group) else unit.outputs:
-                for node in self.readers.get(v, ()):
-                    reader = self.group_of.get(node.outputs[0], node) if node.outputs else node
-                    if reader is not unit:
-                        todo.append((reader, level + 1))
+        if unit not in self.numbers:
+            self.numbers[unit] = self.reach.add()
+        sources = map(self.unit, dict.fromkeys(map(self.behind, node.inputs)))
+        read = [self.numbers[u] for u in sources if u is not None and u is not unit]
+        self.reach.read(self.numbers[unit], read)
 
     def place(self, node: Node) -> None:
         """Put a node into the group of one of its producers, or into a new one."""
@@ -303,7 +288,8 @@ class Fusion(Views):
             return False
         del self.groups[a], self.groups[b]
         self.groups[merged] = None
-        self.lift(merged, max(self.levels.pop(a), self.levels.pop(b)))
+        self.numbers[merged] = self.numbers.pop(a)
+        self.reach.merge(self.numbers[merged], self.numbers.pop(b))
         return True
 
     def check_merged(self, merged: Group, a: Group, b: Group) -> None:
@@ -340,34 +326,14 @@ class Fusion(Views):
 
     def reaches(self, a: Group, b: Group) -> bool:
         """Does `b` need `a` through something outside both?"""
-        return self.depends([v for v in self.inputs_of(b) if self.group_of.get(v) is not a], a)
-
-    def depends(self, values: Iterable[Value], on: Group) -> bool:
-        """Do any of these need a member of `on`? When the search takes too long, they may."""
-        level = self.levels[on]
-        seen: set[Group | Node] = set()
-        todo = list(values)
-        for _ in range(SEARCH_LIMIT):
-            if not todo:
-                return False
-            value = todo.pop()
-            unit = self.unit(value)
-            if unit is on:
-                return True
-            if unit is None or unit in seen or self.levels[unit] <= level:
-                continue
-            seen.add(unit)
-            if isinstance(unit, Group):
-                todo.extend(self.inputs_of(unit))
-            else:
-                todo.extend(map(self.behind, unit.inputs))
-        return True
+        return self.reach.needs_beyond(self.numbers[b], self.numbers[a])
 
     def check_cycle(self, node: Node, group: Group) -> None:
         """Refuse when another input of `node` needs something of `group`."""
-        others = [s for s in map(self.behind, node.inputs) if self.group_of.get(s) is not group]
-        if self.depends(others, group):
-            raise Refusal("another of its inputs needs this kernel's result first")
+        number = self.numbers[group]
+        for unit in map(self.unit, map(self.behind, node.inputs)):
+            if unit is not None and self.reach.needs(self.numbers[unit], number):
+                raise Refusal("another of its inputs needs this kernel's result first")
 
     def merge_siblings(self) -> None:
         """Fuse groups over the same space that read the same memory."""

@@ -13,8 +13,10 @@ from hypothesis import given
 from graphgrad.compiler.codegen import llvm_program
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.kernels import fusion, memory_plan
+from graphgrad.compiler.kernels.fusion import Fusion
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT, Lifetime, overlap
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.pipeline import optimise
 from graphgrad.runtime.executor import KernelFailure
 from graphgrad.runtime.program import evaluate
 from tests.compiler import models
@@ -64,7 +66,36 @@ def updates(n: int) -> Graph:
     return graph_of(fn, t(), *[t(3 + i % 5, 2) for i in range(n // 2)])
 
 
-@pytest.mark.parametrize("make", [chain, fan, many_outputs, products, updates])
+def spread(n: int) -> Graph:
+    """One value with many readers, and the many values summed."""
+
+    def fn(x: Any) -> Any:
+        total, y = x, ops["tanh"](x)
+        for i in range(n // 6):
+            total = total + ops["sin"](y * float(i + 1))
+        return total.sum((0,))
+
+    return graph_of(models.value_and_gradients(fn, [0]), t(50))
+
+
+def statistics(n: int) -> Graph:
+    """Reductions of which each needs the one before."""
+
+    def fn(x: Any) -> Any:
+        total = 0.0
+        for _ in range(n // 8):
+            mean = (x * x).sum((0,))
+            total = total + mean
+            x = x / (mean + 1.0)
+        return total
+
+    return graph_of(models.value_and_gradients(fn, [0]), t(50))
+
+
+FAMILIES = [chain, fan, many_outputs, products, updates, spread, statistics]
+
+
+@pytest.mark.parametrize("make", FAMILIES)
 def test_compiling_takes_time_in_proportion(
     make: Callable[[int], Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +106,16 @@ def test_compiling_takes_time_in_proportion(
     assert ratio < 6
 
 
-@pytest.mark.parametrize("make", [chain, fan, products])
+@pytest.mark.parametrize("make", FAMILIES)
+def test_large_graphs_have_steps_in_proportion(
+    make: Callable[[int], Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "GROUP_LIMIT", 32)
+    small, large = (len(Fusion(optimise(make(n))[0]).run().steps) for n in (1000, 4000))
+    assert large < 4.5 * small
+
+
+@pytest.mark.parametrize("make", [chain, fan, products, spread, statistics])
 def test_large_graphs_are_right(make: Callable[[int], Graph]) -> None:
     check(make(700), python=False)
 
