@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter, is_flat
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
@@ -58,6 +59,7 @@ class ModuleWriter:
     slots: int  # pointers before the arena's word
     parts: ModuleParts = field(default_factory=ModuleParts)
     kernels: dict[str, str] = field(default_factory=dict)
+    texts: dict[Any, KernelText] = field(default_factory=dict)  # by the key of the nest
     sizes: dict[Size, int] = field(default_factory=dict)  # with their numbers, in order
     routines: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -106,7 +108,7 @@ class ModuleWriter:
     def kernel(self, nest: LoopNest, places: list[Place]) -> KernelText:
         """Call the kernel of `nest` on arrays at `places`."""
         self.cut()
-        kernel = kernel_text(nest, self.parts)
+        kernel = self.text_of(nest)
         self.kernels.setdefault(kernel.name, kernel.text)
         words = [(self.pointer(p), "ptr") for p in places]
         words += [(self.size(to_size(n)), "i64") for n in kernel.sizes]
@@ -121,6 +123,14 @@ class ModuleWriter:
         if any(s.failures for s in nest.statements()):
             self.leave_if_failed(status)
         return kernel
+
+    def text_of(self, nest: LoopNest) -> KernelText:
+        """The text of a nest, written once for equal ones: the layers of a network are."""
+        key = nest.key()
+        found = self.texts.get(key)
+        if found is None:
+            found = self.texts[key] = kernel_text(nest, self.parts)
+        return found
 
     def leave_if_failed(self, status: str) -> None:
         bad, leave, on = self.fresh(), self.fresh()[1:], self.fresh()[1:]

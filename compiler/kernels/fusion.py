@@ -257,8 +257,7 @@ class Fusion(Views):
                 "the smaller value would be computed again for each row it is broadcast over"
             )
         for member in group.members.values():
-            member.indices = remap(member.indices, new)
-            member.domain = member.indices
+            member.move(new)
         group.shape = domain
         group.partition = partition(group)
         return {i: i for i in range(len(domain))}

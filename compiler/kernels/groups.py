@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce
 from graphgrad.compiler.ir import Literal, Node, Value
-from graphgrad.compiler.kernels.index_maps import Index, axes_of
+from graphgrad.compiler.kernels.index_maps import Index, axes_of, remap
 from graphgrad.compiler.types import Shape
 
 # A reduction to one scalar may still be read in a second sweep when its only row is this short;
@@ -45,10 +46,15 @@ class Member:
     reads: tuple[Value, ...] = ()  # the values behind the views that are its inputs
     over: frozenset[int] = frozenset()
     late: bool = False  # needs a folded result: computed in the tail
+    axes: frozenset[int] = field(init=False)  # that `indices` depend on
 
-    @property
-    def axes(self) -> frozenset[int]:
-        return axes_of(self.indices)
+    def __post_init__(self) -> None:
+        self.axes = axes_of(self.indices)
+
+    def move(self, axes: Mapping[int, int]) -> None:
+        """Renumber the axes of one that reads where it writes."""
+        self.indices = self.domain = remap(self.indices, axes)
+        self.axes = axes_of(self.indices)
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -82,6 +83,10 @@ class Stmt:
     where: Where | None = None
     failures: tuple[tuple[str, int], ...] = ()  # the numbers of the checks it may contain, by kind
 
+    def key(self) -> Any:
+        """All but the place."""
+        return self.id, self.fn, self.args, self.dtype, exact(self.attr), self.failures
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -124,6 +129,12 @@ class LoopNest:
         """All statements, in order."""
         return [s for phase in self.phases for s in phase.stmts]
 
+    def key(self) -> Any:
+        """Equal for nests of equal code, wherever their lines are in the user's source."""
+        phases = tuple((p.kind, tuple(map(Stmt.key, p.stmts))) for p in self.phases)
+        space = self.dims, self.parallel, self.folded
+        return space, self.arrays, len(self.main), phases, self.title
+
 
 @dataclass(slots=True)
 class Lane:
@@ -157,7 +168,7 @@ class Body(ScalarBuilder):
     def add_stmt(self, fn: str, args: Sequence[Lane], dtype: DType, attr: Any = None) -> Lane:
         """Record a statement, or find the equal one."""
         numbers = tuple(a.id for a in args)
-        key = (fn, numbers, dtype.name, repr(attr) if isinstance(attr, float) else attr)
+        key = (fn, numbers, dtype.name, exact(attr))
         pure = fn not in ("store", "require")
         if pure and key in self.known:
             return self.known[key]
@@ -183,6 +194,13 @@ class Body(ScalarBuilder):
         return self.add_stmt("size", (), dtypes.int64, extent)
 
 
+def exact(attr: Any) -> Any:
+    """An attribute as a key that tells 0.0 from -0.0, and a NaN from none."""
+    if isinstance(attr, float):
+        return repr(attr)
+    return tuple(map(exact, attr)) if type(attr) is tuple else attr
+
+
 def cost(fn: str) -> float:
     """The cost of one statement, in cheap vector instructions an element."""
     if fn in PRIMITIVES:
@@ -203,9 +221,16 @@ def element_cost(node: Node) -> float:
         return GENERATOR_COST
     if not isinstance(node.op, Elementwise):
         return 1.0
+    operands = tuple(compute_dtype(x.type.dtype) for x in node.inputs)
+    return _scalar_cost(node.op, operands, tuple(node.attrs.items()))
+
+
+@lru_cache(maxsize=4096)
+def _scalar_cost(
+    op: Elementwise, operands: tuple[DType, ...], attrs: tuple[tuple[str, Any], ...]
+) -> float:
     scratch = Body(Counter())
-    args = [Lane(-1 - i, compute_dtype(x.type.dtype)) for i, x in enumerate(node.inputs)]
-    node.op.scalar(scratch, *args, **node.attrs)
+    op.scalar(scratch, *(Lane(-1 - i, d) for i, d in enumerate(operands)), **dict(attrs))
     return sum(cost(s.fn) for s in scratch.stmts)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
-from graphgrad.compiler.scalar.primitives import check_operands, result_dtype
+from graphgrad.compiler.scalar.primitives import checked_dtype
 
 Value: TypeAlias = Any  # opaque: only the builder that made a value can look inside
 Operand: TypeAlias = Any  # a Value, or a Python number that takes the other operand's dtype
@@ -293,9 +293,7 @@ class ScalarBuilder(ABC):
 
     def _apply(self, fn: str, args: tuple[Operand, ...], attr: Any = None) -> Value:
         args = self._lift(args)
-        operands = tuple(self.dtype(a) for a in args)
-        check_operands(fn, operands)
-        return self.primitive(fn, args, result_dtype(fn, operands), attr)
+        return self.primitive(fn, args, checked_dtype(fn, *map(self.dtype, args)), attr)
 
     def _lift(self, args: tuple[Operand, ...]) -> tuple[Value, ...]:
         """`args` with Python numbers made constants of the dtype of the first value among them."""

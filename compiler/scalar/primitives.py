@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
@@ -76,6 +77,13 @@ def result_dtype(fn: str, operands: tuple[DType, ...], asked: DType | None = Non
     if rule.result in ("bool", "none"):
         return dtypes.bool_
     return operands[-1]
+
+
+@cache
+def checked_dtype(fn: str, *operands: DType) -> DType:
+    """The dtype of primitive `fn` on these operands; TypeError if it takes no such ones."""
+    check_operands(fn, operands)
+    return result_dtype(fn, operands)
 
 
 def check_operands(fn: str, operands: tuple[DType, ...]) -> None:

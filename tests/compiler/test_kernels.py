@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from graphgrad.compiler.codegen import llvm_nest
 from graphgrad.compiler.codegen.llvm_memory import NestMemory
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
+from graphgrad.compiler.codegen.llvm_program import ModuleWriter
 from graphgrad.compiler.codegen.python_nest import python_kernel, python_sizes, run_python_kernel
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import TensorType
@@ -152,3 +154,42 @@ def test_planted_error_is_found(mutant: Any, monkeypatch: pytest.MonkeyPatch) ->
     mutant(monkeypatch)
     with pytest.raises(AssertionError):
         small_programs()
+
+
+# -- equal nests are written once
+
+
+def test_the_layers_of_a_network_share_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    emit = NestEmitter.emit
+    monkeypatch.setattr(NestEmitter, "emit", lambda self: written.append(1) or emit(self))
+
+    def fn(x: Any, w: Any) -> Any:
+        for _ in range(6):
+            x = ops["tanh"](x @ w) * 0.5
+        return x
+
+    assert len(kernels(check(graph_of(fn, t(3, 3), t(3, 3)), python=False))) == 6
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(0.0, -0.0), (float("nan"), 0.0), (1.0, 1.0000000000000002)]
+)
+def test_nests_that_differ_in_a_constant_do_not(one: float, other: float) -> None:
+    (step,) = kernels(compile_full(graph_of(lambda x: x * 3.0, t(100, dtype="float64"))))
+    assert step.nest is not None
+
+    def with_constant(number: float) -> Any:
+        main = tuple(
+            replace(p, stmts=tuple(
+                replace(s, attr=number) if s.fn == "const" else s for s in p.stmts
+            ))
+            for p in step.nest.main
+        )  # fmt: skip
+        return replace(step.nest, main=main)
+
+    writer = ModuleWriter(2)
+    texts = [writer.text_of(with_constant(x)).text for x in (one, other, one)]
+    assert texts[0] != texts[1]
+    assert texts[0] == texts[2]
