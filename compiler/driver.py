@@ -22,6 +22,7 @@ from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.products import Product, product_of
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
+from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import Failure, Host, Native, Program, Size, Slot, Target, Temp
@@ -56,6 +57,7 @@ class Compilation:
     refusals: tuple[tuple[Node, Node, str], ...]
     stages: tuple[StageRecord, ...]
     seconds: float
+    places: tuple[Where | None, ...] = ()  # of the program's failures
 
 
 def compile_in_full(graph: Graph, target: Target, options: Options | None = None) -> Compilation:
@@ -76,7 +78,7 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     program = assembly.run()
     return Compilation(
         program, optimised, tuple(assembly.report), tuple(plan.refusals), tuple(stages),
-        time.perf_counter() - start,
+        time.perf_counter() - start, tuple(assembly.places),
     )  # fmt: skip
 
 
@@ -130,6 +132,7 @@ class Assembly:
     constants: list[Any] = field(default_factory=list)
     temps: list[tuple[TensorType, tuple[Any, ...] | None]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    places: list[Where | None] = field(default_factory=list)  # of the failures
     callables: list[Callable[..., Any]] = field(default_factory=list)
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
@@ -196,6 +199,7 @@ class Assembly:
                 numbered.append((kind, len(self.failures)))
                 place = node.where.describe() if node.where is not None else ""
                 self.failures.append(Failure(error.__name__, text, place))
+                self.places.append(node.where)
             self.numbers[id(node)] = tuple(numbered)
         return self.numbers[id(node)]
 

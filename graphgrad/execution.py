@@ -41,7 +41,7 @@ class Runner:
         self.options = options
         self.seconds = 0.0  # spent on compiling
         self.executable: Executable | None = None
-        self.compilation: Compilation | None = None
+        self._compilation: Compilation | None = None
         self._lock = threading.Lock()
 
     def prepared(self) -> Executable:
@@ -50,19 +50,25 @@ class Runner:
             return self.executable or self._compile()
 
     def _compile(self) -> Executable:
-        # Imported here: the compiler's back end and the executor take longer to import than all
-        # the rest, and eager programs never need them.
-        from graphgrad.compiler.driver import compile_in_full
-        from graphgrad.runtime.engine import host_target
-        from graphgrad.runtime.executor import prepare
+        # Imported here: the executor and LLVM take long to import, and eager programs never need
+        # them.
+        from graphgrad.programs import executable_of
 
         begin = time.perf_counter()
-        target = host_target()
-        self.compilation = compile_in_full(self.graph, target, self.options)
-        executable = prepare(self.compilation.program, target)
+        executable, self._compilation = executable_of(self.graph, self.options)
         self.seconds = time.perf_counter() - begin
         self.executable = executable
         return executable
+
+    @property
+    def compilation(self) -> Compilation:
+        """How the program comes about: for reports. A program from disk is compiled once more."""
+        from graphgrad.programs import compilation_of
+        from graphgrad.runtime.engine import host_target
+
+        if self._compilation is None:
+            self._compilation = compilation_of(self.graph, host_target(), self.options)
+        return self._compilation
 
     def run(self, arrays: Sequence[Array], donate: Sequence[bool] = ()) -> list[Array]:
         """The outputs for contiguous arrays; errors name the user's line.

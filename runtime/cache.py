@@ -89,6 +89,11 @@ class DiskCache:
             self._trim(self.limit_bytes)
         self._puts += 1
 
+    @property
+    def off(self) -> str:
+        """Why the cache does nothing, or ""."""
+        return self._stats.off
+
     def clear(self) -> None:
         """Remove every entry."""
         if self._usable(make=False):

@@ -351,9 +351,8 @@ def _loaded(code: bytes, program: Program) -> engine.Library | None:
 
 def object_key(program: Program, target: Target, level: int = engine.DEFAULT_LEVEL) -> str:
     """The name in the cache of what `program.module` compiles to."""
-    return cache_key(
-        "object", program.module, target.triple, target.cpu, target.features, str(level)
-    )
+    how = target.triple, target.cpu, target.features, str(level), engine.chosen_engine()
+    return cache_key("object", program.module, *how)
 
 
 def buffer_bytes(program: Program, shapes: Shapes) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphgrad.compiler.op import Op
+from graphgrad.compiler.op import ops as registry
 from graphgrad.compiler.ops import (
     compare,
     composite,
@@ -37,7 +39,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "unstack": join.unstack,
 }
 
+# The ops whose records are part of the compiler, in contrast to those that a user adds.
+BUILT_IN: frozenset[Op] = frozenset(registry.values())
+
 __all__ = [
+    "BUILT_IN",
     "FUNCTIONS",
     "compare",
     "composite",

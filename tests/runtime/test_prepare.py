@@ -29,7 +29,8 @@ def test_objects_come_from_the_cache(tmp_path):
         np.testing.assert_array_equal(executable.run([f32(1)])[0], f32(2))
 
 
-def test_names_differ_by_module_target_and_level():
+def test_names_differ_by_module_target_level_and_engine(monkeypatch):
+    monkeypatch.setenv("GRAPHGRAD_ENGINE", "numba")
     target = host_target()
     keys = {
         object_key(elementwise(), target),
@@ -38,7 +39,9 @@ def test_names_differ_by_module_target_and_level():
         object_key(elementwise(), dataclasses.replace(target, features="")),
         object_key(elementwise(), target, 3),
     }
-    assert len(keys) == 5
+    monkeypatch.setenv("GRAPHGRAD_ENGINE", "llvmlite")
+    keys.add(object_key(elementwise(), target))
+    assert len(keys) == 6
     assert object_key(elementwise(size=7), target) == object_key(
         elementwise(), dataclasses.replace(target, blas="lp64")
     )
