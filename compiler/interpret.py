@@ -31,10 +31,11 @@ class _Hook:
 _local = _Local()
 
 
-def set_graph_runner(runner: Runner | None) -> None:
+def set_graph_runner(runner: Runner | None) -> Runner | None:
     """How ops run their sub-graphs on arrays: `runner(graph, arrays) -> arrays`. None:
-    interpret."""
-    _Hook.runner = runner
+    interpret. The runner so far."""
+    before, _Hook.runner = _Hook.runner, runner
+    return before
 
 
 def run_graph(graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:

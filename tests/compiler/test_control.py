@@ -72,14 +72,14 @@ def test_the_runner_runs_sub_graphs_outside_of_interpretations() -> None:
         seen.append(graph)
         return interpret(graph, arrays)
 
-    set_graph_runner(runner)
+    before = set_graph_runner(runner)
     try:
         call.ref(array(3), graph=inner)
         assert seen == [inner]
         interpret(graph_of(lambda x: call(x, graph=inner)[0], [array(3)]), [array(3)])
         assert len(seen) == 1
     finally:
-        set_graph_runner(None)
+        set_graph_runner(before)
     close(run_graph(inner, [np.ones(3)])[0], np.full(3, 2.0))
 
 

@@ -53,11 +53,11 @@ def test_compiled_parts_hold_no_unknown_sizes() -> None:
         seen.append(graph)
         return interpret(graph, arrays)
 
-    set_graph_runner(runner)
+    before = set_graph_runner(runner)
     try:
         run_in_segments(segmented(back), inputs)
     finally:
-        set_graph_runner(None)
+        set_graph_runner(before)
     assert any(g.name.startswith("part of") for g in seen)
 
 
