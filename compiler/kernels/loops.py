@@ -21,7 +21,7 @@ Reductions are of three kinds:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -83,9 +83,9 @@ class Stmt:
     where: Where | None = None
     failures: tuple[tuple[str, int], ...] = ()  # the numbers of the checks it may contain, by kind
 
-    def key(self) -> Any:
-        """All but the place."""
-        return self.id, self.fn, self.args, self.dtype, exact(self.attr), self.failures
+    def key(self) -> Stmt:
+        """The statement without its place, and equal to none that differs in a bit."""
+        return replace(self, attr=exact(self.attr), where=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,11 @@ class LoopNest:
 
     def key(self) -> Any:
         """Equal for nests of equal code, wherever their lines are in the user's source."""
-        phases = tuple((p.kind, tuple(map(Stmt.key, p.stmts))) for p in self.phases)
-        space = self.dims, self.parallel, self.folded
-        return space, self.arrays, len(self.main), phases, self.title
+        main, tail = (
+            tuple((p.kind, tuple(map(Stmt.key, p.stmts))) for p in phases)
+            for phases in (self.main, self.tail)
+        )
+        return replace(self, main=(), tail=()), main, tail
 
 
 @dataclass(slots=True)
