@@ -14,9 +14,10 @@ from graphgrad.compiler.types import Shape
 # A reduction to one scalar may still be read in a second sweep when its only row is this short;
 # longer ones end their kernel, so that it can be cut into blocks.
 ROW_LIMIT = 16384
-# Groups stop growing here: beyond it LLVM's time grows faster than the kernel, and the vectors at
-# work no longer fit the registers, which costs more than another pass over the cache.
-GROUP_LIMIT = 256
+# Groups stop growing here: beyond it LLVM's time grows faster than the kernel, and the work on one
+# vector is longer than what a processor overlaps with the next, which costs more than another pass
+# over the cache.
+GROUP_LIMIT = 64
 
 
 class Refusal(Exception):
