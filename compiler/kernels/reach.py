@@ -1,7 +1,7 @@
 """Which units of a growing graph need which, however many lie between: answered at once.
 
 The transitive closure is kept as the graph grows. A set of units is an integer with a bit for each,
-so a step of the closure is one `|`. It takes a bit for each pair of units: 12 MB for 10,000.
+so a step of the closure is one `|`. That takes a few bits for each pair of units: 20 MB for 10,000.
 """
 
 from __future__ import annotations

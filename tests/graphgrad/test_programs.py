@@ -25,15 +25,15 @@ class Folder:
         self.path = path
         self.compiled = 0
 
-    def entries(self) -> list[Path]:
-        return sorted(self.path.iterdir())
-
     def programs(self) -> list[Path]:
-        """The entries that hold programs: they contain pickles, objects do not."""
-        return [p for p in self.entries() if b"graphgrad.runtime.program" in p.read_bytes()]
+        """The entries that hold programs: pickles, which objects are not."""
+        entries = sorted(self.path.iterdir())
+        return [p for p in entries if b"graphgrad.runtime.program" in p.read_bytes()]
 
     def objects(self) -> list[Path]:
-        return [p for p in self.entries() if p not in self.programs()]
+        """The entries that programs name."""
+        named = b"".join(p.read_bytes() for p in self.programs())
+        return [p for p in sorted(self.path.iterdir()) if p.name.encode() in named]
 
 
 @pytest.fixture
@@ -246,6 +246,20 @@ def test_a_folder_that_cannot_be_used_is_none(folder: Folder) -> None:
     results = [again(folder, scaled(), gg.constant(X)) for _ in range(2)]
     assert all(compiled for _, compiled in results)
     assert float(results[0][0]) == float(results[1][0])
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr(disk.os, "replace", refuse)
+    results = [again(folder, scaled(), gg.constant(X)) for _ in range(2)]
+    assert all(compiled for _, compiled in results)
+    assert float(results[0][0]) == float(results[1][0])
+    assert disk.default_cache().stats()["errors"] == 4
+    assert not list(folder.path.iterdir())
 
 
 def test_the_report_of_a_stored_program_is_that_of_a_compiled_one(folder: Folder) -> None:
