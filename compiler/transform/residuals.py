@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from graphgrad.compiler.families import Control, Elementwise, Generator, View
 from graphgrad.compiler.ir import Builder, Graph, Node, Value
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.transform.autodiff import at, decomposition, reverse_parts
 from graphgrad.compiler.transform.maxflow import Network
@@ -181,6 +180,10 @@ def recompute_share(node: Node) -> float:
     if op.effect or op.raises:
         return INFINITE
     if isinstance(op, Elementwise):
+        # Imported here: the scalar functions take a seventh of the time to import graphgrad, and
+        # only calls under a tape need them.
+        from graphgrad.compiler.kernels.loops import element_cost
+
         return DEAR_SHARE if element_cost(node) > DEAR_ELEMENT else 0.0
     if op.name == "constant" or isinstance(op, View | Generator):
         return 0.0
