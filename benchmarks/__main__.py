@@ -1,119 +1,156 @@
-"""Measure, print the table, and write it if asked: `python -m benchmarks --help`."""
+"""Measure, print the tables, and write them: `python -m benchmarks --help`."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
+import importlib.util
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks import machine, measure
-from benchmarks.table import Row, duration, problems, table, write_between_marks
+from benchmarks import machine, measure, plot
+from benchmarks.figures import Results, Row
+from benchmarks.frameworks import KNOWN
+from benchmarks.report import CALLS, PAGE, START, TWO, duration, report, write_between_marks
 from benchmarks.workloads import WORKLOADS
 
-FIRST_CALL = "network"  # whose first call is measured, in fresh processes
+PICTURE = PAGE.with_suffix(".svg").name
+OUT = measure.ROOT / "build" / "bench"
+IMPORT = "import"
+FIRST_CALLS = {
+    "mlp_vg": "the MLP's gradients",
+    "rosenbrock_unrolled": "Rosenbrock's 99 terms of scalars",
+}
+PEERS = [name for name in KNOWN if name not in ("graphgrad", "numpy")]
+DEFAULT = measure.Effort(budget=1.0, rounds=3, launches=2, repeats=5, patience=12, timeout=120)
+QUICK = measure.Effort(budget=0.1, rounds=2, launches=1, repeats=1, patience=0, timeout=120)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=measure.__doc__)
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure graphgrad beside its peers, and print Markdown.",
+    )
+    rows = [IMPORT, "first", *WORKLOADS]
+    parser.add_argument("--rows", nargs="+", choices=rows, default=rows, metavar="ROW",
+                        help=f"some of {', '.join(rows)}")  # fmt: skip
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, metavar="PEER",
+                        help=f"some of {', '.join(PEERS)}, or none")  # fmt: skip
     parser.add_argument(
         "--peer",
         action="append",
         default=[],
         metavar="NAME=PYTHON",
-        help="the Python that has a peer, jax or torch; without it, this one is tried",
+        help="the Python that has a peer (jax, torch, tensorflow, pytensor); by default this one",
     )
-    parser.add_argument("--only", default="", metavar="ROWS", help="rows, separated by commas: "
-                        f"imports, first, {', '.join(WORKLOADS)}")  # fmt: skip
-    parser.add_argument("--budget", type=float, default=3.0, help="seconds for each figure")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of a process")
-    parser.add_argument("--launches", type=int, default=3, help="processes for each figure")
-    parser.add_argument("--repeats", type=int, default=5, help="fresh processes of each kind")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the time: a rough look")
+    for name, meaning in (
+        ("budget", "seconds for each figure"),
+        ("rounds", "turns of a process"),
+        ("launches", "processes for each figure"),
+        ("repeats", "fresh processes for imports and first calls"),
+        ("timeout", "seconds until a process that does not answer is given up"),
+    ):
+        kind = type(getattr(DEFAULT, name))
+        parser.add_argument(f"--{name}", type=kind, help=f"{meaning} ({getattr(DEFAULT, name)})")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE.md", help="put the table between the marks of this file"
+        "--out", type=Path, default=OUT, metavar="FOLDER",
+        help="where samples, tables and picture go (build/bench)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--again", action="store_true", help="measure nothing: report the samples of --out again"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--write", action="store_true", help="put tables and picture into docs/performance.md too"
+    )
+    return parser.parse_args(arguments)
 
 
-def measure_rows(
-    frameworks: list[measure.Framework], options: argparse.Namespace, caches: Path
-) -> list[Row]:
-    """All rows that are asked for, each printed when it is there."""
-    wanted = [name for name in options.only.split(",") if name] or ["imports", "first", *WORKLOADS]
-    rows: list[Row] = []
-
-    def add(key: str, title: str, figures: dict[str, measure.Figure]) -> None:
-        rows.append((key, title, figures))
-        shown = (f"{n} {duration(f.best)}" for n, f in figures.items() if f.samples)
-        print(f"{title}: {', '.join(shown)}", flush=True)
-
-    if "imports" in wanted:
-        add("imports", "import, once NumPy is there",
-            measure.imports(frameworks, options.repeats, caches))  # fmt: skip
-    if "first" in wanted:
-        for state, figures in measure.firsts(
-            frameworks, FIRST_CALL, options.repeats, caches
-        ).items():
-            title = f"first call of the MLP's gradients, {state} cache"
-            add(f"first_{state}", title, figures)
-    for name in (n for n in wanted if n in WORKLOADS):
-        figures = measure.steady(
-            frameworks, name, options.budget, options.rounds, options.launches, caches
-        )
-        add(name, WORKLOADS[name].title, figures)
-    return rows
+def effort(options: argparse.Namespace) -> measure.Effort:
+    """How long to measure, by the options."""
+    chosen = QUICK if options.quick else DEFAULT
+    fields = {f: getattr(options, f, None) for f in chosen.__dataclass_fields__}
+    given = {f: value for f, value in fields.items() if value is not None}
+    return measure.Effort(**{**vars(chosen), **given})
 
 
-def bounds(rows: list[Row], limits: dict[str, float]) -> str:
-    """How long the memory traffic or the products of a row take at NumPy's rates, and we."""
-    lines = ["| | at that rate | for | graphgrad |", "|---|---|---|---|"]
-    for key, title, figures in rows:
-        w = WORKLOADS.get(key)
-        ours = figures.get("graphgrad")
-        if w is None or not (w.traffic or w.flops):
-            continue
-        least, what = (
-            (w.traffic / limits["copy"], f"{w.traffic / 1e6:.0f} MB of memory traffic")
-            if w.traffic
-            else (w.flops / limits["product"], f"{w.flops / 1e6:.0f} Mflop in products")
-        )
-        ratio = f"{ours.best / least:.2g}x" if ours and ours.samples else "–"
-        lines.append(f"| {title} | {duration(least)} | {what} | {ratio} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-def report(frameworks: list[measure.Framework], rows: list[Row], limits: dict[str, float]) -> str:
-    """The Markdown: machine, versions, figures, bounds, and what went wrong."""
-    versions = ", ".join(f"{f.name} {f.version()}" for f in frameworks)
-    parts = [
-        f"Measured on {datetime.date.today()}: {machine.description()}; {versions}.",
-        "A cell is the minimum (median) of a call; **2x** is a minimum twice that of graphgrad.",
-        table(rows, [f.name for f in frameworks]),
-        f"With NumPy, one core of this machine copies {limits['copy'] / 1e9:.1f} GB/s (bytes read "
-        "and written), and multiplies float32 matrices of 1024 x 1024 at "
-        f"{limits['product'] / 1e9:.0f} Gflop/s.",
-        bounds(rows, limits),
-        problems(rows),
-    ]
-    return "\n\n".join(p for p in parts if p)
-
-
-def main() -> None:
-    options = parse()
+def measure_all(options: argparse.Namespace, caches: Path) -> Results:
+    """Each row that is asked for, printed when it is there."""
+    much = effort(options)
     given = dict(p.partition("=")[::2] for p in options.peer)
-    frameworks = measure.found_frameworks(given)
-    with tempfile.TemporaryDirectory(prefix="graphgrad-bench-") as caches:
-        rows = measure_rows(frameworks, options, Path(caches))
-        limits = measure.limits(Path(caches))
-    text = report(frameworks, rows, limits)
-    print("\n" + text)
-    if options.json:
-        figures = {key: {n: f.as_json() for n, f in row.items()} for key, _, row in rows}
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    versions, missing = measure.find([p for p in PEERS if p in options.peers], given)
+    frameworks = list(versions)
+    results = Results(
+        date=str(datetime.date.today()),
+        machine=machine.description(),
+        versions={f.name: version for f, version in versions.items()},
+    )
+    print("\n".join(missing), flush=True)
+
+    def add(section: str, row: Row) -> None:
+        results.sections.setdefault(section, []).append(row)
+        shown = (f"{n} {duration(f.best)}" for n, f in row.figures.items() if f.samples)
+        print(f"{row.title}: {', '.join(shown)}", flush=True)
+
+    workloads = [WORKLOADS[name] for name in options.rows if name in WORKLOADS]
+    for threads, section in ((1, CALLS), (2, TWO)):
+        chosen = [w for w in workloads if w.cores or threads == 1]
+        if threads > cores() and chosen:
+            print("two cores are left out: this process may use one", flush=True)
+            continue
+        for w in chosen:
+            figures = measure.steady(frameworks, w.name, much, caches, threads)
+            add(section, Row(w.name, w.title, figures, w.bound, w.traffic, w.flops))
+        if chosen:
+            results.limits[str(threads)] = measure.limits(caches, threads)
+    if IMPORT in options.rows:
+        figures = measure.imports(frameworks, much, caches)
+        add(START, Row(IMPORT, "import, once NumPy is there", figures))
+    for name, what in FIRST_CALLS.items() if "first" in options.rows else ():
+        for state, figures in measure.firsts(frameworks, name, much, caches).items():
+            title = f"first call of {what}, {state} cache"
+            add(START, Row(f"first_{name}_{state}", title, figures))
+    return results
+
+
+def draw(results: Results, folder: Path) -> bool:
+    """Draw the picture of a run, if there is one to draw."""
+    if not any(row.best_peer() for rows in results.sections.values() for row in rows):
+        return False
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no picture: matplotlib is missing")
+        return False
+    plot.draw(results.sections, folder / PICTURE)
+    return True
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    samples = options.out / "samples.json"
+    if options.again:
+        results = Results.load(samples)
+    else:
+        with tempfile.TemporaryDirectory(prefix="graphgrad-bench-") as caches:
+            results = measure_all(options, Path(caches))
+        options.out.mkdir(parents=True, exist_ok=True)
+        results.save(samples)
+    drawn = draw(results, options.out)
+    text = report(results, PICTURE if drawn else "")
+    (options.out / PAGE.name).write_text(text + "\n", encoding="utf-8")
+    print(
+        f"\n{text}\n\nIn {options.out}: {', '.join(sorted(f.name for f in options.out.iterdir()))}"
+    )
     if options.write:
-        write_between_marks(options.write, text)
+        write_between_marks(PAGE, "benchmarks", text)
+        if drawn:
+            shutil.copy(options.out / PICTURE, PAGE.parent)
 
 
 if __name__ == "__main__":

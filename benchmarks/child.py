@@ -1,27 +1,43 @@
-"""One framework in a process of its own: `python -m benchmarks.child JOB FRAMEWORK [WORKLOAD]`.
+"""One framework in a process of its own: `benchmarks.child THREADS CORE JOB FRAMEWORK ...`.
 
-Jobs: `import`, `first` and `limits` print one line of JSON and end; `steady` prints one when it is
-ready, and one for each line on its input: the seconds to measure for.
+It runs so many threads, on cores from CORE on. Jobs: `import`, `first ROW FOLDER` and `limits`
+print one line of JSON and end; `steady ROW FOLDER` prints one when it is ready, and one for each
+line on its input: the seconds to measure for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-MODULES = {"graphgrad": "graphgrad", "jax": "jax", "torch": "torch", "torch-compile": "torch"}
+from benchmarks.frameworks import KNOWN, words
+
+STARTED = time.perf_counter()
 GROUP_SECONDS = 1e-3  # calls shorter than this are timed in groups that last about as long
-TOLERANCE = 1e-4  # relative to |reference| + its root mean square
 
 
-def pin() -> None:
-    """Stay on one core, with all the threads that libraries will make."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+class Cores:
+    """The cores of this process, by which it and the libraries choose the number of threads."""
+
+    def __init__(self, threads: int) -> None:
+        affinity = getattr(os, "sched_getaffinity", lambda pid: ())
+        self.usable = sorted(affinity(0))
+        self.threads = threads
+
+    def pin(self, first: int = 0) -> None:
+        """Stay on so many cores from the first on, with all threads that there are and will be."""
+        if self.usable:
+            cores = [self.usable[(first + i) % len(self.usable)] for i in range(self.threads)]
+            for thread in os.listdir("/proc/self/task"):
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    os.sched_setaffinity(int(thread), cores)
 
 
 def seconds_to_import(framework: str) -> float:
@@ -29,89 +45,70 @@ def seconds_to_import(framework: str) -> float:
     import numpy  # noqa: F401
 
     start = time.perf_counter()
-    importlib.import_module(MODULES[framework])
+    importlib.import_module(KNOWN[framework].module)
     return time.perf_counter() - start
 
 
-def error(result: list[Any], reference: list[Any]) -> str:
-    """What is wrong with a result, or nothing."""
-    import numpy as np
-
-    if len(result) != len(reference):
-        return f"{len(result)} results, {len(reference)} expected"
-    for i, (got, wanted) in enumerate(zip(result, reference)):
-        wanted = np.asarray(wanted)
-        if got.shape != wanted.shape:
-            return f"result {i}: shape {got.shape}, expected {wanted.shape}"
-        allowed = TOLERANCE * (np.abs(wanted) + np.sqrt(np.mean(wanted * wanted)))
-        worst = np.max(np.abs(got - wanted) / allowed)
-        if not worst <= 1:
-            return f"result {i}: {worst:.3g} times the allowed error"
-    return ""
-
-
-def prepare(framework: str, name: str) -> tuple[Any, Any]:
-    """A function that builds and returns `run`, and one that says what is wrong with a result."""
+def prepare(framework: str, name: str, inputs: dict[str, Any]) -> tuple[Any, Callable[..., Any]]:
+    """A function that builds and returns `run`, and one that makes NumPy arrays of a result."""
     import numpy as np
 
     from benchmarks.workloads import WORKLOADS
 
     w = WORKLOADS[name]
-    inputs = w.inputs(np.random.default_rng(7))
-
-    def check(result: list[Any]) -> str:
-        exact = {k: v.astype(float) if v.dtype.kind == "f" else v for k, v in inputs.items()}
-        return error(result, w.reference(**exact))
-
     if framework == "numpy":
-        return (lambda: lambda: w.reference(**inputs)), lambda out: check(
-            list(map(np.asarray, out))
-        )
-    words = importlib.import_module(f"benchmarks.frameworks.{framework.replace('-', '_')}_")
-    tensors = {k: words.tensor(v) for k, v in inputs.items()}
-
-    def build() -> Any:
-        function, arguments = w.build(words, tensors)
-        if framework == "jax":
-            return lambda: words.wait(function(*arguments))
-        return lambda: function(*arguments)
-
-    return build, lambda out: check(words.arrays(out))
+        return lambda: lambda: w.reference(**inputs), lambda result: [*map(np.asarray, result)]
+    F = words(framework)
+    tensors = {k: F.tensor(v) for k, v in inputs.items()}
+    return (lambda: F.bind(*w.build(F, tensors))), F.arrays
 
 
-def first(framework: str, name: str) -> dict[str, Any]:
+def first(framework: str, name: str, folder: Path) -> dict[str, Any]:
     """Seconds of making the function and calling it once, after the imports."""
-    build, check = prepare(framework, name)
+    from benchmarks import data
+
+    inputs, expected = data.read(name, folder)
+    build, arrays = prepare(framework, name, inputs)
     start = time.perf_counter()
     result = build()()
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "error": check(result)}
+    return {"seconds": seconds, "error": data.problem(arrays(result), expected)}
 
 
-def steady(framework: str, name: str) -> None:
-    """Measure on demand."""
-    build, check = prepare(framework, name)
+def steady(framework: str, name: str, folder: Path, cores: Cores) -> None:
+    """Measure on demand, on the first cores. The first result is checked, and the third, whose
+    memory may have been used before."""
+    from benchmarks import data
+    from benchmarks.workloads import WORKLOADS
+
+    inputs, expected = data.read(name, folder)
+    build, arrays = prepare(framework, name, inputs)
+    del inputs
     run = build()
-    wrong = check(run())
+    wrong = data.problem(arrays(run()), expected)
     run()
+    if not wrong and not WORKLOADS[name].trains:
+        wrong = data.problem(arrays(run()), expected)
+    del expected
+    cores.pin()
     start = time.perf_counter()
     run()
     group = max(1, int(GROUP_SECONDS / (time.perf_counter() - start)))
-    say({"error": wrong})
+    say({"ready": start - STARTED, "error": wrong})
     for line in sys.stdin:
-        samples = []
+        samples: list[float] = []
         end = time.perf_counter() + float(line)
         run()  # what the others left in the caches
-        while len(samples) < 2 or time.perf_counter() < end:
+        while not samples or time.perf_counter() < end:
             start = time.perf_counter()
             for _ in range(group):
                 run()
             samples.append((time.perf_counter() - start) / group)
-        say({"samples": samples})
+        say({"samples": samples, "error": ""})
 
 
 def limits() -> dict[str, float]:
-    """Bytes a second that this core copies, and float32 operations a second of a matrix product."""
+    """Bytes a second that NumPy copies here, and float32 operations a second of its products."""
     import numpy as np
 
     def best(run: Any, repeats: int) -> float:
@@ -136,19 +133,20 @@ def say(answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    pin()
-    job, framework, *rest = sys.argv[1:]
+    threads, start, job, framework, *rest = sys.argv[1:]
+    cores = Cores(int(threads))
+    cores.pin(int(start))
     try:
         if job == "import":
             say({"seconds": seconds_to_import(framework), "error": ""})
-        elif job == "first":
-            say(first(framework, *rest))
         elif job == "limits":
             say(limits())
+        elif job == "first":
+            say(first(framework, rest[0], Path(rest[1])))
         else:
-            steady(framework, *rest)
+            steady(framework, rest[0], Path(rest[1]), cores)
     except Exception as e:
-        say({"error": f"{type(e).__name__}: {e}"})
+        say({"error": f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"})
     os._exit(0)  # without the libraries' exit handlers, which may hang
 
 

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import shutil
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import data
+from benchmarks.figures import Figure
+from benchmarks.frameworks import KNOWN
 from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent
-THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMBA", "GRAPHGRAD")
 COLD, WARM = "cold", "warm"
-
-
-@dataclass
-class Figure:
-    """The seconds of one row in one column, or why there are none."""
-
-    samples: list[float] = field(default_factory=list)
-    error: str = ""
-
-    @property
-    def best(self) -> float:
-        return min(self.samples)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.samples)
-
-    def as_json(self) -> dict[str, Any]:
-        if not self.samples:
-            return asdict(self) | {"count": 0}
-        return {
-            "min": self.best,
-            "median": self.median,
-            "count": len(self.samples),
-            "error": self.error,
-        }
 
 
 @dataclass(frozen=True)
@@ -54,61 +33,134 @@ class Framework:
     python: str
 
     def version(self) -> str:
-        """Its version, or nothing where it is absent."""
-        package = self.name.removesuffix("-compile")
-        code = f"import importlib.metadata as m; print(m.version({package!r}))"
-        found = subprocess.run(
-            [self.python, "-c", code], capture_output=True, text=True, check=False
+        """Its version, or nothing where it cannot be imported."""
+        known = KNOWN[self.name]
+        code = (
+            "import importlib.util as u, importlib.metadata as m\n"
+            f"assert u.find_spec({known.module!r})\n"
+            f"have = {{d.metadata['name'].lower().replace('_', '-') for d in m.distributions()}}\n"
+            f"print(next(m.version(d) for d in {known.distributions!r} if d in have))"
         )
-        if package == "graphgrad" and found.returncode:  # run from the tree, not installed
-            from graphgrad import __version__
+        if known.module == "graphgrad":  # run from the tree, installed or not
+            code = "import graphgrad; print(graphgrad.__version__)"
+        try:
+            found = subprocess.run(
+                [self.python, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+            )
+        except OSError:
+            return ""
+        return "" if found.returncode else found.stdout.strip()
 
-            return __version__
-        return found.stdout.strip()
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure."""
+
+    budget: float  # seconds for each figure, in all
+    rounds: int  # turns of a process
+    launches: int  # processes for each figure
+    repeats: int  # fresh processes for imports and first calls
+    patience: float  # seconds after which what starts slowly is not started again
+    timeout: float  # seconds after which a process that has not answered is ended
 
 
-def environment(caches: Path) -> dict[str, str]:
-    """One thread everywhere, and all compile caches in a folder of ours."""
+def find(peers: list[str], given: dict[str, str]) -> tuple[dict[Framework, str], list[str]]:
+    """The frameworks that can be imported where they are said to be, with their versions, and
+    a line for each that cannot."""
+    found, skipped = {}, []
+    for name in ("graphgrad", "numpy", *peers):
+        module = KNOWN[name].module
+        python = given.get(name) or given.get(module) or sys.executable
+        framework = Framework(name, python)
+        version = framework.version()
+        if version:
+            found[framework] = version
+        else:
+            where = "this Python" if python == sys.executable else python
+            skipped.append(f"{name} is left out: {where} has no {module}")
+    return found, skipped
+
+
+def environment(caches: Path, threads: int) -> dict[str, str]:
+    """So many threads everywhere, and all compile caches in a folder of ours."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "CC", "CXX", "SYSTEMROOT")
     env = {k: v for k, v in os.environ.items() if k in kept}
-    env |= {f"{library}_NUM_THREADS": "1" for library in THREADS}
+    env |= {f"{library}_NUM_THREADS": str(threads) for library in LIBRARIES}
     env |= {
         "PYTHONPATH": str(ROOT),
         "GRAPHGRAD_CACHE_DIR": str(caches / "graphgrad"),
         "NUMBA_CACHE_DIR": str(caches / "numba"),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
         "JAX_COMPILATION_CACHE_DIR": str(caches / "jax"),  # off by default: on, for a warm start
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": str(threads),
+        "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={caches / 'xla'}",  # off by default
+        "PYTENSOR_FLAGS": f"base_compiledir={caches / 'pytensor'}",
     }
+    if threads == 1:
+        env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     return env
 
 
 class Child:
     """A process that answers, one line of JSON at a time."""
 
-    def __init__(self, framework: Framework, caches: Path, *job: str) -> None:
-        command = [framework.python, "-m", "benchmarks.child", job[0], framework.name, *job[1:]]
+    def __init__(
+        self,
+        framework: Framework,
+        caches: Path,
+        timeout: float,
+        *job: str,
+        threads: int = 1,
+        core: int = 0,
+    ) -> None:
+        command = [framework.python, "-m", "benchmarks.child", str(threads), str(core)]
+        self.timeout = timeout
+        self.messages = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (__exit__)
         self.process = subprocess.Popen(
-            command,
-            env=environment(caches),
+            [*command, job[0], framework.name, *job[1:]],
+            env=environment(caches, threads),
             cwd=caches,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.messages,
             text=True,
+            start_new_session=True,
         )
 
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+        self.messages.close()
+
     def answer(self) -> dict[str, Any]:
+        """What it says next; `error` says why if it ends, or takes longer than the timeout."""
         assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        for line in self.process.stdout:
-            if line.startswith("RESULT "):
-                return json.loads(line.removeprefix("RESULT "))
-        last = self.process.stderr.read().strip().splitlines()[-1:]
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._kill()
+
+        timer = threading.Timer(self.timeout, give_up)
+        timer.start()
+        try:
+            for line in self.process.stdout:
+                if line.startswith("RESULT "):
+                    return json.loads(line.removeprefix("RESULT "))
+        finally:
+            timer.cancel()
+        if late.is_set():
+            return {"error": f"no answer in {self.timeout:g} s"}
+        self.messages.seek(0)
+        last = self.messages.read().strip().splitlines()[-1:]
         return {"error": "".join(last) or "the process ended without a result"}
 
     def ask(self, seconds: float) -> dict[str, Any]:
@@ -117,46 +169,58 @@ class Child:
         self.process.stdin.flush()
         return self.answer()
 
-    def end(self) -> None:
-        self.process.communicate()
+    def _kill(self) -> None:
+        """End the process, and the compilers that it may have started."""
+        if hasattr(os, "killpg"):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
 
 
-def once(framework: Framework, caches: Path, *job: str) -> dict[str, Any]:
-    child = Child(framework, caches, *job)
-    try:
+def once(
+    framework: Framework, caches: Path, timeout: float, *job: str, threads: int = 1
+) -> dict[str, Any]:
+    with Child(framework, caches, timeout, *job, threads=threads) as child:
         return child.answer()
-    finally:
-        child.end()
 
 
-def imports(frameworks: list[Framework], repeats: int, caches: Path) -> dict[str, Figure]:
+def imports(frameworks: list[Framework], effort: Effort, caches: Path) -> dict[str, Figure]:
     """Seconds of importing each framework once NumPy is imported; one import first, not counted."""
-    figures = {f.name: Figure() for f in frameworks if not f.name.endswith(("numpy", "-compile"))}
-    for turn in range(repeats + 1):
-        for f in frameworks:
-            if f.name in figures:
-                _take(figures[f.name], once(f, caches, "import"), counts=turn > 0)
+    modules = {KNOWN[f.name].module: f for f in reversed(frameworks) if f.name != "numpy"}
+    chosen = [f for f in frameworks if f in modules.values()]
+    figures = {f.name: Figure() for f in chosen}
+    for turn in range(effort.repeats + 1):
+        for f in chosen:
+            answer = once(f, caches, effort.timeout, "import")
+            _take(figures[f.name], answer, counts=turn > 0)
     return figures
 
 
 def firsts(
-    frameworks: list[Framework], name: str, repeats: int, caches: Path
+    frameworks: list[Framework], name: str, effort: Effort, caches: Path
 ) -> dict[str, dict[str, Figure]]:
     """Seconds of a first call in a fresh process: with empty caches, and again with full ones."""
-    compiling = [f for f in frameworks if f.name not in ("numpy", "torch")]
+    data.write(name, caches)
+    compiling = [f for f in frameworks if KNOWN[f.name].compiles]
     figures = {state: {f.name: Figure() for f in compiling} for state in (COLD, WARM)}
-    for _ in range(repeats):
+    for _ in range(effort.repeats):
         for f in compiling:
-            folder = Path(tempfile.mkdtemp(dir=caches))
-            for state in (COLD, WARM):
-                _take(figures[state][f.name], once(f, folder, "first", name))
-            shutil.rmtree(folder, ignore_errors=True)
+            cold = figures[COLD][f.name]
+            if cold.error or sum(cold.samples) > effort.patience:
+                continue
+            with tempfile.TemporaryDirectory(dir=caches) as folder:
+                for state in (COLD, WARM):
+                    job = ("first", name, str(caches))
+                    _take(figures[state][f.name], once(f, Path(folder), effort.timeout, *job))
+                    if cold.error:
+                        break
     return figures
 
 
-def limits(caches: Path) -> dict[str, float]:
-    """What NumPy reaches on one core, a second: bytes copied, operations of a matrix product."""
-    return once(Framework("numpy", sys.executable), caches, "limits")
+def limits(caches: Path, threads: int) -> dict[str, float]:
+    """What NumPy reaches, a second: bytes copied, operations of a matrix product."""
+    numpy = Framework("numpy", sys.executable)
+    return once(numpy, caches, 60, "limits", threads=threads)
 
 
 def _take(figure: Figure, answer: dict[str, Any], counts: bool = True) -> None:
@@ -166,49 +230,59 @@ def _take(figure: Figure, answer: dict[str, Any], counts: bool = True) -> None:
 
 
 def steady(
-    frameworks: list[Framework], name: str, budget: float, rounds: int, launches: int, caches: Path
+    frameworks: list[Framework], name: str, effort: Effort, caches: Path, threads: int = 1
 ) -> dict[str, Figure]:
     """Seconds of a call, compiled before.
 
-    Every framework runs in `launches` processes one after the other, since some processes give the
-    memory of a result back to the system and fault it in again at each call, and others keep it.
-    In each launch the frameworks are asked in turn, `rounds` times over. `budget` is the seconds
-    for one framework in all.
+    A framework runs in several processes one after the other, unless they take too long to start:
+    some processes give the memory of a result back to the system and fault it in again at each
+    call, and others keep it. In each launch the frameworks are asked in turn, several rounds.
     """
-    if WORKLOADS[name].eager:
-        frameworks = [f for f in frameworks if not f.name.endswith("-compile")]
-    figures = {f.name: Figure() for f in frameworks}
-    for _ in range(launches):
-        _steady_launch(frameworks, name, budget / launches, rounds, caches, figures)
+    w = WORKLOADS[name]
+    chosen = [
+        f
+        for f in frameworks
+        if (KNOWN[f.name].eager or not w.eager) and (w.numpy or f.name != "numpy")
+    ]
+    data.write(name, caches)
+    figures = {f.name: Figure() for f in chosen}
+    for _ in range(effort.launches):
+        slow = _steady_launch(chosen, name, effort, caches, threads, figures)
+        chosen = [f for f in chosen if f not in slow]
+    for file in caches.glob(f"{name}.*.npz"):
+        file.unlink()
     return figures
 
 
 def _steady_launch(
-    frameworks: list[Framework], name: str, budget: float, rounds: int, caches: Path,
+    frameworks: list[Framework], name: str, effort: Effort, caches: Path, threads: int,
     figures: dict[str, Figure],
-) -> None:  # fmt: skip
-    children: dict[str, Child] = {}
-    try:
-        for f in frameworks:
-            children[f.name] = Child(f, caches, "steady", name)
-            figures[f.name].error = children[f.name].answer()["error"] or figures[f.name].error
-        for _ in range(rounds):
-            for who, child in children.items():
-                if not figures[who].error:
-                    answer = child.ask(budget / rounds)
-                    figures[who].samples += answer.get("samples", [])
-                    figures[who].error = answer.get("error", "")
-    finally:
-        for child in children.values():
-            child.end()
+) -> list[Framework]:  # fmt: skip
+    """Add a process's samples to each figure; returns those not worth another.
 
-
-def found_frameworks(given: dict[str, str]) -> list[Framework]:
-    """graphgrad, NumPy, and those peers that can be imported where they are said to be."""
-    columns = [Framework("graphgrad", sys.executable), Framework("numpy", sys.executable)]
-    for peer in ("jax", "torch", "torch-compile"):
-        python = given.get(peer.removesuffix("-compile"), sys.executable)
-        f = Framework(peer, python)
-        if f.version():
-            columns.append(f)
-    return columns
+    The processes start at the same time, on different cores, and are measured on the same.
+    """
+    job = ("steady", name, str(caches))
+    slow = []
+    with ExitStack() as running:
+        children = {
+            f: running.enter_context(
+                Child(f, caches, effort.timeout, *job, threads=threads, core=i)
+            )
+            for i, f in enumerate(frameworks)
+        }
+        for f, child in list(children.items()):
+            answer = child.answer()
+            figures[f.name].error = answer["error"] or figures[f.name].error
+            if "ready" not in answer:
+                del children[f]
+            if answer.get("ready", math.inf) > effort.patience:
+                slow.append(f)
+        for _ in range(effort.rounds):
+            for f, child in list(children.items()):
+                answer = child.ask(effort.budget / effort.rounds / effort.launches)
+                figures[f.name].samples += answer.get("samples", [])
+                if answer["error"]:  # it has ended
+                    figures[f.name].error = answer["error"]
+                    del children[f]
+    return slow

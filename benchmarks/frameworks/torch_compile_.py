@@ -2,43 +2,47 @@
 
 import torch
 
-from benchmarks.frameworks.torch_ import (  # noqa: F401  (the vocabulary)
-    arrays,
-    cross_entropy,
-    eager_gradient,
-    exp,
-    gelu,
-    log_sum_exp,
-    mean,
-    relu,
-    rsqrt,
-    sigmoid,
-    sin,
-    square,
-    sum,
-    tanh,
-    tensor,
-    wait,
-)
+from benchmarks.frameworks.torch_ import Torch
 
 
-def compiled(f):
-    return torch.compile(f, dynamic=False)
+class TorchCompile(Torch):
+    def compiled(self, f):
+        return torch.compile(f, dynamic=False)
+
+    def value_and_gradients(self, f):
+        both = self.compiled(torch.func.grad_and_value(f))
+
+        def value_first(parameters, *rest):
+            gradients, value = both(parameters, *rest)
+            return value, gradients
+
+        return value_first
+
+    def value_and_vjp(self, f):
+        def both(g, *xs):
+            y, back = torch.func.vjp(f, *xs)
+            return y, back(g)
+
+        return self.compiled(both)
+
+    def value_and_derivative(self, f):
+        def both(x, *rest):
+            y, back = torch.func.vjp(lambda x: f(x, *rest), x)
+            return y, back(torch.ones_like(y))
+
+        return self.compiled(both)
+
+    def training_step(self, loss, parameters, rate):
+        parameters = [p.clone() for p in parameters]
+
+        def moved(parameters, *rest):
+            gradients, value = torch.func.grad_and_value(loss)(parameters, *rest)
+            for p, g in zip(parameters, gradients):
+                p.sub_(g, alpha=rate)
+            return value
+
+        moved = self.compiled(moved)
+        return lambda *rest: (moved(parameters, *rest), parameters)
 
 
-def value_and_gradients(f):
-    both = torch.compile(torch.func.grad_and_value(f), dynamic=False)
-
-    def value_first(parameters, *rest):
-        gradients, value = both(parameters, *rest)
-        return value, gradients
-
-    return value_first
-
-
-def value_and_vjp(f):
-    def both(g, *xs):
-        y, back = torch.func.vjp(f, *xs)
-        return y, back(g)
-
-    return torch.compile(both, dynamic=False)
+words = TorchCompile()
