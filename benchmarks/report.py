@@ -70,11 +70,11 @@ def summary(rows: list[Row]) -> str:
     parts = []
     if ours:
         parts.append(
-            f"{times(geometric_mean(ours))} over the {len(ours)} rows that neither a call, one "
-            "plain reduction nor a BLAS bounds"
+            f"{times(geometric_mean(ours))} over the rows that neither a call, one plain reduction "
+            f"nor a BLAS bounds ({len(ours)})"
         )
     every = [ratio for ratio, _ in ratios.values()]
-    parts.append(f"{times(geometric_mean(every))} over all {len(every)}")
+    parts.append(f"{times(geometric_mean(every))} over all ({len(every)})")
     return (
         "The time of the best peer over that of graphgrad, geometric mean: "
         f"{', '.join(parts)}. {behind(rows)}"
