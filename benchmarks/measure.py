@@ -70,7 +70,7 @@ def find(peers: list[str], given: dict[str, str]) -> tuple[dict[Framework, str],
     found, skipped = {}, []
     for name in ("graphgrad", "numpy", *peers):
         module = KNOWN[name].module
-        python = given.get(name) or given.get(module) or sys.executable
+        python = given.get(name) or given.get(module.partition(".")[0]) or sys.executable
         framework = Framework(name, python)
         version = framework.version()
         if version:

@@ -45,7 +45,7 @@ KNOWN = {
     "torch-compile": Known("torch", ("torch",), eager=False),
     "tensorflow": Known("tensorflow", ("tensorflow-cpu", "tensorflow")),
     "tf-xla": Known("tensorflow", ("tensorflow-cpu", "tensorflow"), eager=False),
-    "pytensor": Known("pytensor", ("pytensor",), eager=False),
+    "pytensor": Known("pytensor.tensor", ("pytensor",), eager=False),
 }
 
 

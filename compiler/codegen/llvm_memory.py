@@ -138,15 +138,20 @@ class NestMemory:
             self.text.line(f"{name} = load {memory_type(dtype)}, ptr {pointer}")
             one = self.from_memory(Lanes(name, dtype), 1)
             return one if e.width == 1 else self.splat(one)
-        if stride != "1":
-            return self.gather(e, access, dtype, index, mask)
-        return self.load_vector(e, access.array, base, dtype, index, mask)
+        if stride == "1":
+            at = self.arith("add", base, index)
+            return self.load_vector(e, access.array, at, dtype, mask)
+        if stride == "-1":  # neighbours too, the last lane first
+            at = self.arith("sub", self.arith("sub", base, index), str(e.width - 1))
+            x = self.load_vector(e, access.array, at, dtype, self.reversed_mask(mask))
+            return Lanes(self.reversed(x.text, llvm_type(dtype)), dtype)
+        return self.gather(e, access, dtype, index, mask)
 
     def load_vector(
-        self, e: VectorEmitter, array: int, base: str, dtype: DType, index: str, mask: Mask
+        self, e: VectorEmitter, array: int, at: str, dtype: DType, mask: Mask
     ) -> Lanes:
         """Neighbouring elements, those outside the mask left alone."""
-        pointer = self.pointer(array, self.arith("add", base, index))
+        pointer = self.pointer(array, at)
         name = "%" + self.text.name()
         vector, align = f"<{e.width} x {memory_type(dtype)}>", dtype.itemsize
         if mask.text is None:
@@ -213,7 +218,8 @@ class NestMemory:
         assert access.bounds is not None
         step = self.arith("mul", self.rows[s.args[0]].text, self.size(access.bounds[0]))
         base = self.arith("add", self.offset(access.at, self.outer_dims()), step)
-        return self.load_vector(e, access.array, base, s.dtype, e.index_text, e.mask)
+        at = self.arith("add", base, e.index_text)
+        return self.load_vector(e, access.array, at, s.dtype, e.mask)
 
     def store(self, e: VectorEmitter, access: Access, x: Lanes, index: str, mask: Mask) -> None:
         base = self.offset(access.at, self.outer_dims())
@@ -225,8 +231,12 @@ class NestMemory:
             self.text.line(f"store {element} {value}, ptr {self.pointer(access.array, at)}")
             return
         vector, lanes, align = f"<{w} x {element}>", f"<{w} x i1>", x.dtype.itemsize
-        if stride == "1":
-            pointer = self.pointer(access.array, self.arith("add", base, index))
+        if stride in ("1", "-1"):
+            at = self.arith("add" if stride == "1" else "sub", base, index)
+            if stride == "-1":
+                at = self.arith("sub", at, str(w - 1))
+                value, mask = self.reversed(value, element), self.reversed_mask(mask)
+            pointer = self.pointer(access.array, at)
             if mask.text is None:
                 self.text.line(f"store {vector} {value}, ptr {pointer}, align {align}")
                 return
@@ -245,6 +255,19 @@ class NestMemory:
             f"call void {function}({vector} {value}, <{w} x ptr> {pointers}, i32 {align}, "
             f"{lanes} {mask.text or 'splat (i1 true)'})"
         )
+
+    def reversed(self, text: str, element: str) -> str:
+        """A vector with its last lane first."""
+        name, w = "%" + self.text.name(), self.width
+        lanes = ", ".join(f"i32 {k}" for k in reversed(range(w)))
+        vector = f"<{w} x {element}>"
+        self.text.line(
+            f"{name} = shufflevector {vector} {text}, {vector} poison, <{w} x i32> <{lanes}>"
+        )
+        return name
+
+    def reversed_mask(self, mask: Mask) -> Mask:
+        return mask if mask.text is None else Mask(self.reversed(mask.text, "i1"))
 
     def from_memory(self, x: Lanes, width: int) -> Lanes:
         """A loaded bool is a byte: compare with zero."""
