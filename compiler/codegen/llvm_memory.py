@@ -147,9 +147,7 @@ class NestMemory:
             return Lanes(self.reversed(x.text, llvm_type(dtype)), dtype)
         return self.gather(e, access, dtype, index, mask)
 
-    def load_vector(
-        self, e: VectorEmitter, array: int, at: str, dtype: DType, mask: Mask
-    ) -> Lanes:
+    def load_vector(self, e: VectorEmitter, array: int, at: str, dtype: DType, mask: Mask) -> Lanes:
         """Neighbouring elements, those outside the mask left alone."""
         pointer = self.pointer(array, at)
         name = "%" + self.text.name()
