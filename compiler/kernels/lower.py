@@ -43,6 +43,7 @@ from graphgrad.compiler.kernels.loops import (
     element_cost,
 )  # fmt: skip
 from graphgrad.compiler.kernels.merge import merge_dims, trailing_run
+from graphgrad.compiler.kernels.turn import turn
 from graphgrad.compiler.op import Attrs
 
 # A value is kept for a later sweep when computing it again costs more than this.
@@ -528,6 +529,8 @@ def lower(
 ) -> Lowered:
     """The loop nest of `group`, with adjacent dims merged wherever all accesses allow it."""
     lowered = GroupLowering(fusion, group, stored, failures).build()
+    if turn(group, lowered.nest):
+        lowered = GroupLowering(fusion, group, stored, failures).build()
     roles = group.partition
     reduces_inner = any(
         is_row_reduction(group, m) or m.over & set(roles.inner) for m in group.reductions
