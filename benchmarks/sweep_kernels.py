@@ -89,6 +89,11 @@ def _softmax(x: Any) -> list[Any]:
     return [e / e.sum(1, keepdims=True)]
 
 
+def _log_sum_exp_over_columns(x: Any) -> Any:
+    top = x.max(0)
+    return np.log(np.exp(x - top).sum(0)) + top
+
+
 def _of(name: str, inputs: Callable[..., Any], *families: str) -> Kernel:
     """A row of the benchmarks, at other sizes."""
     return Kernel(name, inputs, WORKLOADS[name].build, WORKLOADS[name].reference, families)
@@ -142,5 +147,7 @@ KERNELS = {
                *ROWS),
         _plain("sum_of_transpose", _one, lambda F, x: F.sum(F.exp(F.transpose(x)), 1),
                lambda x: np.exp(x).sum(0), *ROWS),
+        _plain("logsumexp_of_transpose", _one, lambda F, x: F.log_sum_exp(F.transpose(x)),
+               _log_sum_exp_over_columns, *ROWS),
     )
 }  # fmt: skip
