@@ -23,6 +23,11 @@ FIRST_CALLS = {
     "mlp_vg": "the MLP's gradients",
     "rosenbrock_unrolled": "Rosenbrock's 99 terms of scalars",
 }
+MORE = {
+    "sweep": "kernels at many sizes",
+    "functions": "mathematical functions",
+    "scaling": "compile time by the size of the graph",
+}
 PEERS = [name for name in KNOWN if name not in ("graphgrad", "numpy")]
 DEFAULT = measure.Effort(budget=1.0, rounds=3, launches=2, repeats=5, patience=12, timeout=120)
 QUICK = measure.Effort(budget=0.1, rounds=2, launches=1, repeats=1, patience=0, timeout=120)
@@ -147,6 +152,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(
         f"\n{text}\n\nIn {options.out}: {', '.join(sorted(f.name for f in options.out.iterdir()))}"
     )
+    more = [m for m in MORE if importlib.util.find_spec(f"benchmarks.{m}")]
+    print("More:", "; ".join(f"python -m benchmarks.{m} ({MORE[m]})" for m in more))
     if options.write:
         write_between_marks(PAGE, "benchmarks", text)
         if drawn:

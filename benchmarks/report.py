@@ -108,10 +108,11 @@ def bounds(rows: list[Row], limits: dict[str, float]) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def problems(rows: list[Row]) -> str:
+def problems(sections: dict[str, list[Row]]) -> str:
     """What went wrong, a line each."""
     return "\n".join(
-        f"- {name}, {row.title}: {figure.error}"
+        f"- {section}, {row.title}, {name}: {figure.error}"
+        for section, rows in sections.items()
         for row in rows
         for name, figure in row.figures.items()
         if figure.error
@@ -135,7 +136,7 @@ def report(results: Results, picture: str = "") -> str:
     if "1" in results.limits:
         parts += ["### Beside the machine", rates(results.limits)]
         parts += [bounds(rows[CALLS], results.limits["1"])]
-    wrong = "\n".join(filter(None, map(problems, rows.values())))
+    wrong = problems(rows)
     parts += ["### What went wrong", wrong] if wrong else []
     return "\n\n".join(p for p in parts if p)
 

@@ -53,7 +53,7 @@ def rosenbrock(F, t):
     return F.value_and_gradients(lambda x: F.sum(_term(x[:-1], x[1:]))), (t["x"],)
 
 
-@workload("the same as 99 terms of scalars, a graph of 1,000 operations", hundred,
+@workload("Rosenbrock's function as 99 terms of scalars, 1,000 operations", hundred,
           rosenbrock_with_gradient, numpy=False)  # fmt: skip
 def rosenbrock_unrolled(F, t):
     def f(x):

@@ -32,14 +32,14 @@ def _chain_gradient_reference(x):
     return [np.sum(t * s + e * 0.5), (1 - t * t) * s + t * s * (1 - s) - x * e]
 
 
-@workload("tanh(x)*sigmoid(x) + exp(-x*x)*0.5, 10M elements", long_vector, _chain_reference,
-          cores=True, traffic=IN_AND_OUT)  # fmt: skip
+@workload("the chain tanh(x)*sigmoid(x) + exp(-x*x)*0.5, 10M elements", long_vector,
+          _chain_reference, cores=True, traffic=IN_AND_OUT)  # fmt: skip
 def chain_fwd(F, t):
     return F.compiled(lambda x: chain(F, x)), (t["x"],)
 
 
-@workload("the same, value and gradient of its sum", long_vector, _chain_gradient_reference,
-          cores=True, traffic=IN_AND_OUT)  # fmt: skip
+@workload("the sum of that chain, value and gradient, 10M elements", long_vector,
+          _chain_gradient_reference, cores=True, traffic=IN_AND_OUT)  # fmt: skip
 def chain_vg(F, t):
     return F.value_and_gradients(lambda x: F.sum(chain(F, x))), (t["x"],)
 

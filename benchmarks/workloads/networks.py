@@ -84,13 +84,13 @@ def _step(F, t):
     return F.training_step(_loss(F), [t[k] for k in PARAMETERS], RATE), (t["x"], t["y"])
 
 
-@workload("a step of gradient descent, the same MLP, batch 512", _inputs(512), _step_reference,
+@workload("MLP, a step of gradient descent, batch 512", _inputs(512), _step_reference,
           bound=PRODUCT, trains=True, cores=True, flops=_flops(512))  # fmt: skip
 def mlp_step_512(F, t):
     return _step(F, t)
 
 
-@workload("a step of gradient descent, the same MLP, batch 32", _inputs(32), _step_reference,
+@workload("MLP, a step of gradient descent, batch 32", _inputs(32), _step_reference,
           bound=PRODUCT, trains=True, flops=_flops(32))  # fmt: skip
 def mlp_step_32(F, t):
     return _step(F, t)

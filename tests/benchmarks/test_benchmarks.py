@@ -89,7 +89,7 @@ def test_a_wrong_result_is_marked_and_is_no_peer(tmp_path, monkeypatch):
     row = Row("dispatch_jit", true.title, {"graphgrad": Figure([2.0]), "jax": figures["graphgrad"]})
     assert row.best_peer() is None
     assert report.cell(row, "jax").endswith("WRONG")
-    assert "result 0" in report.problems([row])
+    assert "result 0" in report.problems({report.CALLS: [row]})
 
 
 @pytest.mark.slow
