@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
+from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -147,7 +148,8 @@ class Assembly:
             self.touch(step, low) for step, low in zip(self.plan.steps, lowered, strict=True)
         ]
         offsets, arena = self.place_temps(touched)
-        writer = ModuleWriter(len(self.slots))
+        features = self.target.features.split(",")
+        writer = ModuleWriter(len(self.slots), ModuleParts("+avx512f" in features))
         steps: list[Native | Host] = []
         for step, low in zip(self.plan.steps, lowered, strict=True):
             self.emit(step, low, writer, offsets, steps)

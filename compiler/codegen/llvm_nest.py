@@ -484,6 +484,10 @@ class NestEmitter(NestMemory):
         """Lanes whose index is below `end`."""
         lanes = ", ".join(f"i64 {k}" for k in range(self.width))
         left = self.arith("sub", end, index) if index != "0" else end
+        if self.parts.mask_registers and left.isdigit() and int(left) > 1:
+            # Read the size, so that the mask is made once, before the loop. A known mask is made
+            # again in each row, through the low half of a register whose old value it waits for.
+            left = self.size(int(left))
         if left.lstrip("-").isdigit():
             bits = ", ".join("i1 true" if k < int(left) else "i1 false" for k in range(self.width))
             return f"<{bits}>"

@@ -75,6 +75,7 @@ class Lanes:
 class ModuleParts:
     """What functions under construction share: declarations, and helper functions by name."""
 
+    mask_registers: bool = False  # the processor has registers for masks (AVX-512)
     declares: set[str] = field(default_factory=set)
     functions: dict[str, str] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)  # definition -> name
