@@ -543,4 +543,7 @@ def lower(
                 (*roles.parallel, *roles.inner[:split]), roles.folded, roles.inner[split:]
             )
             lowered = GroupLowering(fusion, group, stored, failures).build()
-    return replace(lowered, nest=merge_dims(lowered.nest))
+    nest = merge_dims(lowered.nest)
+    if not group.reductions and any(isinstance(n, int) and n == 0 for n in nest.dims):
+        nest = replace(nest, dims=(0,) * len(nest.dims))  # without elements, without rows
+    return replace(lowered, nest=nest)

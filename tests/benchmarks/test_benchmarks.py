@@ -1,5 +1,6 @@
 """The benchmarks measure right results, and say what was measured."""
 
+import doctest
 import sys
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import child, data, measure, report
+from benchmarks import child, data, figures, measure, report, sweep
 from benchmarks.figures import Figure, Results, Row, geometric_mean
 from benchmarks.measure import Effort, Framework
 from benchmarks.workloads import WORKLOADS
@@ -209,3 +210,10 @@ def test_the_page_has_the_marks_that_reports_replace():
     page = report.PAGE.read_text(encoding="utf-8")
     for name in ("benchmarks", "sweep"):
         assert page.count(f"<!-- {name}: begin -->") == page.count(f"<!-- {name}: end -->") == 1
+
+
+@pytest.mark.parametrize("module", [figures, report, sweep])
+def test_examples_in_docstrings(module):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed

@@ -13,7 +13,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import TensorType
 from tests.compiler import models
-from tests.compiler.compiling import check, graph_of, samples, t
+from tests.compiler.compiling import check, compile_full, graph_of, kernels, samples, t
 
 Program = tuple[str, Callable[..., Any], tuple[TensorType, ...]]
 f32 = t
@@ -229,3 +229,22 @@ def test_gradients_of_views_and_reductions(shape: tuple[int, ...]) -> None:
         return ops["tanh"](z).sum((0,)) + ops["max"](x, 0).sum(tuple(range(x.ndim - 1)))
 
     check(models.value_and_gradients(loss, [0]), t(*shape))
+
+
+@pytest.mark.parametrize("shape", [(100_000, 1), (1, 100_000), (100_000, 3, 1)])
+def test_a_view_without_elements_runs_over_no_rows(shape: tuple[int, ...]) -> None:
+    def fn(x: Any) -> Any:
+        sizes = (*x.type.shape[:-1], x.type.shape[-1] - 1)
+        if shape[-1] > 1:
+            sizes = (0, *x.type.shape[1:])
+        return tanh(sliced(x, (0,) * len(shape), sizes, (1,) * len(shape))) * 2.0
+
+    graph = graph_of(fn, t(*shape))
+    check(graph, samples((t(*shape),)))
+    for step in kernels(compile_full(graph)):
+        assert step.nest is None or not any(step.nest.dims)
+
+
+def test_a_reduction_without_elements_still_has_a_result() -> None:
+    graph = graph_of(lambda x: [x.sum((1,)), ops["max"](x, (1,)), x.sum((0, 1))], t(5, 0))
+    check(graph, samples((t(5, 0),)))
