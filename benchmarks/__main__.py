@@ -17,7 +17,7 @@ from benchmarks.report import CALLS, PAGE, START, TWO, duration, report, write_b
 from benchmarks.workloads import WORKLOADS
 
 PICTURE = PAGE.with_suffix(".svg").name
-OUT = measure.ROOT / "build" / "bench"
+OUT, SAMPLES = measure.ROOT / "build" / "bench", "samples.json"
 IMPORT = "import"
 FIRST_CALLS = {
     "mlp_vg": "the MLP's gradients",
@@ -33,6 +33,14 @@ DEFAULT = measure.Effort(budget=1.0, rounds=3, launches=2, repeats=5, patience=1
 QUICK = measure.Effort(budget=0.1, rounds=2, launches=1, repeats=1, patience=0, timeout=120)
 
 
+def peer(text: str) -> tuple[str, str]:
+    """A peer's name and the Python that has it."""
+    name, _, python = text.partition("=")
+    if name not in PEERS or not python:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PYTHON with NAME in {PEERS}")
+    return name, python
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -46,11 +54,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--peer",
         action="append",
+        type=peer,
         default=[],
         metavar="NAME=PYTHON",
         help="the Python that has a peer (jax, torch, tensorflow, pytensor); by default this one",
     )
-    parser.add_argument("--quick", action="store_true", help="a fifth of the time: a rough look")
+    parser.add_argument("--quick", action="store_true", help="a rough look")
     for name, meaning in (
         ("budget", "seconds for each figure"),
         ("rounds", "turns of a process"),
@@ -70,7 +79,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--write", action="store_true", help="put tables and picture into docs/performance.md too"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.again and not (options.out / SAMPLES).exists():
+        parser.error(f"--again: {options.out} has no {SAMPLES} yet")
+    return options
 
 
 def effort(options: argparse.Namespace) -> measure.Effort:
@@ -89,8 +101,8 @@ def cores() -> int:
 def measure_all(options: argparse.Namespace, caches: Path) -> Results:
     """Each row that is asked for, printed when it is there."""
     much = effort(options)
-    given = dict(p.partition("=")[::2] for p in options.peer)
-    versions, missing = measure.find([p for p in PEERS if p in options.peers], given)
+    peers = [name for name in PEERS if name in options.peers]
+    versions, missing = measure.find(peers, dict(options.peer))
     frameworks = list(versions)
     results = Results(
         date=str(datetime.date.today()),
@@ -138,7 +150,7 @@ def draw(results: Results, folder: Path) -> bool:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    samples = options.out / "samples.json"
+    samples = options.out / SAMPLES
     if options.again:
         results = Results.load(samples)
     else:

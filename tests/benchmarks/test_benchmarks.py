@@ -192,6 +192,21 @@ def test_the_report_replaces_what_stands_between_its_marks(tmp_path):
         report.write_between_marks(page, "b", "new")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--peer", "jax"], "is not NAME=PYTHON"),
+        (["--peer", "nothing=python"], "is not NAME=PYTHON"),
+        (["--rows", "nothing"], "invalid choice: 'nothing'"),
+        (["--again", "--out", "nowhere"], "has no samples.json yet"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(arguments, complaint, capsys):
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert complaint in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_command_measures_and_reports(tmp_path, capsys):
     little = ["--quick", "--budget", "0.02", "--peers", "--out", str(tmp_path)]
