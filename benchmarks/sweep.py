@@ -209,10 +209,9 @@ def main(arguments: list[str] | None = None) -> int:
             lines.append(sweep(F, kernel, family, shapes, options.seconds))
             print(table(lines[-1:]).splitlines()[-1], flush=True)
     wrong = offences(lines)
-    text = "\n\n".join((table(lines), wrong or "No cliffs."))
-    print(f"\n{text}")
+    print(f"\n{table(lines)}\n\n{wrong or 'No cliffs.'}")
     if options.write:
-        write_between_marks(PAGE, "sweep", text)
+        write_between_marks(PAGE, "sweep", table(lines))
     return 1 if wrong else 0
 
 
