@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,9 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # an interrupt: a compiler may be at work for a minute
+            self._kill()
         self.process.communicate()
         self.messages.close()
 
@@ -165,16 +167,18 @@ class Child:
 
     def ask(self, seconds: float) -> dict[str, Any]:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, and the answer says why
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
         return self.answer()
 
     def _kill(self) -> None:
         """End the process, and the compilers that it may have started."""
-        if hasattr(os, "killpg"):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        else:
-            self.process.kill()
+        with suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
 
 
 def once(

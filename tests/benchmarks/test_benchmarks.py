@@ -116,6 +116,23 @@ def test_a_process_that_does_not_answer_is_given_up(tmp_path):
     assert not figures["graphgrad"].samples
 
 
+def test_a_process_that_dies_says_so(tmp_path):
+    data.write("dispatch_jit", tmp_path)
+    with measure.Child(OURS, tmp_path, 60, "steady", "dispatch_jit", str(tmp_path)) as child:
+        assert "ready" in child.answer()
+        child.process.kill()
+        child.process.wait()
+        assert child.ask(0.0) == {"error": "the process ended without a result"}
+
+
+def test_an_interrupt_ends_the_processes(tmp_path):
+    data.write("dispatch_jit", tmp_path)
+    job = ("steady", "dispatch_jit", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), measure.Child(OURS, tmp_path, 60, *job) as child:
+        raise KeyboardInterrupt
+    assert child.process.returncode is not None
+
+
 def test_numpy_is_no_peer_where_it_takes_no_derivative(tmp_path):
     once = replace(LITTLE, launches=1, rounds=1, budget=0.0)
     assert set(measure.steady([OURS, NUMPY], "eager_grad", once, tmp_path)) == {"graphgrad"}
