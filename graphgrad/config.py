@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from graphgrad import parallelism as threading
 from graphgrad.function import functions_run_eagerly, run_functions_eagerly
+from graphgrad.hot_tapes import compile_hot_tapes, hot_tapes_are_compiled
 from graphgrad.runtime.device import physical_devices
 from graphgrad.tracebacks import is_traceback_filtering_enabled, set_traceback_filtering
 
@@ -39,7 +40,9 @@ def list_physical_devices(device_type: str | None = None) -> list[PhysicalDevice
 
 __all__ = [
     "PhysicalDevice",
+    "compile_hot_tapes",
     "functions_run_eagerly",
+    "hot_tapes_are_compiled",
     "is_traceback_filtering_enabled",
     "list_physical_devices",
     "run_functions_eagerly",

@@ -9,6 +9,7 @@ from graphgrad.compiler.dims import evaluate
 if TYPE_CHECKING:
     from graphgrad.compiler.report import Report
     from graphgrad.concrete import ConcreteFunction
+    from graphgrad.hot_tapes import Program
 
 INTERPRETED = "interpreted op by op with NumPy (jit_compile=False): there are no kernels"
 
@@ -29,8 +30,8 @@ def kernels_text(trace: ConcreteFunction) -> str:
     return "\n".join(texts.values()) or "no kernels: nothing is left to compute"
 
 
-def report_of(trace: ConcreteFunction) -> Report:
-    """The report of a compiled trace; numbers are for the sizes of the call that was traced."""
+def report_of(trace: ConcreteFunction | Program) -> Report:
+    """The report of a compiled trace or walk; numbers are for the sizes that were traced."""
     from graphgrad.compiler.report import make_report, sizes_of
     from graphgrad.runtime.executor import buffer_bytes
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import enum
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 
-from graphgrad import nest
+from graphgrad import hot_tapes, nest
 from graphgrad.batching import vmap
-from graphgrad.compiler import source
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import same_size
 from graphgrad.compiler.dtypes import int32
 from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.op import Attrs, Op, current_kind, ops, state
 from graphgrad.compiler.passes.records import stabilise
-from graphgrad.compiler.source import Where, here
+from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import backprop
 from graphgrad.compiler.types import element_count
+from graphgrad.records import Record
 from graphgrad.tensor import EagerTensor
 from graphgrad.variable import Variable
 
@@ -32,62 +30,11 @@ USED_UP = (
 )
 
 
-_frame = sys._getframe
-internal = source.is_internal
-
-
 class UnconnectedGradients(enum.Enum):
     """What `gradient` gives for a source without a path to the target."""
 
     NONE = "none"
     ZERO = "zero"
-
-
-class Record:
-    """One application on a tape. Its place in the source is looked up only when asked for."""
-
-    __slots__ = ("op", "inputs", "attrs", "outputs", "_where", "_code", "_instruction")
-
-    def __init__(
-        self, op: Any, inputs: tuple[Any, ...], attrs: Attrs, outputs: tuple[Any, ...]
-    ) -> None:
-        self.op = op
-        self.inputs = inputs
-        self.attrs = attrs
-        self.outputs = outputs
-        where = self._where = state.where
-        self._code: CodeType | None = None
-        if where is None:
-            frame: FrameType | None = _frame(2)
-            while frame is not None and internal(frame.f_code.co_filename):
-                frame = frame.f_back
-            if frame is not None:
-                self._code, self._instruction = frame.f_code, frame.f_lasti
-
-    @property
-    def where(self) -> Where | None:
-        if self._where is None and self._code is not None:
-            self._where = source.locate(self._code, self._instruction)
-        return self._where
-
-    @property
-    def derivative(self) -> Where | None:
-        """The place of what differentiation makes of it; a look-up where the place is known."""
-        if self._code is not None:
-            found = _derivatives.get((id(self._code), self._instruction))
-            if found is not None:
-                return found[1]
-        where = self.where
-        if where is None:
-            return None
-        if self._code is not None:
-            found = self._code, where.differentiated()
-            _derivatives[id(self._code), self._instruction] = found
-        return where.differentiated()
-
-
-# Places of derivatives by code and instruction; the code is held, so its id stays its own.
-_derivatives: dict[tuple[int, int], tuple[CodeType, Where]] = {}
 
 
 class GradientTape:
@@ -119,6 +66,7 @@ class GradientTape:
         self._variables: dict[int, Variable] = {}
         self._versions: dict[int, dict[int, Any]] = {}  # the values read, by variable
         self._assigned: set[int] = set()  # ids of values that were assigned to variables
+        self._known: Any = None  # what is known of the last walk, if it could have run compiled
 
     # Recording
 
@@ -264,7 +212,7 @@ class GradientTape:
                     "gg.Tensor or gg.Variable.", here()
                 )  # fmt: skip
         ends = [s if isinstance(s, Variable) else self._own(s) for s in flat]
-        found = self._walk(self._seeds(target, output_gradients), ends)
+        found = self._gradients(self._targets(target, output_gradients), ends)
         if zeros:
             found = [_zeros_like(s) if g is None else g for s, g in zip(flat, found)]
         if not self._persistent:
@@ -353,6 +301,19 @@ class GradientTape:
         rows = rows.transpose([1, 0, *range(2, rows.ndim)])
         return rows.reshape((size, *inner, *source.type.shape[1:]))
 
+    def report(self) -> str:
+        """How the last gradient of this tape was computed: operation by operation, and why, or
+        compiled, and to which kernels. See `gg.config.compile_hot_tapes`.
+
+        >>> import graphgrad as gg
+        >>> v = gg.Variable(3.0)
+        >>> with gg.GradientTape() as tape:
+        ...     y = v * v
+        >>> tape.gradient(y, v).numpy(), tape.report()
+        (np.float32(6.0), 'operation by operation')
+        """
+        return "operation by operation" if self._known is None else self._known.report()
+
     def _rows(self, target: Any, seeds: Any, sources: list[Any]) -> list[Any]:
         """The gradients of each source for many seeds at once, or None where there is no path."""
         target, sources = (
@@ -384,10 +345,11 @@ class GradientTape:
                 self._pop()
             self._used = True
 
-    def _seeds(self, target: Any, output_gradients: Any) -> list[tuple[Any, Any]]:
+    def _targets(self, target: Any, output_gradients: Any) -> list[tuple[Any, Any]]:
+        """The recorded targets, each with its cotangent; None stands for ones."""
         plain = output_gradients is None and type(target) is EagerTensor
         if plain and state.builder is None and target.dtype.is_floating:
-            return [(target, _ones_like(target))] if id(target) in self._active else []
+            return [(target, None)] if id(target) in self._active else []
         targets = nest.flatten(target)
         if output_gradients is None:
             given: list[Any] = [None] * len(targets)
@@ -397,7 +359,7 @@ class GradientTape:
                 raise ArgumentError(
                     f"gradient: {len(targets)} targets and {len(given)} output_gradients", here()
                 )
-        seeds = []
+        found = []
         kind = current_kind()
         for t, g in zip(targets, given):
             if not isinstance(t, Arith):
@@ -417,14 +379,44 @@ class GradientTape:
                 t = value
             t = self._own(t)
             if id(t) in self._active:
-                seeds.append((t, _ones_like(t) if g is None else _seed(kind, t, g)))
-        return seeds
+                found.append((t, None if g is None else _seed(kind, t, g)))
+        return found
+
+    def _gradients(self, targets: list[tuple[Any, Any]], sources: list[Any]) -> list[Any]:
+        """The gradient of each source: by a compiled walk where the tape is hot and nobody else
+        looks on."""
+        if not targets:
+            return [None] * len(sources)
+        plain = state.builder is None and not state.recorders and not self._assigned
+        if plain and self._records and hot_tapes.hot_tapes_are_compiled():
+            groups, others = self._groups(sources)
+            found, self._known = hot_tapes.reverse(
+                self._records, targets, groups, others, self._constant
+            )
+            if found is not None:
+                return found
+        return self._walk([(t, _ones_like(t) if g is None else g) for t, g in targets], sources)
+
+    def _groups(self, sources: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The values that each source stands for, and those of variables that are no sources."""
+        versions = self._versions
+        groups, asked = [], set()
+        for s in sources:
+            if isinstance(s, Variable):
+                asked.add(id(s))
+                groups.append(tuple(versions.get(id(s), {}).values()))
+            else:
+                groups.append((s,))
+        if versions.keys() <= asked:
+            return groups, []
+        return groups, [x for v, read in versions.items() if v not in asked for x in read.values()]
 
     def _walk(self, seeds: list[tuple[Any, Any]], sources: list[Any]) -> list[Any]:
-        """The gradient of each source; that of a variable is the sum over the values read from it.
+        """The gradient of each source, operation by operation.
 
-        Each of these values counts as independent of the variable's earlier values, so that
-        `v * v` before and after `v.assign_add(1)` differentiates each at its own value.
+        That of a variable is the sum over the values read from it. Each of these counts as
+        independent of the variable's earlier values, so that `v * v` before and after
+        `v.assign_add(1)` differentiates each at its own value.
         """
         if not seeds:
             return [None] * len(sources)

@@ -95,9 +95,8 @@ class _Records:
             made = self.made_by.get(id(value))
         if made is not None or id(value) in self.sources:
             return None
-        if isinstance(value, Value):
-            return self._symbolic_scalar(value)
-        return self.constant(value) if self.constant is not None else None
+        known = self._symbolic_scalar(value) if isinstance(value, Value) else None
+        return self.constant(value) if known is None and self.constant is not None else known
 
     def _symbolic_scalar(self, value: Value) -> Any:
         if value.builder is None:

@@ -1,0 +1,276 @@
+"""Hot tapes: a backward walk whose structure comes again and again runs compiled.
+
+A structure (`tape_structure.py`) that has been met often enough has its walk traced
+(`compiler/transform/recorded.py`) and compiled. From then on a matcher (`tape_matching.py`) knows
+it again, and hands the values of the tape to the program.
+
+How often is enough follows from the structure alone, never from a clock, and each thread counts for
+itself: a program gives the same bits in every run. Describing a structure costs a part of a small
+walk, so only some walks are described, about `SAMPLES` until there is enough.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from graphgrad import execution
+from graphgrad.compiler.errors import GraphgradError
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.op import Op, ops
+from graphgrad.compiler.transform.recorded import Unsupported, reverse_records
+from graphgrad.inspection import report_of
+from graphgrad.tape_matching import Matcher, matcher
+from graphgrad.tape_structure import Groups, Targets, Unknown, describe, stretched
+from graphgrad.tensor import EagerTensor
+
+Constant = Callable[[Any], Any]
+
+# Nanoseconds, measured: compiling, and what a walk takes longer than its program. A structure is
+# compiled when its walks have lost as much as compiling costs.
+COMPILE, COMPILE_RECORD = 10_000_000, 2_000_000
+GAIN_RECORD, GAIN_ELEMENT = 4_000, 0.3
+LEAST = 4  # walks of a structure before it is compiled, whatever there is to gain
+SAMPLES = 16
+# What a thread remembers. Where there is too much, the older half is forgotten.
+FAMILIES, STRUCTURES, PROGRAMS = 512, 64, 256
+VARIANTS = 4  # programs of one structure, for different answers to stability rules
+
+
+class _Settings:
+    enabled = os.environ.get("GRAPHGRAD_HOT_TAPES", "1").lower() not in ("0", "off", "false")
+
+
+def compile_hot_tapes(compile: bool) -> None:
+    """Whether tapes outside of functions run a backward walk that comes again and again compiled.
+
+    They do unless the environment has GRAPHGRAD_HOT_TAPES=0 at the start. A compiled walk differs
+    from one operation by operation as a compiled function does from an eager one. When a tape
+    changes over depends on the structure of its walks alone; `GradientTape.report` tells.
+
+    >>> import graphgrad as gg
+    >>> gg.config.compile_hot_tapes(False)
+    >>> gg.config.hot_tapes_are_compiled()
+    False
+    >>> gg.config.compile_hot_tapes(True)
+    """
+    _Settings.enabled = bool(compile)
+
+
+def hot_tapes_are_compiled() -> bool:
+    """Whether hot tapes run compiled: see `compile_hot_tapes`."""
+    return _Settings.enabled
+
+
+class Program:
+    """The compiled walk of a structure, for one set of answers to stability rules."""
+
+    def __init__(self, match: Matcher, runner: Any, places: Sequence[int | None]) -> None:
+        self.match = match
+        self.runner = runner
+        self.graph: Graph = runner.graph
+        self.places = places
+
+
+class Programs(list[Program]):
+    """The programs of one structure; threads share them while one of them knows the structure."""
+
+
+class Structure:
+    """What a thread knows of a structure."""
+
+    __slots__ = ("walks", "enough", "compiled", "programs", "refused")
+
+    def __init__(self, records: Sequence[Any]) -> None:
+        self.walks = 0  # estimated from those that were described
+        self.enough = enough(records)
+        self.compiled = 0  # walks that ran compiled
+        self.programs: Programs | None = None
+        self.refused = ""
+
+    def report(self) -> str:
+        """Whether walks of this structure run compiled, why not, and what they are compiled to."""
+        if self.refused:
+            return f"operation by operation: {self.refused}"
+        if not self.compiled:
+            return f"operation by operation: about {self.walks} of {self.enough} walks are done"
+        parts = [f"compiled: {self.compiled} walks of this structure ran so"]
+        return "\n".join(parts + [str(report_of(p)) for p in self.programs or ()])
+
+
+class Family:
+    """What a thread knows of the tapes with the same operations in the same order."""
+
+    __slots__ = ("stamp", "refused", "stride", "wait", "structures", "hot")
+
+    def __init__(self, refused: str) -> None:
+        self.stamp = 0
+        self.refused = refused
+        self.stride = 1  # one in so many walks is described
+        self.wait = 0  # walks until the next one is
+        self.structures: dict[Any, Structure] = {}
+        self.hot: list[tuple[Structure, Program]] = []  # the one used last comes first
+
+    def report(self) -> str:
+        """Why a walk whose structure was not looked at did not run compiled."""
+        return f"operation by operation: {self.refused or 'one of those that are not looked at'}"
+
+
+class _Known(threading.local):
+    """What this thread has met."""
+
+    def __init__(self) -> None:
+        self.families: dict[tuple[Any, ...], Family] = {}
+        self.time = 0
+
+    def meet(self, applied: tuple[Op, ...]) -> None:
+        """Remember a sequence of operations; not with what is in no table, which might keep the
+        user's functions alive."""
+        refused = ""
+        for op in applied:
+            if op is not ops.get(op.name):
+                return
+            if isinstance(op, Control) or op.effect:
+                refused = f"`{op.name}` is among its operations"
+        if len(self.families) >= FAMILIES:
+            self.forget(lambda family: True)
+        self.families[applied] = Family(refused)
+
+    def forget(self, eligible: Callable[[Family], bool]) -> None:
+        """Forget half of the families that are eligible, those that were not met for longest."""
+        found = [(f.stamp, key) for key, f in self.families.items() if eligible(f)]
+        found.sort(key=lambda pair: pair[0])
+        for _, key in found[: len(found) // 2 + 1]:
+            del self.families[key]
+
+
+_known = _Known()
+_shared: weakref.WeakValueDictionary[Any, Programs] = weakref.WeakValueDictionary()
+_compiling = threading.Lock()
+
+
+def reverse(
+    records: Sequence[Any],
+    targets: Targets,
+    groups: Groups,
+    others: Sequence[Any],
+    constant: Constant,
+) -> tuple[list[Any] | None, Any]:
+    """The gradients of the groups if this walk runs compiled, else None; and what is known of the
+    walk, which reports."""
+    known = _known
+    applied = tuple([r.op for r in records])
+    family = known.families.get(applied)
+    if family is None:
+        known.meet(applied)
+        return None, None
+    known.time = family.stamp = known.time + 1
+    for i, (structure, program) in enumerate(family.hot):
+        arrays = program.match(records, targets, groups, others, constant)
+        if arrays is not None:
+            if i:
+                family.hot.insert(0, family.hot.pop(i))
+            structure.compiled += 1
+            try:
+                found = [EagerTensor(a) for a in program.runner.run(arrays)]
+            except GraphgradError:  # the walk finds it again, and says it in its own words
+                return None, structure
+            return [None if p is None else found[p] for p in program.places], structure
+    if family.refused:
+        return None, family
+    if family.wait:
+        family.wait -= 1
+        return None, family
+    return None, _describe(family, Walk(records, targets, groups, others, constant))
+
+
+class Walk(NamedTuple):
+    """A walk from targets to groups of sources over records; see `describe`."""
+
+    records: Sequence[Any]
+    targets: Targets
+    groups: Groups
+    others: Sequence[Any]
+    constant: Constant
+
+
+def _describe(family: Family, walk: Walk) -> Structure | Family:
+    """Count a walk to its structure, and compile that if it is enough."""
+    try:
+        key = describe(*walk[:4])
+    except Unknown as e:
+        family.refused = str(e)
+        return family
+    structure = family.structures.get(key)
+    if structure is None:
+        if len(family.structures) >= STRUCTURES:
+            for old in list(family.structures)[: STRUCTURES // 2]:
+                gone = family.structures.pop(old)
+                family.hot = [pair for pair in family.hot if pair[0] is not gone]
+        structure = family.structures[key] = Structure(walk.records)
+    structure.walks += family.stride
+    family.stride = max(1, structure.enough // SAMPLES)
+    family.wait = family.stride - 1
+    if structure.walks >= structure.enough and not structure.refused:
+        program = _program(structure, key, walk)
+        if program is not None:
+            if sum(len(f.hot) for f in _known.families.values()) >= PROGRAMS:
+                _known.forget(lambda other: bool(other.hot) and other is not family)
+            family.hot.insert(0, (structure, program))
+    return structure
+
+
+def enough(records: Sequence[Any]) -> int:
+    """How often a structure is walked until its walks have cost as much more than its program as
+    compiling does."""
+    elements = sum([y.array.size for r in records for y in r.outputs])
+    cost = COMPILE + COMPILE_RECORD * len(records)
+    gain = GAIN_RECORD * len(records) + GAIN_ELEMENT * elements
+    return max(LEAST, round(cost / gain))
+
+
+def _program(structure: Structure, key: Any, walk: Walk) -> Program | None:
+    """The program for a walk of a hot structure: another thread's, or compiled now."""
+    with _compiling:
+        programs = structure.programs
+        if programs is None:
+            programs = structure.programs = _shared.setdefault(key, Programs())
+        for program in programs:
+            if program.match(*walk) is not None:
+                return program
+        if len(programs) >= VARIANTS:
+            return None
+        try:
+            program = _compiled(walk)
+        except Unsupported as e:
+            structure.refused = str(e)
+            return None
+        except Exception as e:  # what cannot be compiled can be walked
+            structure.refused = f"{type(e).__name__}: {e}"
+            return None
+        programs.append(program)
+        return program
+
+
+def _compiled(walk: Walk) -> Program:
+    records, targets, groups, others, constant = walk
+    parts: dict[int, tuple[slice, ...]] = {}
+
+    def extent(value: Any) -> tuple[int, ...]:
+        """One element along the axes where it serves all places."""
+        array = value.array
+        alike = stretched(array)
+        if any(alike):
+            parts[id(value)] = tuple(slice(0, 1) if a else slice(None) for a in alike)
+        return tuple(1 if a else n for a, n in zip(alike, array.shape))
+
+    ends = [x for group in (*groups, others) for x in group]
+    traced = reverse_records(records, targets, groups, ends, extent, constant)
+    runner = execution.runner(traced.graph)
+    runner.prepared()
+    match = matcher(records, targets, groups, others, traced.reads, parts, traced.answers)
+    return Program(match, runner, traced.places)
