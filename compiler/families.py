@@ -52,7 +52,7 @@ def times_partial(g: Any, p: Any) -> Any:
         return g.cotangent_product(p)
     if isinstance(p, Mask):
         return p.select(g)
-    return None if p == 0 else g if p == 1 else -g if p == -1 else g * p
+    return g if p == 1 else None if p == 0 else -g if p == -1 else g * p
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -102,6 +102,16 @@ class Structure:
         return "\n".join(parts + [str(report_of(p)) for p in self.programs or ()])
 
 
+class Walk(NamedTuple):
+    """A walk back over records; see `describe` for the parts of one."""
+
+    records: Sequence[Any]
+    targets: Targets
+    groups: Groups
+    others: Sequence[Any]
+    constant: Constant  # what stability rules ask about values that no tape watches
+
+
 class Family:
     """What a thread knows of the tapes with the same operations in the same order."""
 
@@ -115,6 +125,56 @@ class Family:
         self.structures: dict[Any, Structure] = {}
         self.hot: list[tuple[Structure, Program]] = []  # the one used last comes first
 
+    def passes(self) -> bool:
+        """Is the next walk one that is not looked at? That counts as having seen it."""
+        if self.wait:
+            self.wait -= 1
+            return True
+        return bool(self.refused)
+
+    def reverse(self, walk: Walk) -> tuple[list[Any] | None, Any]:
+        """The gradients of the groups if the walk runs compiled, else None; and what is known of
+        it, which reports."""
+        hot = self.hot
+        for i, (structure, program) in enumerate(hot):
+            arrays = program.match(*walk)
+            if arrays is not None:
+                if i:
+                    hot.insert(0, hot.pop(i))
+                structure.compiled += 1
+                try:
+                    found = [EagerTensor(a) for a in program.runner.run(arrays)]
+                except GraphgradError:  # the walk finds it again, and says it in its own words
+                    return None, structure
+                return [None if p is None else found[p] for p in program.places], structure
+        if hot and self.passes():
+            return None, self
+        return None, self._describe(walk)
+
+    def _describe(self, walk: Walk) -> Structure | Family:
+        """Count a walk to its structure, and compile that if it is enough."""
+        try:
+            key = describe(*walk[:4])
+        except Unknown as e:
+            self.refused = str(e)
+            return self
+        structure = self.structures.get(key)
+        if structure is None:
+            if len(self.structures) >= STRUCTURES:
+                for old in list(self.structures)[: STRUCTURES // 2]:
+                    gone = self.structures.pop(old)
+                    self.hot = [pair for pair in self.hot if pair[0] is not gone]
+            structure = self.structures[key] = Structure(walk.records)
+        structure.walks += self.stride
+        self.stride = max(1, structure.enough // SAMPLES)
+        self.wait = self.stride - 1
+        if structure.walks >= structure.enough and not structure.refused:
+            program = _program(structure, key, walk)
+            if program is not None:
+                _known.make_room(self)
+                self.hot.insert(0, (structure, program))
+        return structure
+
     def report(self) -> str:
         """Why a walk whose structure was not looked at did not run compiled."""
         return f"operation by operation: {self.refused or 'one of those that are not looked at'}"
@@ -125,7 +185,7 @@ class _Known(threading.local):
 
     def __init__(self) -> None:
         self.families: dict[tuple[Any, ...], Family] = {}
-        self.time = 0
+        self.time = 0  # counts the families
 
     def meet(self, applied: tuple[Op, ...]) -> None:
         """Remember a sequence of operations; not with what is in no table, which might keep the
@@ -137,14 +197,20 @@ class _Known(threading.local):
             if isinstance(op, Control) or op.effect:
                 refused = f"`{op.name}` is among its operations"
         if len(self.families) >= FAMILIES:
-            self.forget(lambda family: True)
+            self.forget(list(self.families))
+        self.time += 1
         self.families[applied] = Family(refused)
 
-    def forget(self, eligible: Callable[[Family], bool]) -> None:
-        """Forget half of the families that are eligible, those that were not met for longest."""
-        found = [(f.stamp, key) for key, f in self.families.items() if eligible(f)]
-        found.sort(key=lambda pair: pair[0])
-        for _, key in found[: len(found) // 2 + 1]:
+    def make_room(self, family: Family) -> None:
+        """Keep the number of programs within bounds; those of `family` stay."""
+        families = self.families
+        if sum(len(f.hot) for f in families.values()) >= PROGRAMS:
+            self.forget([k for k, f in families.items() if f.hot and f is not family])
+
+    def forget(self, keys: list[tuple[Any, ...]]) -> None:
+        """Forget the half of these families that was not met for longest."""
+        keys.sort(key=lambda k: self.families[k].stamp)
+        for key in keys[: (len(keys) + 1) // 2]:
             del self.families[key]
 
 
@@ -153,75 +219,17 @@ _shared: weakref.WeakValueDictionary[Any, Programs] = weakref.WeakValueDictionar
 _compiling = threading.Lock()
 
 
-def reverse(
-    records: Sequence[Any],
-    targets: Targets,
-    groups: Groups,
-    others: Sequence[Any],
-    constant: Constant,
-) -> tuple[list[Any] | None, Any]:
-    """The gradients of the groups if this walk runs compiled, else None; and what is known of the
-    walk, which reports."""
+def family_of(records: Sequence[Any]) -> Family | None:
+    """What is known of tapes with these operations; None if this is the first, or if one of them
+    is not in the table."""
     known = _known
     applied = tuple([r.op for r in records])
     family = known.families.get(applied)
     if family is None:
         known.meet(applied)
-        return None, None
-    known.time = family.stamp = known.time + 1
-    for i, (structure, program) in enumerate(family.hot):
-        arrays = program.match(records, targets, groups, others, constant)
-        if arrays is not None:
-            if i:
-                family.hot.insert(0, family.hot.pop(i))
-            structure.compiled += 1
-            try:
-                found = [EagerTensor(a) for a in program.runner.run(arrays)]
-            except GraphgradError:  # the walk finds it again, and says it in its own words
-                return None, structure
-            return [None if p is None else found[p] for p in program.places], structure
-    if family.refused:
-        return None, family
-    if family.wait:
-        family.wait -= 1
-        return None, family
-    return None, _describe(family, Walk(records, targets, groups, others, constant))
-
-
-class Walk(NamedTuple):
-    """A walk from targets to groups of sources over records; see `describe`."""
-
-    records: Sequence[Any]
-    targets: Targets
-    groups: Groups
-    others: Sequence[Any]
-    constant: Constant
-
-
-def _describe(family: Family, walk: Walk) -> Structure | Family:
-    """Count a walk to its structure, and compile that if it is enough."""
-    try:
-        key = describe(*walk[:4])
-    except Unknown as e:
-        family.refused = str(e)
-        return family
-    structure = family.structures.get(key)
-    if structure is None:
-        if len(family.structures) >= STRUCTURES:
-            for old in list(family.structures)[: STRUCTURES // 2]:
-                gone = family.structures.pop(old)
-                family.hot = [pair for pair in family.hot if pair[0] is not gone]
-        structure = family.structures[key] = Structure(walk.records)
-    structure.walks += family.stride
-    family.stride = max(1, structure.enough // SAMPLES)
-    family.wait = family.stride - 1
-    if structure.walks >= structure.enough and not structure.refused:
-        program = _program(structure, key, walk)
-        if program is not None:
-            if sum(len(f.hot) for f in _known.families.values()) >= PROGRAMS:
-                _known.forget(lambda other: bool(other.hot) and other is not family)
-            family.hot.insert(0, (structure, program))
-    return structure
+        return None
+    family.stamp = known.time
+    return family
 
 
 def enough(records: Sequence[Any]) -> int:

@@ -29,11 +29,13 @@ class Record:
         where = self._where = state.where
         self._code: CodeType | None = None
         if where is None:
-            frame: FrameType | None = _frame(2)
-            while frame is not None and internal(frame.f_code.co_filename):
+            frame: FrameType | None = _frame(3)  # past `record` and its caller, which are ours
+            while frame is not None:
+                code = frame.f_code
+                if not internal(code.co_filename):
+                    self._code, self._instruction = code, frame.f_lasti
+                    break
                 frame = frame.f_back
-            if frame is not None:
-                self._code, self._instruction = frame.f_code, frame.f_lasti
 
     @property
     def where(self) -> Where | None:

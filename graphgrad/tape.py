@@ -91,7 +91,11 @@ class GradientTape:
         self._recording = True
 
     def _pop(self) -> None:
-        state.recorders = tuple(r for r in state.recorders if r is not self)
+        recorders = state.recorders
+        if recorders[-1] is self:
+            state.recorders = recorders[:-1]
+        else:
+            state.recorders = tuple(r for r in recorders if r is not self)
         self._recording = False
 
     def record(
@@ -136,6 +140,10 @@ class GradientTape:
 
         Raises ValueError for what is no tensor; a tensor that is not floating gets a warning.
         """
+        if type(tensor) is EagerTensor and state.builder is None and tensor.dtype.is_floating:
+            self._watched.append(tensor)  # the loop below, for most calls
+            self._active.add(id(tensor))
+            return
         for t in nest.flatten(tensor):
             if not isinstance(t, Arith):
                 raise ArgumentError(
@@ -309,7 +317,7 @@ class GradientTape:
         >>> v = gg.Variable(3.0)
         >>> with gg.GradientTape() as tape:
         ...     y = v * v
-        >>> tape.gradient(y, v).numpy(), tape.report()
+        >>> tape.gradient(y, v).numpy(), tape.report().partition(":")[0]
         (np.float32(6.0), 'operation by operation')
         """
         return "operation by operation" if self._known is None else self._known.report()
@@ -389,12 +397,14 @@ class GradientTape:
             return [None] * len(sources)
         plain = state.builder is None and not state.recorders and not self._assigned
         if plain and self._records and hot_tapes.hot_tapes_are_compiled():
-            groups, others = self._groups(sources)
-            found, self._known = hot_tapes.reverse(
-                self._records, targets, groups, others, self._constant
-            )
-            if found is not None:
-                return found
+            family = self._known = hot_tapes.family_of(self._records)
+            if family is not None and (family.hot or not family.passes()):
+                walk = hot_tapes.Walk(
+                    self._records, targets, *self._groups(sources), self._constant
+                )
+                found, self._known = family.reverse(walk)
+                if found is not None:
+                    return found
         return self._walk([(t, _ones_like(t) if g is None else g) for t, g in targets], sources)
 
     def _groups(self, sources: list[Any]) -> tuple[list[Any], list[Any]]:

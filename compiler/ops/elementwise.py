@@ -410,8 +410,11 @@ stop_gradient = Elementwise(
 )
 
 
+_multiply = np.multiply
+
+
 def _cotangent_product(g: Array, p: Array) -> Array:
-    z = np.multiply(g, p)
+    z: Array = _multiply(g, p)
     if z.dtype.char in "fd":
         # NaN exactly if an element is, and found faster than by looking at each.
         squares = z.dot(z) if z.ndim == 1 else np.vdot(z, z)

@@ -117,15 +117,20 @@ def _folded(fn: Callable[[Any, Any], Any], start: Any) -> Callable[..., Any]:
 
 _add_up: Any = np.add.reduce  # np.sum costs twice as much for small arrays
 
+
+def _sum(x: Array, axes: Axes, keepdims: bool) -> Any:
+    wide = _wide(x)
+    total = _add_up(x, axes, wide, None, keepdims)
+    return total if wide is x.dtype else total.astype(x.dtype)
+
+
 sum = Reduce(
     name="sum",
     public=("reduce_sum", "math.reduce_sum"),
     combiner="sum",
     bind=_binder("sum"),
     type=_typer("sum"),
-    ref=lambda x, axes, keepdims: _add_up(x, axes, _wide(x), None, keepdims).astype(
-        x.dtype, copy=False
-    ),
+    ref=_sum,
     transpose=lambda g, x, axes, keepdims: (_restore(g, x, axes),),
     samples=_samples(_folded(np.add, 0), NUMBERS),
     doc="""The sum over `axis` (an axis, several, or None for all), in the dtype of the tensor.

@@ -65,23 +65,26 @@ def backprop(
     `seeds` are (value, cotangent) pairs. Cotangents are summed by value, keyed by identity: the
     values stay alive through the applications.
     """
-    active, relevant = paths_from(sources, applications)
+    relevant = paths_from(sources, applications)
     cotangents: dict[int, Any] = {}
+    get = cotangents.get
     for value, seed in seeds:
         if value.dtype.is_floating:
             accumulate(cotangents, value, seed)
     saved = state.where
     try:
-        for a in reversed(relevant):  # written for speed: eager tapes pay for each line here
+        for a, needs in reversed(relevant):  # written for speed: eager tapes pay for each line here
             op, inputs, outputs = a.op, a.inputs, a.outputs
-            gs = tuple([cotangents.get(id(v)) for v in outputs])
-            for g in gs:
-                if g is not None:
-                    break
+            if len(outputs) == 1:
+                g = get(id(outputs[0]))
+                if g is None:
+                    continue
+                gs: tuple[Any, ...] = (g,)
             else:
-                continue
+                gs = tuple(map(get, map(id, outputs)))
+                if all(g is None for g in gs):
+                    continue
             state.where = a.derivative
-            needs = tuple([id(x) in active for x in inputs])
             if op.by_parts:
                 found = pullback_by_parts(a, gs, needs)
             else:
@@ -89,30 +92,36 @@ def backprop(
             for x, need, g in zip(inputs, needs, found):
                 if need and g is not None:
                     key = id(x)
-                    old = cotangents.get(key)
+                    old = get(key)
                     cotangents[key] = g if old is None else old + g
     finally:
         state.where = saved
-    return [cotangents.get(id(x)) for x in sources]
+    return [get(id(x)) for x in sources]
 
 
 def paths_from(
     sources: Sequence[Any], applications: Iterable[Application]
-) -> tuple[set[int], list[Application]]:
-    """The floating values that depend on the sources, by identity, and the applications between."""
+) -> list[tuple[Application, tuple[bool, ...]]]:
+    """The applications that depend on the sources, each with which of its inputs do."""
     active = {id(x) for x in sources if x.dtype.is_floating}
     relevant = []
     for a in applications:
         if a.op.nondifferentiable:
             continue
-        for x in a.inputs:
-            if id(x) in active:
-                for v in a.outputs:
-                    if v.dtype.is_floating:
-                        active.add(id(v))
-                relevant.append(a)
-                break
-    return active, relevant
+        inputs = a.inputs
+        if len(inputs) == 1:  # the common lengths without a loop
+            needs: tuple[bool, ...] = (id(inputs[0]) in active,)
+        elif len(inputs) == 2:
+            x, y = inputs
+            needs = (id(x) in active, id(y) in active)
+        else:
+            needs = tuple([id(x) in active for x in inputs])
+        if True in needs:
+            relevant.append((a, needs))
+            for v in a.outputs:
+                if v.dtype.is_floating:
+                    active.add(id(v))
+    return relevant
 
 
 def accumulate(cotangents: dict[int, Any], value: Any, g: Any) -> None:
