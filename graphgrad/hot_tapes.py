@@ -30,10 +30,12 @@ from graphgrad.tensor import EagerTensor
 
 Constant = Callable[[Any], Any]
 
-# Nanoseconds, measured: compiling, and what a walk takes longer than its program. A structure is
-# compiled when its walks have lost as much as compiling costs.
-COMPILE, COMPILE_RECORD = 10_000_000, 2_000_000
-GAIN_RECORD, GAIN_ELEMENT = 4_000, 0.3
+# Nanoseconds, measured: compiling (the first time imports the compiler), and what a walk takes
+# longer than its program, for elements in cache and for those of arrays that are too large. A
+# structure is compiled when its walks have lost as much as compiling costs.
+COMPILE, COMPILE_RECORD = 25_000_000, 2_000_000
+GAIN_RECORD, GAIN_ELEMENT, GAIN_FAR_ELEMENT = 4_000, 0.3, 3.0
+FAR = 1 << 20  # bytes
 LEAST = 4  # walks of a structure before it is compiled, whatever there is to gain
 SAMPLES = 16
 # What a thread remembers. Where there is too much, the older half is forgotten.
@@ -92,14 +94,13 @@ class Structure:
         self.programs: Programs | None = None
         self.refused = ""
 
-    def report(self) -> str:
-        """Whether walks of this structure run compiled, why not, and what they are compiled to."""
-        if self.refused:
-            return f"operation by operation: {self.refused}"
-        if not self.compiled:
-            return f"operation by operation: about {self.walks} of {self.enough} walks are done"
-        parts = [f"compiled: {self.compiled} walks of this structure ran so"]
-        return "\n".join(parts + [str(report_of(p)) for p in self.programs or ()])
+    def report(self, compiled: bool) -> str:
+        """How a walk of this structure ran, why not compiled, and what it is compiled to."""
+        if compiled:
+            first = f"compiled: {self.compiled} walks of this structure ran so"
+            return "\n".join([first, *(str(report_of(p)) for p in self.programs or ())])
+        why = self.refused or f"about {self.walks} of {self.enough} walks of this structure"
+        return f"operation by operation: {why}"
 
 
 class Walk(NamedTuple):
@@ -175,7 +176,7 @@ class Family:
                 self.hot.insert(0, (structure, program))
         return structure
 
-    def report(self) -> str:
+    def report(self, compiled: bool) -> str:
         """Why a walk whose structure was not looked at did not run compiled."""
         return f"operation by operation: {self.refused or 'one of those that are not looked at'}"
 
@@ -235,10 +236,13 @@ def family_of(records: Sequence[Any]) -> Family | None:
 def enough(records: Sequence[Any]) -> int:
     """How often a structure is walked until its walks have cost as much more than its program as
     compiling does."""
-    elements = sum([y.array.size for r in records for y in r.outputs])
-    cost = COMPILE + COMPILE_RECORD * len(records)
-    gain = GAIN_RECORD * len(records) + GAIN_ELEMENT * elements
-    return max(LEAST, round(cost / gain))
+    gain = 0.0
+    for r in records:
+        gain += GAIN_RECORD
+        for y in r.outputs:
+            array = y.array
+            gain += array.size * (GAIN_ELEMENT if array.nbytes < FAR else GAIN_FAR_ELEMENT)
+    return max(LEAST, round((COMPILE + COMPILE_RECORD * len(records)) / gain))
 
 
 def _program(structure: Structure, key: Any, walk: Walk) -> Program | None:

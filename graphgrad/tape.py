@@ -67,6 +67,7 @@ class GradientTape:
         self._versions: dict[int, dict[int, Any]] = {}  # the values read, by variable
         self._assigned: set[int] = set()  # ids of values that were assigned to variables
         self._known: Any = None  # what is known of the last walk, if it could have run compiled
+        self._compiled = False  # it did
 
     # Recording
 
@@ -320,7 +321,8 @@ class GradientTape:
         >>> tape.gradient(y, v).numpy(), tape.report().partition(":")[0]
         (np.float32(6.0), 'operation by operation')
         """
-        return "operation by operation" if self._known is None else self._known.report()
+        known = self._known
+        return "operation by operation" if known is None else known.report(self._compiled)
 
     def _rows(self, target: Any, seeds: Any, sources: list[Any]) -> list[Any]:
         """The gradients of each source for many seeds at once, or None where there is no path."""
@@ -395,6 +397,7 @@ class GradientTape:
         looks on."""
         if not targets:
             return [None] * len(sources)
+        self._known, self._compiled = None, False
         plain = state.builder is None and not state.recorders and not self._assigned
         if plain and self._records and hot_tapes.hot_tapes_are_compiled():
             family = self._known = hot_tapes.family_of(self._records)
@@ -404,6 +407,7 @@ class GradientTape:
                 )
                 found, self._known = family.reverse(walk)
                 if found is not None:
+                    self._compiled = True
                     return found
         return self._walk([(t, _ones_like(t) if g is None else g) for t, g in targets], sources)
 

@@ -30,28 +30,30 @@ def matcher(
     `parts[id(x)]` is what is read of a value that is stretched. `answers` are values with what
     `constant` is to say of them.
 
-    For the records of `y = x * x`, read `x` and asked for its gradient:
+    For `y = sin(x)`, with x of three floats, asked for the gradient of y by x:
 
         def match(records, targets, groups, others, constant):
-            r0, = records
-            v0, x = r0.inputs
-            a = v0.array
-            if a.shape != (3,) or a.dtype != k0 or 0 in a.strides: return
-            if x is not v0: return
-            if r0.attrs: return
-            v1, = r0.outputs
-            ids = {id(v0), id(v1)}
-            if len(ids) != 2: return
-            (t0, g0), = targets
-            if t0 is not v1: return
-            if g0 is not None: return
-            q0, = groups
-            s0, = q0
-            if s0 is not v0: return
-            () = others
-            a = v0.array
-            a0 = a if a.flags.c_contiguous else contiguous(v0)
-            return [a0]
+            try:
+                r0, = records
+                v0, = r0.inputs
+                a = v0.array
+                if a.shape != (3,) or a.dtype != k4 or 0 in a.strides: return
+                if r0.attrs: return
+                v1, = r0.outputs
+                (t0, g0), = targets
+                if t0 is not v1: return
+                if g0 is not None: return
+                ids = {id(v0), id(v1)}
+                if len(ids) != 2: return
+                q0, = groups
+                s0, = q0
+                if s0 is not v0: return
+                () = others
+                a = v0.array
+                a0 = a if a.flags.c_contiguous else contiguous(v0)
+                return [a0]
+            except ValueError:  # another number of inputs or of sources
+                return
     """
     w = _Writer()
     w.line(f"{_row('r{0}', len(records))} = records")
@@ -63,6 +65,7 @@ def matcher(
         if g is None:
             w.refuse(f"g{i} is not None")
         else:
+            w.refuse(f"g{i} is None")
             w.value(f"g{i}", g)
     w.distinct()
     w.line(f"{_row('q{0}', len(groups))} = groups")
@@ -148,8 +151,8 @@ class _Writer:
         strides = "0 in a.strides"
         if 0 in array.strides:
             strides = f"stretched(a) != {stretched(array)}"
-        self.refuse(f"a.shape != {array.shape} or a.dtype != {self.constant(array.dtype)}")
-        self.refuse(strides)
+        dtype = self.constant(array.dtype)
+        self.refuse(f"a.shape != {array.shape} or a.dtype != {dtype} or {strides}")
 
     def distinct(self) -> None:
         self.line(f"ids = {{{', '.join(f'id({v})' for v in self.names.values())}}}")
@@ -176,6 +179,7 @@ class _Writer:
         )
         exec(text, self.scope)
         found: Matcher = self.scope["match"]
+        found.__doc__ = text
         return found
 
 
