@@ -7,6 +7,7 @@ tensors of one dtype take a short way around preparation, since NumPy broadcasts
 from __future__ import annotations
 
 import contextvars
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from operator import is_not
@@ -24,7 +25,7 @@ from graphgrad.compiler.families import Control, Elementwise, Reduce, View
 from graphgrad.compiler.ir import Value, leaked, to_array
 from graphgrad.compiler.op import Attrs, Op, located, ops, set_eager, state
 from graphgrad.compiler.source import here
-from graphgrad.tensor import Array, EagerTensor
+from graphgrad.tensor import BUFFERS, Array, EagerTensor
 from graphgrad.tracebacks import filtered
 
 ndarray = np.ndarray
@@ -179,9 +180,15 @@ def short_ways() -> dict[str, Callable[..., Any]]:
                 found[op.name] = _short[op] = _unary(op, _ALLOWED[op.inputs])
             elif op.arity == 2:
                 found[op.name] = _short[op] = _binary(op, _ALLOWED[op.inputs])
-        elif isinstance(op, Reduce) and op.bind is not None:
+        elif op.bind is not None and _reduces(op.bind):
             found[op.name] = _short[op] = _reduction(op)
+    found["matmul"] = _product(ops["matmul"])
     return found
+
+
+def _reduces(bind: Callable[..., Any]) -> bool:
+    """Does `bind` take the arguments of a reduction?"""
+    return tuple(inspect.signature(bind).parameters) == ("input_tensor", "axis", "keepdims", "name")
 
 
 def _unary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
@@ -218,7 +225,14 @@ def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
                 if a.dtype is not b.dtype or a.dtype not in allowed:
                     return general(op, x, y)
                 if (recorders or not broadcasts) and a.shape != b.shape:
-                    return general(op, x, y)
+                    same = stretched(y, a.shape)
+                    if same is not None:
+                        y, b = same, same.array
+                    else:
+                        same = stretched(x, b.shape)
+                        if same is None:
+                            return general(op, x, y)
+                        x, a = same, same.array
             elif type(y) is float or type(y) is int:
                 if recorders or not broadcasts or a.dtype not in FLOATS:
                     y = beside(y, a)
@@ -240,28 +254,83 @@ def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
     return call
 
 
-def _reduction(op: Op) -> Callable[..., Any]:
-    """Over all axes, which need no normalising: the attributes depend on the rank alone."""
-    ref, run_of, known = op.ref, quiet, {}  # type: ignore[var-annotated]
+def stretched(x: EagerTensor, shape: tuple[int, ...]) -> EagerTensor | None:
+    """`broadcast_to` in the memory of `x`, told to the tapes; None where that cannot be."""
+    array = x.array
+    lead = len(shape) - array.ndim
+    if lead < 0 or array.dtype not in BUFFERS:
+        return None
+    strides = [0] * lead
+    for n, own, stride in zip(shape[lead:], array.shape, array.strides):
+        if own != n and own != 1:
+            return None
+        strides.append(stride if own == n else 0)
+    try:
+        out = EagerTensor(np.ndarray(shape, array.dtype, array, 0, strides))
+    except (TypeError, ValueError, BufferError):  # no contiguous memory, or none at all
+        return None
+    for recorder in state.recorders:
+        recorder.record(_broadcast_to, (x,), {"shape": shape}, (out,))
+    return out
 
-    def call(x: Any, *args: Any, **named: Any) -> Any:
-        if args or named or type(x) is not EagerTensor or state.builder is not None:
-            return eager_or_traced(op, (x, *args), named)
+
+_broadcast_to = ops["broadcast_to"]
+
+
+def _reduction(op: Op) -> Callable[..., Any]:
+    """Over all axes or one: the attributes depend on the arguments and the rank alone."""
+    ref, run_of, known = op.ref, quiet, {}  # type: ignore[var-annotated]
+    none = type(None)
+
+    def call(
+        input_tensor: Any, axis: Any = None, keepdims: Any = False, *args: Any, **named: Any
+    ) -> Any:
+        x = input_tensor
+        plain = type(x) is EagerTensor and state.builder is None and type(keepdims) is bool
+        if not plain or args or named or (type(axis) is not int and type(axis) is not none):
+            return eager_or_traced(op, (x, axis, keepdims, *args), named)
         array = x.array
-        attrs = known.get((array.ndim, array.dtype))
-        if attrs is None:
-            assert op.bind is not None
-            attrs = op.bind(x)[1]
-            op.infer((x.type,), attrs)
-            known[array.ndim, array.dtype] = attrs
+        key = array.ndim, array.dtype, axis, keepdims
         try:
+            attrs = known.get(key)
+            if attrs is None:
+                assert op.bind is not None
+                attrs = op.bind(x, axis, keepdims)[1]
+                op.infer((x.type,), attrs)
+                known[key] = attrs
             result = run_of.run(ref, array, **attrs)
         except Exception:  # the general way finds it again, and says it better
-            return general(op, x)
+            return eager_or_traced(op, (x, axis, keepdims), {})
         out = EagerTensor(result if type(result) is ndarray else np.asarray(result))
         for recorder in state.recorders:
             recorder.record(op, (x,), attrs, (out,))
         return out
+
+    return call
+
+
+def _product(op: Op) -> Callable[..., Any]:
+    """Of two matrices of one floating dtype."""
+    matmul, run_of = np.matmul, quiet
+    attrs = {"transpose_a": False, "transpose_b": False}
+
+    def call(a: Any, b: Any, *flags: Any, **named: Any) -> Any:
+        if type(a) is EagerTensor and state.builder is None and not flags and not named:
+            if hasattr(b, "__graphgrad_value__"):
+                b = b.__graphgrad_value__()
+            if type(b) is EagerTensor:
+                x, y = a.array, b.array
+                alike = x.ndim == 2 == y.ndim and x.dtype is y.dtype and x.dtype in FLOATS
+                if alike and x.shape[1] == y.shape[0]:
+                    out = EagerTensor(run_of.run(matmul, x, y))
+                    for recorder in state.recorders:
+                        recorder.record(op, (a, b), attrs, (out,))
+                    return out
+        try:
+            return op(a, b, *flags, **named)
+        except GraphgradError as e:
+            filtered(e)
+            raise
 
     return call
 
@@ -294,7 +363,7 @@ _OPERATORS = {
     "__floordiv__": "floordiv", "__mod__": "mod", "__pow__": "pow", "__eq__": "equal",
     "__ne__": "not_equal", "__lt__": "less", "__le__": "less_equal", "__gt__": "greater",
     "__ge__": "greater_equal", "__neg__": "neg", "__abs__": "abs",
-    "cotangent_product": "cotangent_product",
+    "__matmul__": "matmul", "cotangent_product": "cotangent_product",
 }  # fmt: skip
 
 

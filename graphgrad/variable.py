@@ -215,6 +215,10 @@ class Variable(TensorLike):
 
     def _fit(self, value: Any, method: str, broadcast: bool = False) -> Any:
         """`value` as a tensor of this variable's dtype and of a shape that it takes."""
+        if type(value) is EagerTensor and state.builder is None and self._shape is None:
+            array = value.array  # most updates
+            if array.dtype is self._type.dtype.dtype and array.shape == self._type.shape:
+                return value
         kind = current_kind()
         if hasattr(value, "__graphgrad_value__"):
             value = value.__graphgrad_value__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -311,10 +312,12 @@ def _mean_dtype(dtype: DType) -> DType:
 
 
 def _mean(x: Array, axes: Axes, keepdims: bool) -> Array:
+    count = math.prod([x.shape[a] for a in axes])
+    if x.dtype.char in "fd":
+        return np.asarray(_add_up(x, axes, x.dtype, None, keepdims) / x.dtype.type(count))
     dtype = dtypes.as_dtype(x.dtype)
     work = np.dtype(_wide(x)) if dtype.is_floating else np.dtype(np.float64)
-    count = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
-    total = np.sum(x, axis=axes, keepdims=keepdims, dtype=work)
+    total = _add_up(x, axes, work, None, keepdims)
     return np.asarray(total / work.type(count)).astype(_mean_dtype(dtype).dtype)
 
 
