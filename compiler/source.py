@@ -60,15 +60,18 @@ _ROOTS = tuple(
         os.path.realpath(os.path.join(_PACKAGE, name)),
     }
 )
-_internal: dict[str, bool] = {}
 
 
-def is_internal(file: str) -> bool:
-    """Is `file` part of graphgrad itself?"""
-    known = _internal.get(file)
-    if known is None:
-        known = _internal[file] = os.path.abspath(file).startswith(_ROOTS)
-    return known
+class _Internal(dict[str, bool]):
+    """Which files are part of graphgrad, asked once each."""
+
+    def __missing__(self, file: str) -> bool:
+        found = self[file] = os.path.abspath(file).startswith(_ROOTS)
+        return found
+
+
+is_internal = _Internal().__getitem__
+"""Is a file part of graphgrad itself?"""
 
 
 def user_frame(depth: int = 1) -> FrameType | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from graphgrad.compiler.dtypes import int32
 from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.op import Attrs, Op, current_kind, ops, state
 from graphgrad.compiler.passes.records import stabilise
-from graphgrad.compiler.source import here
+from graphgrad.compiler.source import here, is_internal
 from graphgrad.compiler.transform.autodiff import backprop
 from graphgrad.compiler.types import element_count
 from graphgrad.records import Record
@@ -28,6 +30,10 @@ from graphgrad.variable import Variable
 USED_UP = (
     "A non-persistent GradientTape can only be used to compute one set of gradients (or jacobians)"
 )
+
+
+_frame = sys._getframe
+_new = tuple.__new__  # without the function in between that names the fields
 
 
 class UnconnectedGradients(enum.Enum):
@@ -60,7 +66,7 @@ class GradientTape:
         self._clear()
 
     def _clear(self) -> None:
-        self._records: list[Record] = []
+        self._records: list[Any] = []  # each a Record
         self._active: set[int] = set()  # ids of watched values and what came of them
         self._watched: list[Any] = []  # they stay alive, so ids stay their own
         self._variables: dict[int, Variable] = {}
@@ -111,7 +117,18 @@ class GradientTape:
             return
         if op.nondifferentiable:
             return
-        self._records.append(Record(op, inputs, attrs, outputs))
+        known, code, instruction = state.where, None, 0
+        if known is None:
+            frame: FrameType | None = _frame(2)  # the caller is ours
+            while frame is not None:
+                code = frame.f_code
+                if not is_internal(code.co_filename):
+                    instruction = frame.f_lasti
+                    break
+                frame = frame.f_back
+            else:
+                code = None
+        self._records.append(_new(Record, (op, inputs, attrs, outputs, known, code, instruction)))
         for y in outputs:
             active.add(id(y))
 
