@@ -257,14 +257,15 @@ def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
 def stretched(x: EagerTensor, shape: tuple[int, ...]) -> EagerTensor | None:
     """`broadcast_to` in the memory of `x`, told to the tapes; None where that cannot be."""
     array = x.array
-    lead = len(shape) - array.ndim
+    own = array.shape
+    lead = len(shape) - len(own)
     if lead < 0 or array.dtype not in BUFFERS:
         return None
-    strides = [0] * lead
-    for n, own, stride in zip(shape[lead:], array.shape, array.strides):
-        if own != n and own != 1:
+    strides = (0,) * lead + array.strides
+    if shape[lead:] != own:
+        if any(n != 1 and n != m for n, m in zip(own, shape[lead:])):
             return None
-        strides.append(stride if own == n else 0)
+        strides = tuple(0 if n == 1 else s for n, s in zip((0,) * lead + own, strides))
     try:
         out = EagerTensor(np.ndarray(shape, array.dtype, array, 0, strides))
     except (TypeError, ValueError, BufferError):  # no contiguous memory, or none at all

@@ -38,6 +38,7 @@ GAIN_RECORD, GAIN_ELEMENT, GAIN_FAR_ELEMENT = 4_000, 0.3, 3.0
 FAR = 1 << 20  # bytes
 LEAST = 4  # walks of a structure before it is compiled, whatever there is to gain
 SAMPLES = 16
+LONGEST = 1000  # operations: longer tapes would stop for seconds to be compiled
 # What a thread remembers. Where there is too much, the older half is forgotten.
 FAMILIES, STRUCTURES, PROGRAMS = 512, 64, 256
 VARIANTS = 4  # programs of one structure, for different answers to stability rules
@@ -157,7 +158,7 @@ class Family:
         try:
             key = describe(*walk[:4])
         except Unknown as e:
-            self.refused = str(e)
+            self.refused = self.refused or str(e)
             return self
         structure = self.structures.get(key)
         if structure is None:
@@ -191,7 +192,7 @@ class _Known(threading.local):
     def meet(self, applied: tuple[Op, ...]) -> None:
         """Remember a sequence of operations; not with what is in no table, which might keep the
         user's functions alive."""
-        refused = ""
+        refused = "" if len(applied) <= LONGEST else f"it has more than {LONGEST} operations"
         for op in applied:
             if op is not ops.get(op.name):
                 return
@@ -217,7 +218,7 @@ class _Known(threading.local):
 
 _known = _Known()
 _shared: weakref.WeakValueDictionary[Any, Programs] = weakref.WeakValueDictionary()
-_compiling = threading.Lock()
+_compiling = threading.RLock()
 
 
 def family_of(records: Sequence[Any]) -> Family | None:

@@ -337,6 +337,14 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         assert sum(len(x.hot) for x in others) <= 4
 
 
+def test_long_tapes_are_walked(monkeypatch):
+    monkeypatch.setattr(hot_tapes, "LONGEST", 3)
+    heat(lambda: run(lambda x: gg.exp(gg.sin(gg.tanh(x))), X))
+    for _ in range(4):
+        tape, _ = run(lambda x: gg.exp(gg.sin(gg.tanh(x))) * 2.0, X)
+    assert tape.report() == "operation by operation: it has more than 3 operations"
+
+
 def test_the_switch():
     gg.config.compile_hot_tapes(False)
     try:
@@ -466,7 +474,7 @@ def test_persistent_tapes_and_several_targets():
             z = y * X
         return tape, [
             tape.gradient(y, X), tape.gradient([y, z], X), tape.gradient(z, y),
-            tape.gradient(unseen, X), tape.gradient([z, z], [X, X]),
+            tape.gradient(unseen, X), tape.gradient([z, z], [X, X]), tape.gradient(z, [z, X]),
         ]  # fmt: skip
 
     assert_all_same(heat(walk), plainly(walk))
