@@ -128,11 +128,11 @@ class Family:
         self.hot: list[tuple[Structure, Program]] = []  # the one used last comes first
 
     def passes(self) -> bool:
-        """Is the next walk one that is not looked at? That counts as having seen it."""
+        """Is this walk one that is not described? Each question counts for a walk."""
         if self.wait:
             self.wait -= 1
             return True
-        return bool(self.refused)
+        return False
 
     def reverse(self, walk: Walk) -> tuple[list[Any] | None, Any]:
         """The gradients of the groups if the walk runs compiled, else None; and what is known of
@@ -149,7 +149,7 @@ class Family:
                 except GraphgradError:  # the walk finds it again, and says it in its own words
                     return None, structure
                 return [None if p is None else found[p] for p in program.places], structure
-        if hot and self.passes():
+        if self.refused or (hot and self.passes()):
             return None, self
         return None, self._describe(walk)
 
@@ -179,29 +179,38 @@ class Family:
 
     def report(self, compiled: bool) -> str:
         """Why a walk whose structure was not looked at did not run compiled."""
-        return f"operation by operation: {self.refused or 'one of those that are not looked at'}"
+        return f"operation by operation: {self.refused or 'it was not looked at'}"
 
 
 class _Known(threading.local):
     """What this thread has met."""
 
     def __init__(self) -> None:
+        self.once: set[int] = set()  # hashes of sequences of operations that were met once
         self.families: dict[tuple[Any, ...], Family] = {}
         self.time = 0  # counts the families
 
-    def meet(self, applied: tuple[Op, ...]) -> None:
-        """Remember a sequence of operations; not with what is in no table, which might keep the
+    def meet(self, applied: tuple[Op, ...]) -> Family | None:
+        """Remember a sequence of operations that is met for the second time; the first time leaves
+        a hash, which costs little. What is not in the table is not remembered: it might keep the
         user's functions alive."""
+        name = hash(applied)
+        if name not in self.once:
+            if len(self.once) >= 8 * FAMILIES:
+                self.once.clear()
+            self.once.add(name)
+            return None
         refused = "" if len(applied) <= LONGEST else f"it has more than {LONGEST} operations"
         for op in applied:
             if op is not ops.get(op.name):
-                return
+                return None
             if isinstance(op, Control) or op.effect:
                 refused = f"`{op.name}` is among its operations"
         if len(self.families) >= FAMILIES:
             self.forget(list(self.families))
         self.time += 1
-        self.families[applied] = Family(refused)
+        family = self.families[applied] = Family(refused)
+        return family
 
     def make_room(self, family: Family) -> None:
         """Keep the number of programs within bounds; those of `family` stay."""
@@ -222,15 +231,18 @@ _compiling = threading.RLock()
 
 
 def family_of(records: Sequence[Any]) -> Family | None:
-    """What is known of tapes with these operations; None if this is the first, or if one of them
-    is not in the table."""
+    """What is known of tapes with these operations; None where the walk is only to be walked."""
+    if not _Settings.enabled:
+        return None
     known = _known
     applied = tuple([r.op for r in records])
     family = known.families.get(applied)
     if family is None:
-        known.meet(applied)
+        family = known.meet(applied)
+    elif not family.hot and family.passes():
         return None
-    family.stamp = known.time
+    else:
+        family.stamp = known.time
     return family
 
 

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import is_
 from types import FrameType
 from typing import Any
 
@@ -231,19 +232,25 @@ class GradientTape:
         if zeros:
             zeros = UnconnectedGradients(unconnected_gradients) is UnconnectedGradients.ZERO
         flat = nest.flatten(sources)
+        ends: list[Any] = []
         for s in flat:
-            if not isinstance(s, Arith):
+            if isinstance(s, Variable):
+                ends.append(s)
+            elif isinstance(s, Arith):
+                ends.append(self._own(s))
+            else:
                 raise ArgumentError(
                     f"Passed in object {s!r} of type {type(s).__name__!r} as a source, not "
                     "gg.Tensor or gg.Variable.", here()
                 )  # fmt: skip
-        ends = [s if isinstance(s, Variable) else self._own(s) for s in flat]
         found = self._gradients(self._targets(target, output_gradients), ends)
         if zeros:
             found = [_zeros_like(s) if g is None else g for s, g in zip(flat, found)]
         if not self._persistent:
             self._records = []
             self._active = set()
+        if type(sources) is list and len(sources) == len(flat) and all(map(is_, sources, flat)):
+            return found
         return nest.pack(sources, found) if nest.is_nest(sources) else found[0]
 
     def jacobian(
@@ -415,13 +422,11 @@ class GradientTape:
         if not targets:
             return [None] * len(sources)
         self._known, self._compiled = None, False
-        plain = state.builder is None and not state.recorders and not self._assigned
-        if plain and self._records and hot_tapes.hot_tapes_are_compiled():
-            family = self._known = hot_tapes.family_of(self._records)
-            if family is not None and (family.hot or not family.passes()):
-                walk = hot_tapes.Walk(
-                    self._records, targets, *self._groups(sources), self._constant
-                )
+        if state.builder is None and not state.recorders and self._records and not self._assigned:
+            family = hot_tapes.family_of(self._records)
+            if family is not None:
+                groups, others = self._groups(sources)
+                walk = hot_tapes.Walk(self._records, targets, groups, others, self._constant)
                 found, self._known = family.reverse(walk)
                 if found is not None:
                     self._compiled = True
