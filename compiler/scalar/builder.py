@@ -201,6 +201,9 @@ class ScalarBuilder(ABC):
     def log2(self, x: Value) -> Value:
         return self.named("log2", (x,))
 
+    def log10(self, x: Value) -> Value:
+        return self.named("log10", (x,))
+
     def log1p(self, x: Value) -> Value:
         return self.named("log1p", (x,))
 
@@ -213,6 +216,21 @@ class ScalarBuilder(ABC):
     def softplus(self, x: Value) -> Value:
         return self.named("softplus", (x,))
 
+    def sinh(self, x: Value) -> Value:
+        return self.named("sinh", (x,))
+
+    def cosh(self, x: Value) -> Value:
+        return self.named("cosh", (x,))
+
+    def asinh(self, x: Value) -> Value:
+        return self.named("asinh", (x,))
+
+    def acosh(self, x: Value) -> Value:
+        return self.named("acosh", (x,))
+
+    def atanh(self, x: Value) -> Value:
+        return self.named("atanh", (x,))
+
     def erf(self, x: Value) -> Value:
         return self.named("erf", (x,))
 
@@ -224,6 +242,25 @@ class ScalarBuilder(ABC):
 
     def cos(self, x: Value) -> Value:
         return self.named("cos", (x,))
+
+    def tan(self, x: Value) -> Value:
+        return self.named("tan", (x,))
+
+    def asin(self, x: Value) -> Value:
+        return self.named("asin", (x,))
+
+    def acos(self, x: Value) -> Value:
+        return self.named("acos", (x,))
+
+    def atan(self, x: Value) -> Value:
+        return self.named("atan", (x,))
+
+    def atan2(self, y: Operand, x: Operand) -> Value:
+        """The angle of the point (x, y)."""
+        return self.named("atan2", self._lift((y, x)))
+
+    def hypot(self, x: Operand, y: Operand) -> Value:
+        return self.named("hypot", self._lift((x, y)))
 
     def pow(self, x: Operand, y: Operand) -> Value:
         return self.named("pow", self._lift((x, y)))

@@ -1,4 +1,4 @@
-"""pow, over the primitives."""
+"""pow and hypot, over the primitives."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.scalar.exponential import EXP2, normalise, reduce_log
+from graphgrad.compiler.scalar.exponential import EXP2
 from graphgrad.compiler.scalar.formats import F32, F64, clamp, format_of, polynomial, small_to_float
+from graphgrad.compiler.scalar.logarithm import normalise, reduce_log
 
 if TYPE_CHECKING:
     from graphgrad.compiler.scalar.builder import ScalarBuilder, Value
@@ -31,8 +32,6 @@ def pow_(s: ScalarBuilder, x: Value, y: Value) -> Value:
     """`2**(y log2 |x|)` with IEEE 754's signs and special cases.
 
     float32 computes in float64; float64 carries the logarithm and the product in two parts.
-
-    Measured: 0.54 ULP in float32, 0.97 in float64.
     """
     if format_of(s, x) is F32:
         power = _pow_by_float64(s, x, y)
@@ -122,3 +121,24 @@ def _pow_specials(s: ScalarBuilder, x: Value, y: Value, power: Value) -> Value:
     one = s.or_(s.eq(y, 0.0), s.eq(x, 1.0))
     one = s.or_(one, s.and_(s.eq(x, -1.0), s.eq(s.abs(y), math.inf)))
     return s.select(one, 1.0, power)
+
+
+def hypot(s: ScalarBuilder, x: Value, y: Value) -> Value:
+    """`sqrt(x**2 + y**2)`, scaled by a power of two where a square would overflow or underflow.
+
+    Infinite if either is, even beside NaN.
+    """
+    f = format_of(s, x)
+    half = f.bias // 2
+    a, b = s.abs(x), s.abs(y)
+    swap = s.lt(a, b)
+    a, b = s.select(swap, b, a), s.select(swap, a, b)
+    huge, small = s.gt(a, 2.0 ** (half - 1)), s.lt(a, 2.0 ** (f.mantissa + 2 - half))
+    up, down = 2.0 ** (half + f.mantissa), 2.0 ** (-half - f.mantissa)
+    one = s.const(1.0, f.float_)
+    scale = s.select(huge, down, s.select(small, up, one))
+    back = s.select(huge, up, s.select(small, down, one))
+    a, b = s.mul(a, scale), s.mul(b, scale)
+    z = s.mul(s.sqrt(s.fma(a, a, s.mul(b, b))), back)
+    infinite = s.or_(s.isinf(x), s.isinf(y))
+    return s.select(infinite, math.inf, z)
