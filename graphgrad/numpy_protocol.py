@@ -28,6 +28,8 @@ _UFUNCS = {
     "power": "pow", "invert": "logical_not", "bitwise_not": "logical_not",
     "isnan": "math.is_nan", "isinf": "math.is_inf", "isfinite": "math.is_finite",
     "reciprocal": "math.reciprocal", "log": "math.log", "log1p": "math.log1p",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip
 _FUNCTIONS = {
     "sum": "reduce_sum", "prod": "reduce_prod", "mean": "reduce_mean", "max": "reduce_max",

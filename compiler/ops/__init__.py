@@ -26,6 +26,7 @@ from graphgrad.compiler.ops import (
     reduce,
     scan,
     slicing,
+    trigonometric,
     view,
     while_loop,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "reduce",
     "scan",
     "slicing",
+    "trigonometric",
     "view",
     "while_loop",
 ]
