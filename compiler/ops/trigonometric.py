@@ -199,7 +199,7 @@ atan2 = Elementwise(
     arity=2,
     inputs="float",
     bind=lambda y, x, name=None: ((y, x), {}),
-    ref=in_float32(np.arctan2),
+    ref=in_float64(np.arctan2),
     scalar=lambda s, y, x: s.atan2(y, x),
     partials=(
         lambda z, y, x: _atan2_partial(x, y),

@@ -129,19 +129,3 @@ def _compile(text: str) -> tuple[Any, int]:
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     return engine, engine.get_function_address("k")
-
-
-def ulp_errors(got: Any, truth: Any) -> Any:
-    """|got - truth| in units of the spacing at the truth, which is exact or nearly so.
-
-    Infinite (2**60) where NaN, an infinity or the sign of a zero is wrong.
-    """
-    with np.errstate(all="ignore"):
-        rounded = truth.astype(got.dtype)
-        spacing = np.spacing(np.abs(rounded)).astype(np.longdouble)
-        errors = np.abs(got.astype(np.longdouble) - truth) / spacing
-    same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
-    errors[same & ~np.isfinite(rounded)] = 0
-    errors[~same & ~(np.isfinite(rounded) & np.isfinite(got))] = 2.0**60
-    errors[(np.signbit(got) != np.signbit(truth)) & ~np.isnan(truth)] = 2.0**60
-    return errors
