@@ -43,12 +43,13 @@ class Compiled:
         result: DType,
         width: int | None = None,
         branches: bool = True,
+        cpu: str | None = None,
     ) -> None:
         self.operands = operands
         self.result = result
         width = natural_width(*operands) if width is None else width
         self.text = _kernel(build, operands, result, width, branches)
-        self._engine, address = _compile(self.text)
+        self._engine, address = _compile(self.text, cpu)
         pointers = [ctypes.c_void_p] * (1 + len(operands))
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_int64, *pointers)(address)
 
@@ -114,13 +115,14 @@ done:
 """
 
 
-def _compile(text: str) -> tuple[Any, int]:
+def _compile(text: str, cpu: str | None = None) -> tuple[Any, int]:
+    """The engine and the kernel's address; for this machine unless `cpu` names an older one."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = llvm.parse_assembly(text)
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        cpu=cpu or llvm.get_host_cpu_name(),
+        features="" if cpu else llvm.get_host_cpu_features().flatten(),
         opt=1,
         jit=True,
     )

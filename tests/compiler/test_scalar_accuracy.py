@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import mpmath
@@ -179,6 +180,16 @@ def test_results_do_not_depend_on_the_width(name: str, dtype: DType) -> None:
     expected = compiled(name, dtype)(*args)
     for width in (1, 4):
         np.testing.assert_array_equal(compiled(name, dtype, width=width)(*args), expected)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 processors")
+@pytest.mark.parametrize("name", ELEMENTARY)
+@FLOATS
+def test_results_do_not_depend_on_the_processor(name: str, dtype: DType) -> None:
+    operands = points(name, dtype.dtype, 500)
+    here = compiled(name, dtype)(*operands)
+    without_fma = compiled(name, dtype, cpu="x86-64-v2")(*operands)
+    np.testing.assert_array_equal(without_fma, here)
 
 
 @pytest.mark.parametrize("name", ELEMENTARY)
