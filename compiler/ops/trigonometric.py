@@ -91,7 +91,7 @@ atan = Elementwise(
     name="atan",
     public=("atan", "math.atan"),
     inputs="float",
-    ref=np.arctan,
+    ref=in_float64(np.arctan),
     scalar=lambda s, x: s.atan(x),
     partials=(lambda z, x: 1 / (1 + x * x),),
     samples=Samples(dtypes=FLOATS, oracle="atan", ulp=2.0),

@@ -135,18 +135,13 @@ def _hyperbolic_parts(s: ScalarBuilder, f: Format, x: Value) -> tuple[Value, ...
 
 
 def asinh(s: ScalarBuilder, x: Value) -> Value:
-    """`log1p(a + (sqrt(1 + a**2) - 1))`, a = |x|, its argument in two parts."""
+    """`log1p(a + a**2 / (1 + sqrt(1 + a**2)))`, a = |x|, its argument in two parts."""
     f = format_of(s, x)
     a = s.abs(x)
     p = s.mul(a, a)
-    t = s.add(p, 1.0)
-    lost = s.add(s.sub(p, s.sub(t, 1.0)), s.fma(a, a, s.neg(p)))
-    root, root_low = _root_in_two_parts(s, f, t, lost)
-    root = s.sub(root, 1.0)
-    w = s.add(a, root)
-    low = s.add(s.sub(root, s.sub(w, a)), root_low)
-    y = _log1p_or_log_of_double(s, f, a, w, low)
-    y = s.select(s.lt(a, 2.0 ** (-f.mantissa // 2)), a, y)
+    rest = s.div(p, s.add(s.sqrt(s.add(p, 1.0)), 1.0))
+    w = s.add(a, rest)
+    y = _log1p_or_log_of_double(s, f, a, w, s.sub(rest, s.sub(w, a)))
     return s.copysign(y, x)
 
 
@@ -154,20 +149,12 @@ def acosh(s: ScalarBuilder, x: Value) -> Value:
     """`log1p(u + sqrt(2u + u**2))`, u = x - 1, its argument in two parts."""
     f = format_of(s, x)
     u = s.sub(x, 1.0)  # exact
-    p = s.mul(u, u)
-    t = s.fma(u, 2.0, p)
-    lost = s.add(s.sub(p, s.fma(u, -2.0, t)), s.fma(u, u, s.neg(p)))
-    root, root_low = _root_in_two_parts(s, f, t, lost)
-    w = s.add(root, u)
-    y = _log1p_or_log_of_double(s, f, x, w, s.add(s.sub(u, s.sub(w, root)), root_low))
-    return s.select(s.lt(x, 1.0), math.nan, y)
-
-
-def _root_in_two_parts(s: ScalarBuilder, f: Format, t: Value, t_low: Value) -> tuple[Value, Value]:
-    """`sqrt(t + t_low)` as a sum; 0 for 0."""
+    t = s.fma(u, u, s.add(u, u))
     root = s.sqrt(t)
-    rest = s.add(s.fma(s.neg(root), root, t), t_low)
-    return root, s.div(rest, s.fma(root, 2.0, f.tiny))
+    lost = s.div(s.fma(s.neg(root), root, t), s.fma(root, 2.0, f.tiny))  # of the root: 0 for 0
+    w = s.add(root, u)
+    y = _log1p_or_log_of_double(s, f, x, w, s.add(s.sub(u, s.sub(w, root)), lost))
+    return s.select(s.lt(x, 1.0), math.nan, y)
 
 
 def _log1p_or_log_of_double(s: ScalarBuilder, f: Format, x: Value, w: Value, low: Value) -> Value:

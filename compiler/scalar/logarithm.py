@@ -54,65 +54,65 @@ def reduce_log(s: ScalarBuilder, f: Format, x: Value) -> tuple[Value, Value]:
     return e, s.bitcast(m, f.float_)
 
 
-def normalise(s: ScalarBuilder, f: Format, x: Value) -> tuple[Value, Value]:
-    """Subnormals scaled up: (x * 2**k, -k as a float), k = 0 for normal x."""
+def split(s: ScalarBuilder, f: Format, x: Value) -> tuple[Value, Value]:
+    """As `reduce_log`, but for subnormal x too, and with e as a float."""
     k = f.mantissa + 1
     small = s.lt(x, f.tiny)
-    return s.select(small, s.mul(x, 2.0**k), x), s.select(small, s.const(-k, f.float_), 0.0)
+    e, m = reduce_log(s, f, s.select(small, s.mul(x, 2.0**k), x))
+    shifted = s.bitcast(s.add(e, f.magic_bits), f.float_)
+    return s.sub(shifted, s.select(small, s.const(f.magic + k, f.float_), f.magic)), m
 
 
 def log_reduced(
-    s: ScalarBuilder, f: Format, m1: Value, e: Value, small: Value | None = None
+    s: ScalarBuilder, f: Format, m1: Value, e: Value | None, small: Value | None = None
 ) -> Value:
     """`log(1 + m1) + e ln2 + small` for 1 + m1 in [sqrt(1/2), sqrt(2)), e an integer in a float.
 
     float32: `m1 - m1**2 / 2 + m1**3 P(m1)`. float64, after FreeBSD's e_log.c: with
     q = m1 / (2 + m1), `m1 - (h - q (h + R(q**2)))`, h = m1**2 / 2.
     """
+    low = small
+    if e is not None:
+        low = s.mul(e, f.ln2[1]) if small is None else s.fma(e, f.ln2[1], small)
     if f is F32:
         m2 = s.mul(m1, m1)
-        y = s.mul(s.mul(m2, m1), polynomial(s, m1, _LOG32))
-        y = s.fma(e, f.ln2[1], y)
-        if small is not None:
-            y = s.add(y, small)
-        y = s.fma(m2, -0.5, y)
-        return s.fma(e, f.ln2[0], s.add(m1, y))
-    q = s.div(m1, s.add(m1, 2.0))
-    z = s.mul(q, q)
-    h = s.mul(s.mul(m1, m1), 0.5)
-    low = s.mul(e, f.ln2[1]) if small is None else s.fma(e, f.ln2[1], small)
-    y = s.fma(q, s.fma(z, polynomial(s, z, _LOG64), h), low)
-    return s.fma(e, f.ln2[0], s.sub(m1, s.sub(h, y)))
+        m3, p = s.mul(m2, m1), polynomial(s, m1, _LOG32)
+        y = s.mul(m3, p) if low is None else s.fma(m3, p, low)
+        y = s.add(m1, s.fma(m2, -0.5, y))
+    else:
+        q = s.div(m1, s.add(m1, 2.0))
+        z = s.mul(q, q)
+        h = s.mul(s.mul(m1, m1), 0.5)
+        p = s.fma(z, polynomial(s, z, _LOG64), h)
+        y = s.mul(q, p) if low is None else s.fma(q, p, low)
+        y = s.sub(m1, s.sub(h, y))
+    return y if e is None else s.fma(e, f.ln2[0], y)
 
 
 def log(s: ScalarBuilder, x: Value) -> Value:
     """`e ln2 + log(m)`, x = 2**e m."""
     f = format_of(s, x)
-    scaled, e0 = normalise(s, f, x)
-    e, m = reduce_log(s, f, scaled)
-    y = log_reduced(s, f, s.sub(m, 1.0), s.add(small_to_float(s, f, e), e0))
+    e, m = split(s, f, x)
+    y = log_reduced(s, f, s.sub(m, 1.0), e)
     return _log_specials(s, x, y, 0.0)
 
 
 def log2(s: ScalarBuilder, x: Value) -> Value:
     """`e + log(m) log2(e)`, x = 2**e m; exact at powers of two."""
     f = format_of(s, x)
-    scaled, e0 = normalise(s, f, x)
-    e, m = reduce_log(s, f, scaled)
-    y = log_reduced(s, f, s.sub(m, 1.0), s.const(0.0, f.float_))
-    y = s.fma(y, _LOG2E[f][0], s.fma(y, _LOG2E[f][1], s.add(small_to_float(s, f, e), e0)))
+    e, m = split(s, f, x)
+    y = log_reduced(s, f, s.sub(m, 1.0), None)
+    y = s.fma(y, _LOG2E[f][0], s.fma(y, _LOG2E[f][1], e))
     return _log_specials(s, x, y, 0.0)
 
 
 def log10(s: ScalarBuilder, x: Value) -> Value:
     """`e log10(2) + log(m) log10(e)`, x = 2**e m; exact at powers of ten."""
     f = format_of(s, x)
-    scaled, e0 = normalise(s, f, x)
-    e, m = reduce_log(s, f, scaled)
-    n = s.add(small_to_float(s, f, e), e0)
-    y = log_reduced(s, f, s.sub(m, 1.0), s.const(0.0, f.float_))
-    low = s.fma(y, _LOG10E[f][1], s.mul(n, _LOG10_2[f][1]))
-    y = s.fma(n, _LOG10_2[f][0], s.fma(y, _LOG10E[f][0], low))
+    e, m = split(s, f, x)
+    y = log_reduced(s, f, s.sub(m, 1.0), None)
+    low = s.fma(y, _LOG10E[f][1], s.mul(e, _LOG10_2[f][1]))
+    y = s.fma(e, _LOG10_2[f][0], s.fma(y, _LOG10E[f][0], low))
     return _log_specials(s, x, y, 0.0)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.scalar.exponential import EXP2
-from graphgrad.compiler.scalar.formats import F32, F64, clamp, format_of, polynomial, small_to_float
-from graphgrad.compiler.scalar.logarithm import normalise, reduce_log
+from graphgrad.compiler.scalar.formats import F32, F64, clamp, format_of, polynomial
+from graphgrad.compiler.scalar.logarithm import split
 
 if TYPE_CHECKING:
     from graphgrad.compiler.scalar.builder import ScalarBuilder, Value
@@ -43,9 +43,8 @@ def pow_(s: ScalarBuilder, x: Value, y: Value) -> Value:
 def _pow_by_float64(s: ScalarBuilder, x: Value, y: Value) -> Value:
     """The exponent and mantissa of x are taken apart in float32, the rest is in float64."""
     a = s.abs(x)
-    scaled, e0 = normalise(s, F32, a)
-    e, m = reduce_log(s, F32, scaled)
-    exponent = _log2_specials(s, a, s.add(small_to_float(s, F32, e), e0))
+    exponent, m = split(s, F32, a)
+    exponent = _log2_specials(s, a, exponent)
     near = s.convert(s.div(1.0, s.add(m, 1.0)), dtypes.float64)
     wide = s.convert(m, dtypes.float64)
     inverse = s.fma(s.fma(s.neg(s.add(wide, 1.0)), near, 1.0), near, near)  # one step of Newton
@@ -87,9 +86,7 @@ def _log2_in_two_parts(s: ScalarBuilder, a: Value) -> tuple[Value, Value]:
 
     q = (m - 1)/(m + 1) and the first two terms of the series in two parts each.
     """
-    scaled, e0 = normalise(s, F64, a)
-    e, m = reduce_log(s, F64, scaled)
-    exponent = s.add(small_to_float(s, F64, e), e0)
+    exponent, m = split(s, F64, a)
     top, bottom = s.sub(m, 1.0), s.add(m, 1.0)
     lost = s.sub(m, s.sub(bottom, 1.0))
     inverse = s.div(1.0, bottom)
