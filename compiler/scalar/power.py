@@ -33,16 +33,15 @@ def pow_(s: ScalarBuilder, x: Value, y: Value) -> Value:
 
     float32 computes in float64; float64 carries the logarithm and the product in two parts.
     """
-    if format_of(s, x) is F32:
-        power = _pow_by_float64(s, x, y)
-    else:
-        power = _pow_in_two_parts(s, x, y)
-    return _pow_specials(s, x, y, power)
-
-
-def _pow_by_float64(s: ScalarBuilder, x: Value, y: Value) -> Value:
-    """The exponent and mantissa of x are taken apart in float32, the rest is in float64."""
     a = s.abs(x)
+    # 1**y and x**0 are 1 for every y and x, NaN included
+    base, exponent = s.select(s.eq(y, 0.0), 1.0, a), s.select(s.eq(a, 1.0), 0.0, y)
+    power = (_pow_by_float64 if format_of(s, x) is F32 else _pow_in_two_parts)(s, base, exponent)
+    return _with_sign(s, x, y, power)
+
+
+def _pow_by_float64(s: ScalarBuilder, a: Value, y: Value) -> Value:
+    """The exponent and mantissa of a are taken apart in float32, the rest is in float64."""
     exponent, m = split(s, F32, a)
     exponent = _log2_specials(s, a, exponent)
     near = s.convert(s.div(1.0, s.add(m, 1.0)), dtypes.float64)
@@ -65,8 +64,7 @@ def _log2_specials(s: ScalarBuilder, a: Value, log2: Value) -> Value:
     return s.select(s.eq(a, 0.0), -math.inf, log2)
 
 
-def _pow_in_two_parts(s: ScalarBuilder, x: Value, y: Value) -> Value:
-    a = s.abs(x)
+def _pow_in_two_parts(s: ScalarBuilder, a: Value, y: Value) -> Value:
     high, low = _log2_in_two_parts(s, a)
     high = _log2_specials(s, a, high)
     product = s.mul(y, high)
@@ -107,17 +105,14 @@ def _log2_in_two_parts(s: ScalarBuilder, a: Value) -> tuple[Value, Value]:
     return high, s.add(s.add(s.sub(exponent, high), y), y_low)
 
 
-def _pow_specials(s: ScalarBuilder, x: Value, y: Value, power: Value) -> Value:
-    """IEEE 754 pow from `|x|**y`: odd powers of negatives, NaN, and what gives 1."""
+def _with_sign(s: ScalarBuilder, x: Value, y: Value, power: Value) -> Value:
+    """x**y from `|x|**y`: odd powers of negatives, and NaN for a root of a finite one."""
     half = s.mul(y, 0.5)
     integer = s.eq(s.trunc(y), y)
     odd = s.and_(integer, s.ne(s.trunc(half), half))
     power = s.select(s.and_(odd, s.signbit(x)), s.neg(power), power)
     no_root = s.and_(s.not_(integer), s.and_(s.lt(x, 0.0), s.gt(x, -math.inf)))
-    power = s.select(no_root, math.nan, power)
-    one = s.or_(s.eq(y, 0.0), s.eq(x, 1.0))
-    one = s.or_(one, s.and_(s.eq(x, -1.0), s.eq(s.abs(y), math.inf)))
-    return s.select(one, 1.0, power)
+    return s.select(no_root, math.nan, power)
 
 
 def hypot(s: ScalarBuilder, x: Value, y: Value) -> Value:
