@@ -102,10 +102,21 @@ def exp2(s: ScalarBuilder, x: Value) -> Value:
 
 
 def expm1(s: ScalarBuilder, x: Value) -> Value:
-    """`2 (2**(n-1) (exp(r) - 1) + (2**(n-1) - 1/2))`: halved so that n may be the top exponent."""
+    """`2 (2**(n-1) (exp(r) - 1) + (2**(n-1) - 1/2))`: halved so that n may be the top exponent.
+
+    float64 keeps the rounding error of r, which the half-cancelled sum would show.
+    """
     f = format_of(s, x)
     low = -20.0 if f is F32 else -40.0  # exp(low) < ulp(1) / 4
-    shifted, r = reduce_exp(s, f, clamp(s, x, low, f.exp_range[1]))
+    bounded = clamp(s, x, low, f.exp_range[1])
+    shifted, n = round_by_magic(s, f, bounded, f.log2e)
+    near = s.fma(n, -f.ln2[0], bounded)
+    r = s.fma(n, -f.ln2[1], near)
+    if f is F32:
+        p = expm1_reduced(s, f, r)
+    else:
+        lost = s.fma(n, -f.ln2[1], s.sub(near, r))
+        p = s.add(expm1_tail(s, f, r, lost), r)
     scale = power_of_two(s, f, shifted, -1)
-    y = s.fma(scale, expm1_reduced(s, f, r), s.sub(scale, 0.5))
+    y = s.fma(scale, p, s.sub(scale, 0.5))
     return s.select(s.lt(s.abs(x), 2.0 ** (-f.mantissa - 2)), x, s.add(y, y))

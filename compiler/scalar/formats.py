@@ -69,9 +69,23 @@ def format_of(s: ScalarBuilder, x: Value) -> Format:
 
 
 def polynomial(s: ScalarBuilder, x: Value, coefficients: Sequence[Any]) -> Value:
-    """`sum(c[k] * x**k)` by Horner's rule with fma: fewest instructions, least error."""
-    y = s.const(coefficients[-1], s.dtype(x))
-    for c in reversed(coefficients[:-1]):
+    """`sum(c[k] * x**k)` by Horner's rule with fma: fewest instructions, least error.
+
+    The far part of a long one, which matters less, is `low + x**m high`: processors compute the
+    two at the same time.
+    """
+    if len(coefficients) < 12:
+        return _horner(s, x, s.const(coefficients[-1], s.dtype(x)), coefficients[:-1])
+    near, far = coefficients[:3], coefficients[3:]
+    m, power = 1, x
+    while 2 * m < len(far):
+        m, power = 2 * m, s.mul(power, power)
+    low, high = polynomial(s, x, far[:m]), polynomial(s, x, far[m:])
+    return _horner(s, x, s.fma(power, high, low), near)
+
+
+def _horner(s: ScalarBuilder, x: Value, y: Value, coefficients: Sequence[Any]) -> Value:
+    for c in reversed(coefficients):
         y = s.fma(y, x, c)
     return y
 
