@@ -184,7 +184,8 @@ atanh = Elementwise(
 
 def _over_length(x: Any, length: Any) -> Any:
     """x / length, and 0 at the origin."""
-    return x / ops["where"](length == 0, 1, length)
+    origin = length == 0
+    return ops["where"](origin, 0, x / ops["where"](origin, 1, length))
 
 
 def _atan2_partial(x: Any, y: Any) -> Any:

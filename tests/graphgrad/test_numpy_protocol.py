@@ -37,6 +37,27 @@ def test_values_are_numpys(name):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("ufunc", "arguments"),
+    [(f, (0.5,)) for f in (np.arcsin, np.arccos, np.arctan, np.arcsinh, np.arctanh)]
+    + [(f, (1.5,)) for f in (np.arccosh, np.tan, np.sinh, np.cosh, np.exp2, np.log2, np.log10)]
+    + [(np.arctan2, (1.5, -0.5)), (np.hypot, (1.5, -0.5))],
+    ids=lambda f: getattr(f, "__name__", ""),
+)
+def test_ufuncs_are_differentiated(ufunc, arguments):
+    xs = [gg.constant(a, gg.float64) for a in arguments]
+    with gg.GradientTape() as tape:
+        tape.watch(xs)
+        y = ufunc(*xs)
+    np.testing.assert_allclose(y, ufunc(*arguments), rtol=1e-15)
+    step = 1e-6
+    for i, g in enumerate(tape.gradient(y, xs)):
+        up, down = (
+            ufunc(*[a + s * (i == k) for k, a in enumerate(arguments)]) for s in (step, -step)
+        )
+        np.testing.assert_allclose(g, (up - down) / (2 * step), rtol=1e-7)
+
+
 def test_arrays_take_tensors_in_place():
     total = np.zeros(2, np.float32)
     total += gg.constant([1.0, 2.0])
