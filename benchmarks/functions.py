@@ -142,7 +142,7 @@ def main() -> None:
     if options.jax:
         code = "import jax; print('jax', jax.__version__)"
         packages.append(subprocess.check_output([options.jax, "-c", code], text=True).strip())
-    counts = f"{options.points * 250:,} and {options.points:,} points of each of six kinds"
+    counts = f"{options.points * 250:,} and {options.points:,} points of each kind"
     text = f"""\
 Measured on {datetime.date.today()}: {machine.description()}; {", ".join(packages)}.
 

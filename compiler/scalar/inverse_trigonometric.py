@@ -97,7 +97,7 @@ def _atan_of_unit(s: ScalarBuilder, f: Format, q: Value, from_half_pi: Value) ->
 
 
 def atan2(s: ScalarBuilder, y: Value, x: Value) -> Value:
-    """The angle of the point (x, y), with IEEE 754's special values."""
+    """atan of the lesser of |x| and |y| over the greater, put into its eighth of the circle."""
     f = format_of(s, x)
     a, b = s.abs(x), s.abs(y)
     steep = s.gt(b, a)

@@ -67,7 +67,7 @@ _LOW = 0xFFFFFFFF
 
 
 def sin(s: ScalarBuilder, x: Value) -> Value:
-    """sin x: `+-sin(r)` or `+-cos(r)` for x = r + q pi/2, after Cody and Waite.
+    """`+-sin(r)` or `+-cos(r)` for x = r + q pi/2, after Cody and Waite.
 
     From `_LIMIT` on in a rare path with the bits of 2/pi, after Payne and Hanek.
     """
@@ -75,12 +75,12 @@ def sin(s: ScalarBuilder, x: Value) -> Value:
 
 
 def cos(s: ScalarBuilder, x: Value) -> Value:
-    """cos x: as sin, one quadrant on."""
+    """As sin, one quadrant on."""
     return _sin_cos(s, x, 1, "cos_huge")
 
 
 def tan(s: ScalarBuilder, x: Value) -> Value:
-    """tan x: `tan(r)` or `-1/tan(r)` for x = r + q pi/2, reduced as for sin.
+    """`tan(r)` or `-1/tan(r)` for x = r + q pi/2, reduced as for sin.
 
     The rounding error of r is kept, since tan can double it.
     """
