@@ -89,7 +89,7 @@ def erfc(s: ScalarBuilder, x: Value) -> Value:
 
     After N. Juffa's erfcx: both quotients, from one division, are corrected by their residuals,
     and so is the rounding of a**2; q exp(r) is taken as q + q (exp(r) - 1). For |x| < 3/4 the
-    error of u is too much for float32, and erf's polynomial serves.
+    error of u is too much, and erf's polynomial serves.
     """
     f = format_of(s, x)
     k, top = _ERFCX_SHAPE[f]
@@ -99,10 +99,10 @@ def erfc(s: ScalarBuilder, x: Value) -> Value:
     inverse = s.mul(both, slope)
     u = s.mul(s.sub(a, k), inverse)
     u = s.fma(s.fma(a, s.neg(u), s.fma(s.add(u, 1.0), -k, a)), inverse, u)
-    first, *others = _ERFCX[f]
-    others = polynomial(s, u, others)
-    p = s.fma(u, others, first)
-    p_low = s.fma(u, others, s.sub(first, p))
+    first, *higher = _ERFCX[f]
+    rise = polynomial(s, u, higher)
+    p = s.fma(u, rise, first)
+    p_low = s.fma(u, rise, s.sub(first, p))
     inverse = s.mul(both, sum_)
     q = s.fma(p, inverse, inverse)
     rest = s.fma(s.fma(q, s.neg(a), 0.5), 2.0, s.sub(p, q))  # 1 + p - q (1 + 2a)
@@ -116,7 +116,5 @@ def erfc(s: ScalarBuilder, x: Value) -> Value:
     y = s.add(s.fma(q, r, s.fma(q, tail, q_low)), q)
     y = s.mul(s.mul(y, power_of_two(s, f, shifted, 64)), 2.0**-64)  # may be subnormal
     y = s.select(s.lt(x, 0.0), s.sub(2.0, y), y)
-    if f is F64:
-        return y
     near_zero = s.fma(s.neg(x), polynomial(s, s.mul(x, x), _ERF[f]), s.sub(1.0, x))
     return s.select(s.lt(s.abs(x), 0.75), near_zero, y)

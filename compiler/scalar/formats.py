@@ -78,7 +78,7 @@ def polynomial(s: ScalarBuilder, x: Value, coefficients: Sequence[Any]) -> Value
         return _horner(s, x, s.const(coefficients[-1], s.dtype(x)), coefficients[:-1])
     near, far = coefficients[:3], coefficients[3:]
     m, power = 1, x
-    while 2 * m < len(far):
+    while 4 * m <= len(far):
         m, power = 2 * m, s.mul(power, power)
     low, high = polynomial(s, x, far[:m]), polynomial(s, x, far[m:])
     return _horner(s, x, s.fma(power, high, low), near)

@@ -76,8 +76,7 @@ def test_eager_functions_stay_within_their_ulp(name: str, dtype: DType) -> None:
 
 def test_the_table_has_every_function_and_no_more_than_two_ulp() -> None:
     assert ULP.keys() == ELEMENTARY.keys()
-    above = {(n, d) for n, bounds in ULP.items() for d, ulp in bounds.items() if ulp > 2}
-    assert above == {("erfc", "float64")}
+    assert all(ulp <= 2 for bounds in ULP.values() for ulp in bounds.values())
 
 
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])
