@@ -53,7 +53,9 @@ class ConcreteFunction:
         self.runner = execution.runner(self.graph, compiled)
         self.parameters = len(builder.params)
         self.where: Where | None = None
-        self.count = 0
+        self.plain_count = 0
+        self.form: Any = None  # what native code knows of this trace, once it does
+        self.hopes = compiled  # of native calls: False when there can be no more
         self.seconds = 0.0
         self.difference = ""
         self.signature_text = ""
@@ -100,9 +102,14 @@ class ConcreteFunction:
 
     # Running
 
+    @property
+    def count(self) -> int:
+        """How often it was run."""
+        return self.plain_count + (0 if self.form is None else self.form.calls)
+
     def run(self, arrays: list[Array]) -> Any:
         """The result for the arrays of the tensor arguments, no tape watching."""
-        self.count += 1
+        self.plain_count += 1
         if self.writes:
             return self._run_and_write(arrays)
         if self._constant is None:
@@ -145,7 +152,7 @@ class ConcreteFunction:
             needs = tuple(_wanted(x) for x in inputs)
             if not any(needs):
                 return self.run([array_of(x) for x in tensors])
-            self.count += 1
+            self.plain_count += 1
             outputs = call_for_tape(self.graph, inputs, needs)
             for v, new in zip(self.writes, outputs[self._returned :]):
                 v.commit(_version(new))

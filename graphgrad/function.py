@@ -34,6 +34,7 @@ from graphgrad.signature import (
     leaf_key,
     show_leaf,
 )
+from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
 
 
@@ -43,6 +44,9 @@ class SideEffectWarning(UserWarning):
 
 class _Settings:
     eagerly = False
+
+
+_switches: list[Callable[[bool], None]] = []  # told whether functions run compiled
 
 
 class _Local(threading.local):
@@ -63,6 +67,8 @@ def run_functions_eagerly(run_eagerly: bool) -> None:
     >>> gg.config.run_functions_eagerly(False)
     """
     _Settings.eagerly = bool(run_eagerly)
+    for switch in _switches:
+        switch(not run_eagerly)
 
 
 def functions_run_eagerly() -> bool:
@@ -72,6 +78,8 @@ def functions_run_eagerly() -> bool:
 
 class Function:
     """A Python function that is traced and compiled: what `gg.function` makes."""
+
+    __slots__ = ("_forms", "__dict__", "__weakref__")  # a place of its own for what `native` reads
 
     def __init__(
         self,
@@ -116,7 +124,7 @@ class Function:
         ):
             arrays = trace.match(args)
             if arrays is not None and (trace.check is None or trace.check()):
-                return trace.run(arrays)
+                return self._run_natively_next(trace, arrays) if trace.hopes else trace.run(arrays)
         try:
             return self._call(args, kwargs)
         except Exception as e:
@@ -134,7 +142,23 @@ class Function:
         self._last = trace
         if state.recorders:
             return trace.run_recorded(tensors)
-        return trace.run([array_of(x) for x in tensors])
+        arrays = [array_of(x) for x in tensors]
+        if trace.hopes and trace.count:
+            return self._run_natively_next(trace, arrays)
+        return trace.run(arrays)
+
+    def _run_natively_next(self, trace: ConcreteFunction, arrays: list[Array]) -> Any:
+        """Run `trace`, and have native code make calls like this one from now on."""
+        # Imported here: it loads llvmlite, which a program with few calls need not wait for.
+        from graphgrad import native
+
+        if native.entry(Function) is None:
+            trace.hopes = False
+            return trace.run(arrays)
+        result = native.run_and_prepare(trace, arrays)
+        if trace.form is not None:
+            native.arrange(self, trace)
+        return result
 
     def _run_eagerly(self, arguments: Arguments) -> Any:
         """As plain Python, with tensors where a trace would have them."""

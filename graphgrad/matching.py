@@ -97,6 +97,7 @@ class _Writer:
             "contiguous": array_of,
             "same_float": _same_float,
         }
+        self.wrap = "E"
         self.arrays: list[str] = []
         self.sizes: list[str] = []
 
@@ -196,16 +197,17 @@ class Slot:
         self.index = index
 
 
-def result_builder(structure: Any) -> Callable[[list[Any]], Any]:
-    """A function from the list of output arrays to what the call returns."""
+def result_builder(structure: Any, tensors: bool = False) -> Callable[[list[Any]], Any]:
+    """A function from the list of output arrays, or tensors, to what the call returns."""
     w = _Writer()
+    w.wrap = "" if tensors else "E"
     text = _build(w, structure)
     return eval(f"lambda o: {text}", w.names)
 
 
 def _build(w: _Writer, x: Any) -> str:
     if isinstance(x, Slot):
-        return f"E(o[{x.index}])"
+        return f"{w.wrap}(o[{x.index}])"
     if not nest.is_nest(x):
         return w.name(x)
     if type(x) is list or type(x) is tuple:

@@ -6,6 +6,7 @@ import ctypes
 import struct
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -54,6 +55,20 @@ class KernelFailure(Exception):
 
 class ObjectMissing(LookupError):
     """A Program came without its module, and the cache has no object for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeParts:
+    """What native code needs to run a Program by itself, one call at a time.
+
+    The frame's table takes the addresses of inputs, then of outputs, in its first words; `entries`
+    are the functions to call in turn, and output k may take the memory of input `donations[k]`.
+    """
+
+    plan: Plan
+    frame: Frame
+    entries: list[int]
+    donations: dict[int, int]
 
 
 class Executable:
@@ -143,6 +158,22 @@ class Executable:
         values = self._values(arrays, made)
         results = [values[slot] for slot in self.program.outputs]
         return results, [*map(address, results)]
+
+    def native_parts(self, arrays: Sequence[Array]) -> NativeParts | None:
+        """What running it natively takes, for inputs of the shapes of `arrays`.
+
+        None if Python has to take part: in host steps, for outputs that are no fresh arrays, or for
+        large ones, which the pool keeps.
+        """
+        if self._native is None or not self._in_order or not self._direct:
+            return None
+        plan = self._static or self._plan(arrays)
+        if plan.large:
+            return None
+        frame = self._frames.pop() if self._frames else Frame(self.program)
+        frame.fit(plan, self._arena_word)
+        entries = [ctypes.cast(e, ctypes.c_void_p).value or 0 for e in self._native]  # type: ignore[arg-type]
+        return NativeParts(plan, frame, entries, self._donations)
 
     def release(self) -> None:
         """Free the arenas that no call is using; calls to come allocate new ones."""

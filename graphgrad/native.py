@@ -1,0 +1,194 @@
+"""Calls made by native code: what it must know of a trace to match and run it without Python.
+
+A trace that has run twice gets a form (`graphgrad.runtime.entry`), if its arguments, captures and
+outputs are of the common kinds. Everything else, and every call that does not fit, stays with
+`Function.__call__` as it is written.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+
+from graphgrad import nest
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.op import state
+from graphgrad.concrete import ConcreteFunction
+from graphgrad.eager import array_of
+from graphgrad.function import _switches, functions_run_eagerly
+from graphgrad.matching import Slot, result_builder
+from graphgrad.runtime import blas
+from graphgrad.runtime.entry import (
+    BUILT,
+    LIST,
+    SINGLE,
+    TUPLE,
+    ArgumentCode,
+    CaptureCode,
+    Entry,
+    Form,
+    Forms,
+    Results,
+    Roles,
+    load,
+)
+from graphgrad.signature import Identity, is_tensor_leaf, leaf_key
+from graphgrad.tensor import Array, EagerTensor
+from graphgrad.variable import Variable
+
+RELEASE_SECONDS = 20e-6  # of a run: releasing the GIL costs less than a hundredth of it
+_FORMS = 8  # of one function
+_COMPARED = (int, str, bytes, complex)  # by value: comparing these runs no code of the user's
+_KEYS = (int, str, bytes)
+
+
+class Unfit(Exception):
+    """The entry cannot make calls of this trace."""
+
+
+@functools.cache
+def entry(cls: type) -> Entry | None:
+    """The entry, which is now the `__call__` of the functions' class; None where it does not run."""
+    roles = Roles((EagerTensor, "array"), (Variable, "_value"), (cls, "_forms"), state)
+    found, _ = load(roles)
+    if found is not None:
+        found.switch(not functions_run_eagerly())
+        _switches.append(found.switch)
+        found.install(cls, cls.__dict__["__call__"])
+    return found
+
+
+def run_and_prepare(trace: ConcreteFunction, arrays: list[Array]) -> Any:
+    """Run `trace`, and prepare its form for arguments like these."""
+    sizes = _open_sizes(trace, arrays)
+    if trace.form is not None and not trace.form.wants(sizes):
+        return trace.run(arrays)
+    ready = trace.runner.executable is not None
+    begin = time.perf_counter()
+    result = trace.run(arrays)  # which appends the captured arrays
+    seconds = time.perf_counter() - begin
+    if ready:
+        try:
+            form = trace.form or _form(trace)
+            if form.add_plan(sizes, trace.runner.executable, arrays, _release(trace, seconds)):
+                trace.form = form
+            else:
+                trace.hopes = False
+        except Unfit:
+            trace.hopes = False
+        if not sizes:
+            trace.hopes = False  # there is one plan
+    return result
+
+
+def arrange(f: Any, trace: ConcreteFunction) -> None:
+    """Have calls of the function `f` try `trace` first, and then the others that it has."""
+    known = [t for t in f._all if t.form is not None and t is not trace]
+    f._forms = Forms([trace.form, *(t.form for t in reversed(known))][:_FORMS])
+
+
+def _open_sizes(trace: ConcreteFunction, arrays: list[Array]) -> tuple[int, ...]:
+    return tuple(
+        n for x, t in zip(arrays, trace.types)
+        for n, m in zip(x.shape, t.shape) if not isinstance(m, int)
+    )  # fmt: skip
+
+
+def _release(trace: ConcreteFunction, seconds: float) -> bool:
+    """Should other threads run Python meanwhile? They must if a run can take any time, and if it
+    calls back into Python."""
+    return (
+        seconds > RELEASE_SECONDS
+        or any(isinstance(node.op, Control) for node in trace.graph.nodes)
+        or blas.blas_kind() == "callback"
+    )
+
+
+def _form(trace: ConcreteFunction) -> Form:
+    if trace.arguments.kwargs:
+        raise Unfit
+    results = _results(trace)
+    return Form(_arguments(trace), _captures(trace), results, trace.check, trace._locks)
+
+
+def _arguments(trace: ConcreteFunction) -> ArgumentCode:
+    code = ArgumentCode(len(trace.arguments.args))
+    types = iter(trace.types)
+    for register, x in enumerate(trace.arguments.args):
+        _argument(code, register, x, types)
+    code.words.append(0)
+    return code
+
+
+def _argument(code: ArgumentCode, register: int, x: Any, types: Any) -> None:
+    if is_tensor_leaf(x):
+        t = next(types)
+        code.tensor(register, t.dtype.dtype, [n if isinstance(n, int) else None for n in t.shape])
+    elif not nest.is_nest(x):
+        _plain_argument(code, register, x)
+    elif type(x) is tuple or type(x) is list:
+        first = code.sequence(register, type(x), len(x))
+        for i, part in enumerate(x):
+            _argument(code, first + i, part, types)
+    elif type(x) is dict and all(type(k) in _KEYS for k in x):
+        keys = _keys(x)
+        first = code.dictionary(register, keys)
+        for i, k in enumerate(keys):
+            _argument(code, first + i, x[k], types)
+    else:
+        raise Unfit
+
+
+def _keys(x: dict[Any, Any]) -> list[Any]:
+    """The keys in the order in which `nest` flattens."""
+    steps = [step for step, _ in nest.children(x)]
+    return sorted(x, key=lambda k: steps.index(f"[{k!r}]"))
+
+
+def _plain_argument(code: ArgumentCode, register: int, x: Any) -> None:
+    key = leaf_key(x)
+    if isinstance(key, Identity):
+        code.reference(register, key.ref)
+    elif key[0] is float:
+        code.float(register, key[1])
+    else:
+        code.same(register, x, compare=type(x) in _COMPARED)
+
+
+def _captures(trace: ConcreteFunction) -> CaptureCode:
+    code = CaptureCode()
+    for source, value in zip(trace._sources, trace.graph.params[trace.parameters :]):
+        shape = value.type.shape
+        if not all(isinstance(n, int) for n in shape):
+            raise Unfit
+        if isinstance(source, EagerTensor):
+            code.array(array_of(source))
+        elif isinstance(source, Variable):
+            code.variable(source, value.type.dtype.dtype, shape)
+        elif isinstance(source, np.ndarray):
+            if not source.flags.c_contiguous:  # it is copied at each call
+                raise Unfit
+            code.array(source)
+        else:
+            code.getter(source, value.type.dtype.dtype, shape)
+    code.words.append(0)
+    return code
+
+
+def _results(trace: ConcreteFunction) -> Results:
+    if any(v._shape is not None for v in trace.writes):
+        raise Unfit
+    template = trace.structured_outputs_template
+    kind, builder = BUILT, result_builder(template, tensors=True)
+    if isinstance(template, Slot):
+        kind = SINGLE
+    elif type(template) in (tuple, list) and all(isinstance(x, Slot) for x in template):
+        kind = TUPLE if type(template) is tuple else LIST
+    sources = [
+        next((trace.parameters + j for j, x in enumerate(trace.captures) if x is v), -1)
+        for v in trace.writes
+    ]
+    return Results(trace._returned, kind, builder, trace.writes, sources)

@@ -1,0 +1,333 @@
+"""The native entry of compiled calls: loads entry.ll and writes the records that it reads.
+
+What a call needs is laid down in a `Form` (a trace: what arguments fit, where captured values are,
+what becomes of the outputs) with a `Plan` for each tuple of open sizes; a function's `Forms` are
+tried in turn. `Roles` says which objects hold arrays. Python builds these records; calls are native.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphgrad.runtime import engine, layout, llvm_engine
+from graphgrad.runtime.cache import cache_key, default_cache
+from graphgrad.runtime.executor import Executable
+from graphgrad.runtime.frames import Frame
+from graphgrad.runtime.memory import Array, address
+
+_LEVEL = 2
+_CALLS = 13  # the word of a form that counts them
+_FIRST_PLAN = 5
+_BUSY = 2
+_PLANS = 16  # of one form
+_ARENA_BYTES = 1 << 20  # programs that need more take so long that the entry does not matter
+_FASTCALL = 0x82  # METH_FASTCALL | METH_KEYWORDS
+
+# How the tensors of a result are put together.
+SINGLE, TUPLE, LIST, BUILT = range(4)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The classes and objects of the layer above, of which the entry knows places only."""
+
+    tensor: tuple[type, str]  # what holds an array, and the slot that holds it
+    variable: tuple[type, str]  # what holds a tensor that can be replaced
+    function: tuple[type, str]  # what is called; its slot holds `Forms`
+    state: Any  # calls are plain unless its `builder` is None and its `recorders` are ()
+
+
+class Words:
+    """Records of 8-byte words, and the objects whose addresses they hold."""
+
+    def __init__(self) -> None:
+        self.keep: list[Any] = []
+
+    def record(self, words: Sequence[int]) -> int:
+        """The address of a record of these words."""
+        array = np.array([*words, 0], np.int64)  # never empty
+        self.keep.append(array)
+        return address(array)
+
+    def object(self, x: Any) -> int:
+        """The address of `x`, which will not be freed."""
+        self.keep.append(x)
+        return id(x)
+
+
+class ArgumentCode(Words):
+    """The instructions that check a call's arguments: see `fits` in entry.ll."""
+
+    def __init__(self, arguments: int) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self.registers = arguments
+        self.tensors = 0
+        self.sizes = 0
+        self.words: list[int] = []
+
+    def tensor(self, register: int, dtype: np.dtype[Any], shape: Sequence[int | None]) -> None:
+        """A tensor or array; None is a size that is left open."""
+        sizes = [-1 if n is None else n for n in shape]
+        self.words += [1, register, self.object(dtype), len(sizes), *sizes]
+        self.tensors += 1
+        self.sizes += sizes.count(-1)
+
+    def same(self, register: int, x: Any, compare: bool) -> None:
+        """The object `x`, or with `compare` one that is equal and of its type."""
+        self.words += [2, register, self.object(x), self.object(type(x)) if compare else 0]
+
+    def float(self, register: int, bits: bytes) -> None:
+        """A float of these bits."""
+        self.words += [3, register, int.from_bytes(bits, "little", signed=True)]
+
+    def reference(self, register: int, get: Callable[[], Any]) -> None:
+        """The object that `get` returns now."""
+        self.words += [4, register, self.object(get)]
+
+    def sequence(self, register: int, kind: type, length: int) -> int:
+        """A tuple or list; returns the register of its first item."""
+        first = self.registers
+        self.registers += length
+        self.words += [5 if kind is tuple else 6, register, length, first]
+        return first
+
+    def dictionary(self, register: int, keys: Sequence[Any]) -> int:
+        """A dict with these keys; returns the register of the first one's value."""
+        first = self.registers
+        self.registers += len(keys)
+        self.words += [7, register, len(keys)]
+        for i, key in enumerate(keys):
+            self.words += [8, register, self.object(key), first + i]
+        return first
+
+
+class CaptureCode(Words):
+    """The instructions that find captured arrays: see `capture` in entry.ll."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[int] = []
+        self.count = 0
+
+    def array(self, x: Array) -> None:
+        """This very array, which is contiguous."""
+        self.words += [1, self.object(x)]
+        self.count += 1
+
+    def variable(self, x: Any, dtype: np.dtype[Any], shape: Sequence[int]) -> None:
+        """The array of the variable `x` at the time of the call."""
+        self.words += [2, self.object(x), self.object(dtype), len(shape), *shape]
+        self.count += 1
+
+    def getter(self, get: Callable[[], Any], dtype: np.dtype[Any], shape: Sequence[int]) -> None:
+        """The array of the tensor that `get` returns."""
+        self.words += [3, self.object(get), self.object(dtype), len(shape), *shape]
+        self.count += 1
+
+
+@dataclass
+class Results:
+    """What becomes of a program's outputs: the first `returned` form the result, put together as
+    `kind` says, and each of the others is the new value of a variable; `sources` has the inputs
+    that are these variables' old values, or -1."""
+
+    returned: int
+    kind: int
+    builder: Callable[[list[Any]], Any] | None = None
+    variables: list[Any] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+
+
+class Form(Words):
+    """A trace as the entry sees it."""
+
+    def __init__(
+        self,
+        arguments: ArgumentCode,
+        captures: CaptureCode,
+        results: Results,
+        check: Callable[[], bool] | None,
+        locks: Sequence[Any],
+    ) -> None:
+        super().__init__()
+        self.inputs = arguments.tensors + captures.count
+        self.results = results
+        self.sizes = arguments.sizes
+        self.plans: dict[tuple[int, ...], int] = {}
+        self.keep += [arguments, captures]
+        pairs = [self.object(f) for lock in locks for f in (lock.acquire, lock.release)]
+        at = self.record([
+            arguments.arguments, arguments.registers, self.record(arguments.words),
+            arguments.tensors, arguments.sizes, 0, 0 if check is None else self.object(check),
+            len(locks), self.record(pairs), self.record(captures.words), results.returned,
+            results.kind, self.object(results.builder), 0,
+        ])  # fmt: skip
+        self.address = at
+        self.words: Array = self.keep[-1]
+
+    @property
+    def calls(self) -> int:
+        """How many calls the entry has made."""
+        return int(self.words[_CALLS])
+
+    def wants(self, sizes: tuple[int, ...]) -> bool:
+        """Could calls with these open sizes be native, and are not yet?"""
+        return sizes not in self.plans and len(self.plans) < _PLANS
+
+    def add_plan(
+        self, sizes: tuple[int, ...], executable: Executable, arrays: Sequence[Array], release: bool
+    ) -> bool:
+        """Have the entry run `executable` for arguments with open sizes `sizes`.
+
+        `arrays` are inputs of such a call; `release` says whether others may run Python meanwhile.
+        """
+        parts = executable.native_parts(arrays)
+        if parts is None or parts.plan.arena_bytes > _ARENA_BYTES or len(arrays) != self.inputs:
+            return False
+        frame, specs = parts.frame, parts.plan.outputs
+        taken = {k: j for k, j in parts.donations.items() if k >= self.results.returned}
+        outputs: list[int] = []
+        for k, (shape, dtype, _) in enumerate(specs):
+            variable, source = 0, -1
+            if k >= self.results.returned:
+                i = k - self.results.returned
+                variable = self.object(self.results.variables[i])
+                if taken.get(k, -2) == self.results.sources[i]:
+                    source = taken[k]
+            outputs += [self.object(dtype), len(shape), self.record(shape), variable, source]
+        room = [0] * len(specs)
+        self.keep.append((executable, frame))
+        self.plans[sizes] = self.record([
+            int(self.words[_FIRST_PLAN]), self.record(sizes), 0, int(release),
+            ctypes.addressof(frame.table), ctypes.addressof(frame.status), len(parts.entries),
+            self.record(parts.entries), len(specs), self.record(outputs),
+            self.record([0] * self.inputs), self.record(room), self.record(room),
+        ])  # fmt: skip
+        self.words[_FIRST_PLAN] = self.plans[sizes]
+        return True
+
+
+class Forms:
+    """The forms of one function, in the order in which they are tried. It does not change."""
+
+    __slots__ = ("words", "forms")
+
+    def __init__(self, forms: Sequence[Form]) -> None:
+        self.forms = tuple(forms)
+        self.words = np.array([len(forms), *(form.address for form in forms)], np.int64)
+
+
+class _MethodDefinition(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
+
+
+class Entry:
+    """The native code, loaded for one set of roles."""
+
+    def __init__(self, library: engine.Library, settings: dict[str, int]) -> None:
+        self.library = library
+        for name, value in settings.items():
+            self._global(name).value = value
+        self._definition = _MethodDefinition(
+            b"__call__", library.address("call"), _FASTCALL, b"Call the function."
+        )
+
+    def _global(self, name: str) -> ctypes.c_int64:
+        return ctypes.c_int64.from_address(self.library.address(name))
+
+    def switch(self, on: bool) -> None:
+        """Whether calls are native at all."""
+        self._global("off").value = not on
+
+    def install(self, cls: type, plain: Callable[..., Any]) -> None:
+        """Make the entry the `__call__` of `cls`; it calls `plain` for what it leaves alone."""
+        self._global("plain").value = id(plain)
+        self._keep = plain
+        new = ctypes.pythonapi.PyDescr_NewMethod
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
+        type.__setattr__(cls, "__call__", new(cls, ctypes.addressof(self._definition)))
+
+    def probe(self, dtype: np.dtype[Any], shape: Sequence[int]) -> Any:
+        """A tensor made as calls make their results."""
+        words = Words()
+        output = [words.object(dtype), len(shape), words.record(shape), 0, -1]
+        function = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p)
+        return function(self.library.address("probe"))(words.record(output))
+
+
+def load(roles: Roles) -> tuple[Entry | None, str]:
+    """The entry, or None and the reason why calls are plain here."""
+    if os.environ.get("GRAPHGRAD_ENTRY", "") == "plain":
+        return None, "GRAPHGRAD_ENTRY is plain"
+    reason = layout.unlike()
+    if reason:
+        return None, reason
+    settings, missing = _settings(roles)
+    if missing:
+        return None, f"no {missing}"
+    library = _library()
+    if library is None:
+        return None, "entry.ll does not load"
+    entry = Entry(library, settings)
+    made, name = entry.probe(np.dtype(np.float32), (2, 3)), roles.tensor[1]
+    array = getattr(made, name)
+    if type(made) is not roles.tensor[0] or (array.shape, array.dtype.str) != ((2, 3), "<f4"):
+        return None, "a tensor made natively is another"
+    return entry, ""
+
+
+def _settings(roles: Roles) -> tuple[dict[str, int], str]:
+    """The values of entry.ll's globals, and the name of one that could not be found or ""."""
+    places = {
+        "tensor_array": layout.slot_offset(*roles.tensor),
+        "variable_tensor": layout.slot_offset(*roles.variable),
+        "function_forms": layout.slot_offset(*roles.function),
+        "forms_words": layout.slot_offset(Forms, "words"),
+        "new_array": layout.new_array_routine(),
+    }
+    objects = {
+        "none": None, "true": True, "empty": (), "float_type": float, "tuple_type": tuple,
+        "list_type": list, "dict_type": dict, "array_type": np.ndarray,
+        "tensor_type": roles.tensor[0], "forms_type": Forms, "state": roles.state,
+        "builder_name": _BUILDER, "recorders_name": _RECORDERS,
+    }  # fmt: skip
+    missing = [name for name, place in places.items() if place is None]
+    if not layout.is_plain_holder(roles.tensor[0]):
+        missing.append("tensor layout")
+    settings = {name: id(x) for name, x in objects.items()}
+    settings |= {name: place or 0 for name, place in places.items()}
+    settings["tensor_weak"] = roles.tensor[0].__weakrefoffset__
+    return settings, next(iter(missing), "")
+
+
+_BUILDER, _RECORDERS = "builder", "recorders"  # here, so that the native code may hold their ids
+
+
+def _library() -> engine.Library | None:
+    """entry.ll in machine code: from the cache, else compiled, without Numba."""
+    text = Path(__file__).with_name("entry.ll").read_text(encoding="utf-8")
+    target, cache = engine.host_target(), default_cache()
+    key = cache_key("entry", text, target.triple, target.cpu, target.features, str(_LEVEL))
+    try:
+        code = cache.get(key)
+        if code is not None:
+            return engine.load_object(code)
+        code = llvm_engine.compile_object(text, target, _LEVEL)
+        library = engine.load_object(code)
+    except (LookupError, OSError, RuntimeError):  # a routine of Python's that is not to be found
+        return None
+    cache.put(key, code)
+    return library
