@@ -105,7 +105,8 @@ class Function:
         self._max_traces = max_traces
         self._traces: dict[Any, list[ConcreteFunction]] = {}
         self._all: list[ConcreteFunction] = []  # in the order of tracing
-        self._last: ConcreteFunction | None = None
+        self._last: ConcreteFunction | None = None  # of those that Python called
+        self._forms: Any = None  # what native code knows of the traces
         self._count = 0  # of traces ever made
         self._created = False  # variables were created: no call may create more
         self._lock = threading.RLock()
@@ -155,10 +156,7 @@ class Function:
         if native.entry(Function) is None:
             trace.hopes = False
             return trace.run(arrays)
-        result = native.run_and_prepare(trace, arrays)
-        if trace.form is not None:
-            native.arrange(self, trace)
-        return result
+        return native.run_and_prepare(self, trace, arrays)
 
     def _run_eagerly(self, arguments: Arguments) -> Any:
         """As plain Python, with tensors where a trace would have them."""
@@ -274,6 +272,10 @@ class Function:
                 self._all = [t for t in self._all if all(t is not g for g in gone)]
                 if any(self._last is g for g in gone):
                     self._last = None
+                if any(g.form is not None for g in gone):
+                    from graphgrad import native
+
+                    native.arrange(self)
 
     def _specs(self, arguments: Arguments) -> list[TensorSpec | None]:
         """What each leaf is traced as: a specification for data, None for Python objects."""
@@ -412,6 +414,10 @@ class Function:
     def _latest(self) -> ConcreteFunction:
         if not self._all:
             raise ArgumentError(f"`{self._name}` has not been traced yet: call it first", here())
+        latest = self._forms.latest if self._forms is not None else None
+        for trace in self._all:
+            if latest is not None and trace.form is latest:
+                return trace
         return self._last or self._all[-1]
 
     # Methods

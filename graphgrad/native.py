@@ -8,6 +8,7 @@ outputs are of the common kinds. Everything else, and every call that does not f
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 from typing import Any
 
@@ -31,6 +32,7 @@ from graphgrad.runtime.entry import (
     Entry,
     Form,
     Forms,
+    Parameter,
     Results,
     Roles,
     load,
@@ -61,8 +63,8 @@ def entry(cls: type) -> Entry | None:
     return found
 
 
-def run_and_prepare(trace: ConcreteFunction, arrays: list[Array]) -> Any:
-    """Run `trace`, and prepare its form for arguments like these."""
+def run_and_prepare(f: Any, trace: ConcreteFunction, arrays: list[Array]) -> Any:
+    """Run `trace` of the function `f`; calls with arguments like these will be native."""
     sizes = _open_sizes(trace, arrays)
     if trace.form is not None and not trace.form.wants(sizes):
         return trace.run(arrays)
@@ -72,9 +74,10 @@ def run_and_prepare(trace: ConcreteFunction, arrays: list[Array]) -> Any:
     seconds = time.perf_counter() - begin
     if ready:
         try:
-            form = trace.form or _form(trace)
+            form = trace.form or _form(f, trace)
             if form.add_plan(sizes, trace.runner.executable, arrays, _release(trace, seconds)):
                 trace.form = form
+                arrange(f, trace)
             else:
                 trace.hopes = False
         except Unfit:
@@ -84,10 +87,11 @@ def run_and_prepare(trace: ConcreteFunction, arrays: list[Array]) -> Any:
     return result
 
 
-def arrange(f: Any, trace: ConcreteFunction) -> None:
-    """Have calls of the function `f` try `trace` first, and then the others that it has."""
-    known = [t for t in f._all if t.form is not None and t is not trace]
-    f._forms = Forms([trace.form, *(t.form for t in reversed(known))][:_FORMS])
+def arrange(f: Any, first: ConcreteFunction | None = None) -> None:
+    """Have native calls of the function `f` try the trace `first`, then its other ones."""
+    traces = [] if first is None else [first]
+    traces += [t for t in reversed(f._all) if t.form is not None and t is not first]
+    f._forms = Forms([t.form for t in traces[:_FORMS]])
 
 
 def _open_sizes(trace: ConcreteFunction, arrays: list[Array]) -> tuple[int, ...]:
@@ -107,20 +111,52 @@ def _release(trace: ConcreteFunction, seconds: float) -> bool:
     )
 
 
-def _form(trace: ConcreteFunction) -> Form:
-    if trace.arguments.kwargs:
-        raise Unfit
+def _form(f: Any, trace: ConcreteFunction) -> Form:
     results = _results(trace)
-    return Form(_arguments(trace), _captures(trace), results, trace.check, trace._locks)
+    code = _arguments(f._signature.signature, trace)
+    return Form(code, _captures(trace), results, trace.check, trace._locks)
 
 
-def _arguments(trace: ConcreteFunction) -> ArgumentCode:
-    code = ArgumentCode(len(trace.arguments.args))
+def _arguments(signature: inspect.Signature | None, trace: ConcreteFunction) -> ArgumentCode:
+    args, kwargs = trace.arguments.args, trace.arguments.kwargs
+    if not all(type(k) is str for k in kwargs):
+        raise Unfit
+    keys = _keys(kwargs)
+    values = [*args, *(kwargs[k] for k in keys)]
+    code = ArgumentCode([*_named(signature, len(args)), *_keyword_only(signature, keys)], len(args))
     types = iter(trace.types)
-    for register, x in enumerate(trace.arguments.args):
+    for register, x in enumerate(values):
         _argument(code, register, x, types)
     code.words.append(0)
     return code
+
+
+def _named(signature: inspect.Signature | None, count: int) -> list[Parameter]:
+    """The parameters of the first `count` arguments."""
+    found = []
+    for p in signature.parameters.values() if signature else ():
+        if p.kind is p.POSITIONAL_OR_KEYWORD:
+            found.append(_parameter(p.name, p))
+        elif p.kind is p.POSITIONAL_ONLY:
+            found.append(_parameter(None, p))
+    found += [Parameter(None)] * (count - len(found))  # of *args
+    return found[:count]
+
+
+def _keyword_only(signature: inspect.Signature | None, keys: list[str]) -> list[Parameter]:
+    known = signature.parameters if signature else {}
+    return [
+        _parameter(k, known[k])
+        if k in known and known[k].kind is inspect.Parameter.KEYWORD_ONLY
+        else Parameter(k)
+        for k in keys
+    ]
+
+
+def _parameter(name: str | None, p: inspect.Parameter) -> Parameter:
+    if p.default is p.empty:
+        return Parameter(name)
+    return Parameter(name, p.default, has_default=True)
 
 
 def _argument(code: ArgumentCode, register: int, x: Any, types: Any) -> None:

@@ -28,7 +28,8 @@
 @variable_tensor = global i64 0     ; the slot of a variable that holds its tensor
 @forms_type = global ptr null       ; what a function holds in the slot at function_forms
 @function_forms = global i64 0
-@forms_words = global i64 0         ; its slot with an array: the number of forms, their addresses
+@forms_words = global i64 0         ; its slot with an array: the number of forms,
+                                    ; the address of that which ran last or 0, all addresses
 @state = global ptr null            ; its attribute `builder` must be None, `recorders` empty
 @builder_name = global ptr null
 @recorders_name = global ptr null
@@ -38,20 +39,23 @@
 ; A trace: what arguments it takes, and what surrounds a run. Addresses of arrays where a line says
 ; "code"; their instructions are described at `fits` and `capture`.
 %Form = type {
-  i64,  ;  0 positional arguments
-  i64,  ;  1 registers: the arguments, then the items of lists, tuples and dicts
-  ptr,  ;  2 code that checks arguments
-  i64,  ;  3 arrays that this code finds
-  i64,  ;  4 open sizes that it finds
-  ptr,  ;  5 the first plan
-  ptr,  ;  6 a callable that tells whether the guards hold, or null
-  i64,  ;  7 locks
-  ptr,  ;  8 for each lock, the callables that acquire and release it
-  ptr,  ;  9 code that finds captured arrays
-  i64,  ; 10 outputs that are returned; the others go to variables
-  i64,  ; 11 result: 0 the only output, 1 a tuple, 2 a list, 3 what `builder` makes of a list
-  ptr,  ; 12 builder
-  i64   ; 13 calls so far
+  i64,  ;  0 parameters
+  i64,  ;  1 parameters that may be given by position, the first ones
+  ptr,  ;  2 the name of each, or null
+  ptr,  ;  3 the default of each, or null
+  i64,  ;  4 registers: the parameters, then the items of lists, tuples and dicts
+  ptr,  ;  5 code that checks arguments
+  i64,  ;  6 arrays that this code finds
+  i64,  ;  7 open sizes that it finds
+  ptr,  ;  8 the first plan
+  ptr,  ;  9 a callable that tells whether the guards hold, or null
+  i64,  ; 10 locks
+  ptr,  ; 11 for each lock, the callables that acquire and release it
+  ptr,  ; 12 code that finds captured arrays
+  i64,  ; 13 outputs that are returned; the others go to variables
+  i64,  ; 14 result: 0 the only output, 1 a tuple, 2 a list, 3 what `builder` makes of a list
+  ptr,  ; 15 builder
+  i64   ; 16 calls so far
 }
 
 ; A program, ready for one tuple of open sizes. It serves one call at a time.
@@ -536,7 +540,7 @@ define internal ptr @run(ptr %form, ptr %plan, ptr %arrays) {
   store i64 0, ptr %made_n
   %busy_at = getelementptr %Plan, ptr %plan, i32 0, i32 2
   store i64 1, ptr %busy_at
-  %given_at = getelementptr %Form, ptr %form, i32 0, i32 3
+  %given_at = getelementptr %Form, ptr %form, i32 0, i32 6
   %given = load i64, ptr %given_at
   %release_at = getelementptr %Plan, ptr %plan, i32 0, i32 3
   %release = load i64, ptr %release_at
@@ -553,11 +557,11 @@ define internal ptr @run(ptr %form, ptr %plan, ptr %arrays) {
   %made = load ptr, ptr %made_at
   %over_at = getelementptr %Plan, ptr %plan, i32 0, i32 12
   %over = load ptr, ptr %over_at
-  %returned_at = getelementptr %Form, ptr %form, i32 0, i32 10
+  %returned_at = getelementptr %Form, ptr %form, i32 0, i32 13
   %returned = load i64, ptr %returned_at
-  %locks_at = getelementptr %Form, ptr %form, i32 0, i32 7
+  %locks_at = getelementptr %Form, ptr %form, i32 0, i32 10
   %locks = load i64, ptr %locks_at
-  %lock_table_at = getelementptr %Form, ptr %form, i32 0, i32 8
+  %lock_table_at = getelementptr %Form, ptr %form, i32 0, i32 11
   %lock_table = load ptr, ptr %lock_table_at
   br label %arguments
 
@@ -575,7 +579,7 @@ argument:
   br label %arguments
 
 guards:
-  %check_at = getelementptr %Form, ptr %form, i32 0, i32 6
+  %check_at = getelementptr %Form, ptr %form, i32 0, i32 9
   %check = load ptr, ptr %check_at
   %unguarded = icmp eq ptr %check, null
   br i1 %unguarded, label %locking, label %ask
@@ -605,7 +609,7 @@ locked:
   br label %locking
 
 captures:
-  %captures_at = getelementptr %Form, ptr %form, i32 0, i32 9
+  %captures_at = getelementptr %Form, ptr %form, i32 0, i32 12
   %captures_code = load ptr, ptr %captures_at
   store ptr %captures_code, ptr %code_at
   br label %next_capture
@@ -744,7 +748,7 @@ install:
   br label %commit
 
 build:
-  %count_at = getelementptr %Form, ptr %form, i32 0, i32 13
+  %count_at = getelementptr %Form, ptr %form, i32 0, i32 16
   %count = call i64 @next(ptr %count_at)
   %built = call ptr @result(ptr %form, ptr %made)
   store ptr %built, ptr %result
@@ -857,9 +861,9 @@ done:
 define internal ptr @result(ptr %form, ptr %made) {
   %k_at = alloca i64
   store i64 0, ptr %k_at
-  %returned_at = getelementptr %Form, ptr %form, i32 0, i32 10
+  %returned_at = getelementptr %Form, ptr %form, i32 0, i32 13
   %returned = load i64, ptr %returned_at
-  %kind_at = getelementptr %Form, ptr %form, i32 0, i32 11
+  %kind_at = getelementptr %Form, ptr %form, i32 0, i32 14
   %kind = load i64, ptr %kind_at
   switch i64 %kind, label %list [
     i64 0, label %single
@@ -905,7 +909,7 @@ list_done:
 listed:
   ret ptr %new_list
 structured:
-  %builder_at = getelementptr %Form, ptr %form, i32 0, i32 12
+  %builder_at = getelementptr %Form, ptr %form, i32 0, i32 15
   %builder = load ptr, ptr %builder_at
   %structure = call ptr @PyObject_CallOneArg(ptr %builder, ptr %new_list)
   call void @Py_DecRef(ptr %new_list)
@@ -918,9 +922,9 @@ failed:
 define internal ptr @plan_for(ptr %form, ptr %sizes) {
   %plan_at = alloca ptr
   %k_at = alloca i64
-  %n_at = getelementptr %Form, ptr %form, i32 0, i32 4
+  %n_at = getelementptr %Form, ptr %form, i32 0, i32 7
   %n = load i64, ptr %n_at
-  %first_at = getelementptr %Form, ptr %form, i32 0, i32 5
+  %first_at = getelementptr %Form, ptr %form, i32 0, i32 8
   %first = load ptr, ptr %first_at
   store ptr %first, ptr %plan_at
   br label %look
@@ -956,24 +960,103 @@ no:
   ret ptr null
 }
 
-; Make the call by `form` if it fits; see `run` for what null means.
-define internal ptr @attempt(ptr %form, ptr %arguments, i64 %n) {
-  %wanted_n = load i64, ptr %form
-  %same_n = icmp eq i64 %n, %wanted_n
-  br i1 %same_n, label %begin, label %no
-begin:
-  %registers_at = getelementptr %Form, ptr %form, i32 0, i32 1
-  %registers_n = load i64, ptr %registers_at
-  %registers = alloca ptr, i64 %registers_n
-  %arrays_at = getelementptr %Form, ptr %form, i32 0, i32 3
-  %arrays_n = load i64, ptr %arrays_at
-  %arrays = alloca ptr, i64 %arrays_n
-  %sizes_at = getelementptr %Form, ptr %form, i32 0, i32 4
-  %sizes_n = load i64, ptr %sizes_at
-  %sizes = alloca i64, i64 %sizes_n
+; Put the arguments of a call into `registers` as `form` names them, defaults for those not given.
+; False if they cannot be its arguments.
+define internal i1 @bind(ptr %form, ptr %registers, ptr %arguments, i64 %n, ptr %names) {
+  %k_at = alloca i64
+  %j_at = alloca i64
+  %parameters = load i64, ptr %form
+  %positional_at = getelementptr %Form, ptr %form, i32 0, i32 1
+  %positional = load i64, ptr %positional_at
+  %few = icmp sle i64 %n, %positional
+  br i1 %few, label %copy, label %no
+copy:
   %bytes = mul i64 %n, 8
   call void @llvm.memcpy.p0.p0.i64(ptr %registers, ptr %arguments, i64 %bytes, i1 false)
-  %code_at = getelementptr %Form, ptr %form, i32 0, i32 2
+  %complete = icmp eq i64 %n, %parameters
+  %unnamed = icmp eq ptr %names, null
+  %done = and i1 %complete, %unnamed
+  br i1 %done, label %yes, label %clear_begin
+clear_begin:
+  %own_names_at = getelementptr %Form, ptr %form, i32 0, i32 2
+  %own_names = load ptr, ptr %own_names_at
+  %defaults_at = getelementptr %Form, ptr %form, i32 0, i32 3
+  %defaults = load ptr, ptr %defaults_at
+  store i64 %n, ptr %k_at
+  br label %clear
+clear:
+  %c = call i64 @next(ptr %k_at)
+  %more_clear = icmp slt i64 %c, %parameters
+  br i1 %more_clear, label %clear_one, label %named_begin
+clear_one:
+  call void @put(ptr %registers, i64 %c, ptr null)
+  br label %clear
+named_begin:
+  store i64 0, ptr %k_at
+  br i1 %unnamed, label %fill, label %count
+count:
+  %names_n = call i64 @PyTuple_Size(ptr %names)
+  br label %named
+named:
+  %k = call i64 @next(ptr %k_at)
+  %more_named = icmp slt i64 %k, %names_n
+  br i1 %more_named, label %named_one, label %fill
+named_one:
+  %name = call ptr @PyTuple_GetItem(ptr %names, i64 %k)
+  store i64 0, ptr %j_at
+  br label %search
+search:
+  %j = call i64 @next(ptr %j_at)
+  %more_search = icmp slt i64 %j, %parameters
+  br i1 %more_search, label %search_one, label %no
+search_one:
+  %own_name = call ptr @pointer(ptr %own_names, i64 %j)
+  %same_name = icmp eq ptr %own_name, %name            ; names are interned
+  br i1 %same_name, label %assign, label %search
+assign:
+  %before = call ptr @pointer(ptr %registers, i64 %j)
+  %first_time = icmp eq ptr %before, null
+  %named_i = add i64 %n, %k
+  %value = call ptr @pointer(ptr %arguments, i64 %named_i)
+  call void @put(ptr %registers, i64 %j, ptr %value)
+  br i1 %first_time, label %named, label %no
+fill:
+  store i64 %n, ptr %k_at
+  br label %default
+default:
+  %d = call i64 @next(ptr %k_at)
+  %more_defaults = icmp slt i64 %d, %parameters
+  br i1 %more_defaults, label %default_one, label %yes
+default_one:
+  %there = call ptr @pointer(ptr %registers, i64 %d)
+  %given = icmp ne ptr %there, null
+  br i1 %given, label %default, label %default_put
+default_put:
+  %own_default = call ptr @pointer(ptr %defaults, i64 %d)
+  call void @put(ptr %registers, i64 %d, ptr %own_default)
+  %has_default = icmp ne ptr %own_default, null
+  br i1 %has_default, label %default, label %no
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+; Make the call by `form` if it fits; see `run` for what null means.
+define internal ptr @attempt(ptr %form, ptr %arguments, i64 %n, ptr %names) {
+  %registers_at = getelementptr %Form, ptr %form, i32 0, i32 4
+  %registers_n = load i64, ptr %registers_at
+  %registers = alloca ptr, i64 %registers_n
+  %arrays_at = getelementptr %Form, ptr %form, i32 0, i32 6
+  %arrays_n = load i64, ptr %arrays_at
+  %arrays = alloca ptr, i64 %arrays_n
+  %sizes_at = getelementptr %Form, ptr %form, i32 0, i32 7
+  %sizes_n = load i64, ptr %sizes_at
+  %sizes = alloca i64, i64 %sizes_n
+  %bound = call i1 @bind(ptr %form, ptr %registers, ptr %arguments, i64 %n, ptr %names)
+  br i1 %bound, label %check, label %no
+check:
+  %code_at = getelementptr %Form, ptr %form, i32 0, i32 5
   %code = load ptr, ptr %code_at
   %ok = call i1 @fits(ptr %code, ptr %registers, ptr %arrays, ptr %sizes)
   br i1 %ok, label %plan, label %no
@@ -1020,8 +1103,7 @@ define ptr @call(ptr %function, ptr %arguments, i64 %n, ptr %names) {
   %named = icmp ne ptr %names, null
   %off = load i64, ptr @off
   %is_off = icmp ne i64 %off, 0
-  %no = or i1 %named, %is_off
-  br i1 %no, label %plainly, label %look
+  br i1 %is_off, label %plainly, label %look
 look:
   %forms = call ptr @slot(ptr %function, ptr @function_forms)
   %no_forms = icmp eq ptr %forms, null
@@ -1039,17 +1121,22 @@ begin:
   %words_array = call ptr @slot(ptr %forms, ptr @forms_words)
   %words = call ptr @data(ptr %words_array)
   %forms_n = load i64, ptr %words
-  store i64 1, ptr %k_at
+  %latest_at = getelementptr i64, ptr %words, i64 1
+  store i64 2, ptr %k_at
   br label %try
 try:
   %k = call i64 @next(ptr %k_at)
-  %more = icmp sle i64 %k, %forms_n
+  %last = add i64 %forms_n, 1
+  %more = icmp sle i64 %k, %last
   br i1 %more, label %form, label %none_fits
 form:
   %form_at = call ptr @pointer(ptr %words, i64 %k)
-  %result = call ptr @attempt(ptr %form_at, ptr %arguments, i64 %n)
+  %result = call ptr @attempt(ptr %form_at, ptr %arguments, i64 %n, ptr %names)
   %made = icmp ne ptr %result, null
-  br i1 %made, label %done, label %why
+  br i1 %made, label %note, label %why
+note:
+  store ptr %form_at, ptr %latest_at
+  br label %done
 why:
   %error = call ptr @PyErr_Occurred()
   %raised = icmp ne ptr %error, null
@@ -1058,6 +1145,7 @@ done:
   call void @Py_DecRef(ptr %forms)
   ret ptr %result
 none_fits:
+  store ptr null, ptr %latest_at
   call void @Py_DecRef(ptr %forms)
   br label %plainly
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,8 @@ from graphgrad.runtime.executor import Executable
 from graphgrad.runtime.frames import Frame
 from graphgrad.runtime.memory import Array, address
 
-_LEVEL = 2
-_CALLS = 13  # the word of a form that counts them
-_FIRST_PLAN = 5
-_BUSY = 2
+_LEVEL = 1
+_FIRST_PLAN, _CALLS = 8, 16  # words of a form
 _PLANS = 16  # of one form
 _ARENA_BYTES = 1 << 20  # programs that need more take so long that the entry does not matter
 _FASTCALL = 0x82  # METH_FASTCALL | METH_KEYWORDS
@@ -42,6 +41,15 @@ class Roles:
     variable: tuple[type, str]  # what holds a tensor that can be replaced
     function: tuple[type, str]  # what is called; its slot holds `Forms`
     state: Any  # calls are plain unless its `builder` is None and its `recorders` are ()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The name by which an argument may be given, and what it is when it is not given."""
+
+    name: str | None
+    default: Any = None
+    has_default: bool = False
 
 
 class Words:
@@ -65,10 +73,11 @@ class Words:
 class ArgumentCode(Words):
     """The instructions that check a call's arguments: see `fits` in entry.ll."""
 
-    def __init__(self, arguments: int) -> None:
+    def __init__(self, parameters: Sequence[Parameter], positional: int) -> None:
         super().__init__()
-        self.arguments = arguments
-        self.registers = arguments
+        self.parameters = parameters
+        self.positional = positional  # so many may be given by position
+        self.registers = len(parameters)
         self.tensors = 0
         self.sizes = 0
         self.words: list[int] = []
@@ -164,8 +173,12 @@ class Form(Words):
         self.plans: dict[tuple[int, ...], int] = {}
         self.keep += [arguments, captures]
         pairs = [self.object(f) for lock in locks for f in (lock.acquire, lock.release)]
+        parameters = arguments.parameters
+        names = [0 if p.name is None else self.object(sys.intern(p.name)) for p in parameters]
+        defaults = [self.object(p.default) if p.has_default else 0 for p in parameters]
         at = self.record([
-            arguments.arguments, arguments.registers, self.record(arguments.words),
+            len(parameters), arguments.positional, self.record(names), self.record(defaults),
+            arguments.registers, self.record(arguments.words),
             arguments.tensors, arguments.sizes, 0, 0 if check is None else self.object(check),
             len(locks), self.record(pairs), self.record(captures.words), results.returned,
             results.kind, self.object(results.builder), 0,
@@ -216,13 +229,18 @@ class Form(Words):
 
 
 class Forms:
-    """The forms of one function, in the order in which they are tried. It does not change."""
+    """The forms of one function, in the order in which they are tried; always the same ones."""
 
     __slots__ = ("words", "forms")
 
     def __init__(self, forms: Sequence[Form]) -> None:
         self.forms = tuple(forms)
-        self.words = np.array([len(forms), *(form.address for form in forms)], np.int64)
+        self.words = np.array([len(forms), 0, *(form.address for form in forms)], np.int64)
+
+    @property
+    def latest(self) -> Form | None:
+        """The form of the last call, if it was native."""
+        return next((form for form in self.forms if form.address == self.words[1]), None)
 
 
 class _MethodDefinition(ctypes.Structure):
