@@ -75,8 +75,21 @@ class ConcreteFunction:
     def use_guards(self, guards: Guards) -> None:
         """Take what the trace read of Python's state; captured tensors among it are read anew."""
         self.guards = guards
-        self.check = guards.compile()
+        self.check = self._checks_variables(guards.compile())
         self._resolve_captures()
+
+    def _checks_variables(self, check: Callable[[], bool] | None) -> Callable[[], bool] | None:
+        """`check`, and that variables of open shape have the shapes that they were traced with."""
+        shapes = [
+            (x, value.type.shape)
+            for x, value in zip(self.captures, self.graph.params[self.parameters :])
+            if isinstance(x, Variable) and x._shape is not None
+        ]
+        if not shapes:
+            return check
+        return lambda: (
+            all(x._type.shape == shape for x, shape in shapes) and (check is None or check())
+        )
 
     def _resolve_captures(self) -> None:
         self._sources = []

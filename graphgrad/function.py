@@ -24,6 +24,7 @@ from graphgrad.concrete import ConcreteFunction, example_type, is_data
 from graphgrad.eager import EagerTensor, array_of, owned_array
 from graphgrad.guards import Guard, Guards
 from graphgrad.inspection import kernels_text, report_text
+from graphgrad.methods import WeakMethod
 from graphgrad.reports import TraceTable, difference, stage_text
 from graphgrad.signature import (
     Arguments,
@@ -46,6 +47,7 @@ class _Settings:
     eagerly = False
 
 
+PLAIN_RUNS = 1  # of a trace before native code is prepared for it
 _switches: list[Callable[[bool], None]] = []  # told whether functions run compiled
 
 
@@ -144,7 +146,7 @@ class Function:
         if state.recorders:
             return trace.run_recorded(tensors)
         arrays = [array_of(x) for x in tensors]
-        if trace.hopes and trace.count:
+        if trace.hopes and trace.count >= PLAIN_RUNS:
             return self._run_natively_next(trace, arrays)
         return trace.run(arrays)
 
@@ -439,7 +441,7 @@ class Function:
             bound = Function(types.MethodType(self._python_function, instance), **self._options)
             self._bound[key] = ((lambda: instance), bound)
             return bound
-        bound = Function(_WeakMethod(self._python_function, ref), **self._options)
+        bound = Function(WeakMethod(self._python_function, ref), **self._options)
         self._bound[key] = (ref, bound)
         return bound
 
@@ -466,34 +468,6 @@ class Function:
 
 def _restore(python_function: Any, options: dict[str, Any]) -> Function:
     return Function(python_function, **options)
-
-
-class _WeakMethod:
-    """A method whose instance is held weakly."""
-
-    def __init__(self, function: Any, instance: Any) -> None:
-        functools.update_wrapper(self, function)
-        del self.__dict__["__wrapped__"]  # it has one parameter more
-        self.__signature__ = inspect.signature(types.MethodType(function, instance()))
-        self.function = function
-        self.instance = instance
-
-    @property
-    def __func__(self) -> Any:
-        return self.function
-
-    @property
-    def __self__(self) -> Any:
-        return self.instance()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(self.instance(), *args, **kwargs)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return types.MethodType(self.function, copy.deepcopy(self.instance(), memo))
-
-    def __reduce__(self) -> Any:
-        return types.MethodType, (self.function, self.instance())
 
 
 def _as_tensor(x: Any) -> EagerTensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import time
 from typing import Any
 
@@ -53,7 +54,7 @@ class Unfit(Exception):
 
 @functools.cache
 def entry(cls: type) -> Entry | None:
-    """The entry, which is now the `__call__` of the functions' class; None where it does not run."""
+    """The entry, from now on the `__call__` of the functions' class; None where it cannot be."""
     roles = Roles((EagerTensor, "array"), (Variable, "_value"), (cls, "_forms"), state)
     found, _ = load(roles)
     if found is not None:
@@ -67,23 +68,20 @@ def run_and_prepare(f: Any, trace: ConcreteFunction, arrays: list[Array]) -> Any
     """Run `trace` of the function `f`; calls with arguments like these will be native."""
     sizes = _open_sizes(trace, arrays)
     if trace.form is not None and not trace.form.wants(sizes):
+        trace.hopes = not trace.form.full
         return trace.run(arrays)
-    ready = trace.runner.executable is not None
+    compiled = trace.runner.executable is not None
     begin = time.perf_counter()
     result = trace.run(arrays)  # which appends the captured arrays
-    seconds = time.perf_counter() - begin
-    if ready:
-        try:
-            form = trace.form or _form(f, trace)
-            if form.add_plan(sizes, trace.runner.executable, arrays, _release(trace, seconds)):
-                trace.form = form
-                arrange(f, trace)
-            else:
-                trace.hopes = False
-        except Unfit:
-            trace.hopes = False
-        if not sizes:
-            trace.hopes = False  # there is one plan
+    seconds = time.perf_counter() - begin if compiled else math.inf
+    trace.hopes = bool(sizes)  # of more plans
+    try:
+        trace.form = trace.form or _form(f, trace)
+    except Unfit:
+        trace.hopes = False
+        return result
+    if trace.form.add_plan(sizes, trace.runner.executable, arrays, _release(trace, seconds)):
+        arrange(f, trace)
     return result
 
 
@@ -197,8 +195,8 @@ def _plain_argument(code: ArgumentCode, register: int, x: Any) -> None:
 def _captures(trace: ConcreteFunction) -> CaptureCode:
     code = CaptureCode()
     for source, value in zip(trace._sources, trace.graph.params[trace.parameters :]):
-        shape = value.type.shape
-        if not all(isinstance(n, int) for n in shape):
+        shape = [n for n in value.type.shape if isinstance(n, int)]
+        if len(shape) < len(value.type.shape):
             raise Unfit
         if isinstance(source, EagerTensor):
             code.array(array_of(source))

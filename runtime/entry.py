@@ -1,8 +1,8 @@
 """The native entry of compiled calls: loads entry.ll and writes the records that it reads.
 
 What a call needs is laid down in a `Form` (a trace: what arguments fit, where captured values are,
-what becomes of the outputs) with a `Plan` for each tuple of open sizes; a function's `Forms` are
-tried in turn. `Roles` says which objects hold arrays. Python builds these records; calls are native.
+what becomes of the outputs), with a plan for each tuple of open sizes; a function's `Forms` are
+tried in turn. `Roles` says which objects hold arrays. Python writes these records, once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 from graphgrad.runtime import engine, layout, llvm_engine
 from graphgrad.runtime.cache import cache_key, default_cache
 from graphgrad.runtime.executor import Executable
-from graphgrad.runtime.frames import Frame
 from graphgrad.runtime.memory import Array, address
 
+SOURCE = Path(__file__).with_name("entry.ll")
 _LEVEL = 1
 _FIRST_PLAN, _CALLS = 8, 16  # words of a form
 _PLANS = 16  # of one form
@@ -169,8 +169,7 @@ class Form(Words):
         super().__init__()
         self.inputs = arguments.tensors + captures.count
         self.results = results
-        self.sizes = arguments.sizes
-        self.plans: dict[tuple[int, ...], int] = {}
+        self.plans: dict[tuple[int, ...], int] = {}  # 0 for sizes that Python has to run
         self.keep += [arguments, captures]
         pairs = [self.object(f) for lock in locks for f in (lock.acquire, lock.release)]
         parameters = arguments.parameters
@@ -192,8 +191,13 @@ class Form(Words):
         return int(self.words[_CALLS])
 
     def wants(self, sizes: tuple[int, ...]) -> bool:
-        """Could calls with these open sizes be native, and are not yet?"""
-        return sizes not in self.plans and len(self.plans) < _PLANS
+        """Is it unknown yet whether calls with these open sizes can be native?"""
+        return sizes not in self.plans and not self.full
+
+    @property
+    def full(self) -> bool:
+        """Is there no room for more plans?"""
+        return len(self.plans) >= _PLANS
 
     def add_plan(
         self, sizes: tuple[int, ...], executable: Executable, arrays: Sequence[Array], release: bool
@@ -202,19 +206,20 @@ class Form(Words):
 
         `arrays` are inputs of such a call; `release` says whether others may run Python meanwhile.
         """
+        self.plans[sizes] = 0
         parts = executable.native_parts(arrays)
         if parts is None or parts.plan.arena_bytes > _ARENA_BYTES or len(arrays) != self.inputs:
             return False
         frame, specs = parts.frame, parts.plan.outputs
-        taken = {k: j for k, j in parts.donations.items() if k >= self.results.returned}
         outputs: list[int] = []
         for k, (shape, dtype, _) in enumerate(specs):
             variable, source = 0, -1
             if k >= self.results.returned:
                 i = k - self.results.returned
                 variable = self.object(self.results.variables[i])
-                if taken.get(k, -2) == self.results.sources[i]:
-                    source = taken[k]
+                j = parts.donations.get(k, -2)
+                if j == self.results.sources[i] and arrays[j].shape == shape:
+                    source = j
             outputs += [self.object(dtype), len(shape), self.record(shape), variable, source]
         room = [0] * len(specs)
         self.keep.append((executable, frame))
@@ -277,6 +282,7 @@ class Entry:
         new = ctypes.pythonapi.PyDescr_NewMethod
         new.restype, new.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.c_void_p]
         type.__setattr__(cls, "__call__", new(cls, ctypes.addressof(self._definition)))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # finalizers may call when Python ends
 
     def probe(self, dtype: np.dtype[Any], shape: Sequence[int]) -> Any:
         """A tensor made as calls make their results."""
@@ -336,7 +342,7 @@ _BUILDER, _RECORDERS = "builder", "recorders"  # here, so that the native code m
 
 def _library() -> engine.Library | None:
     """entry.ll in machine code: from the cache, else compiled, without Numba."""
-    text = Path(__file__).with_name("entry.ll").read_text(encoding="utf-8")
+    text = SOURCE.read_text(encoding="utf-8")
     target, cache = engine.host_target(), default_cache()
     key = cache_key("entry", text, target.triple, target.cpu, target.features, str(_LEVEL))
     try:

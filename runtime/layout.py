@@ -90,7 +90,7 @@ def _is_laid_out(a: Array) -> bool:
     return found == (*a.shape, *a.strides)
 
 
-def slot_offset(cls: type, name: str) -> int | None:
+def slot_offset(cls: Any, name: str) -> int | None:
     """Where the objects of `cls` keep the pointer of their slot `name`; None if it is not found."""
     x = cls.__new__(cls)
     before = object_words(x, cls.__basicsize__)
@@ -111,10 +111,10 @@ def slot_offset(cls: type, name: str) -> int | None:
     return places[0] if right and empty else None
 
 
-def is_plain_holder(cls: type) -> bool:
+def is_plain_holder(cls: Any) -> bool:
     """Are objects of `cls` slots and weak references only, all empty when they are allocated?"""
     x = cls.__new__(cls)
-    return (
+    return bool(
         cls.__dictoffset__ == 0
         and cls.__itemsize__ == 0
         and _HEADER <= cls.__weakrefoffset__ < cls.__basicsize__
@@ -124,13 +124,14 @@ def is_plain_holder(cls: type) -> bool:
 
 def new_array_routine() -> int | None:
     """The address of NumPy's PyArray_NewFromDescr."""
-    capsule = getattr(np._core._multiarray_umath, "_ARRAY_API", None)
+    module = sys.modules.get("numpy._core._multiarray_umath")
+    capsule = getattr(module, "_ARRAY_API", None)
     if type(capsule).__name__ != "PyCapsule":
         return None
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = get(capsule, None)
-    pointers = struct.unpack(
+    pointers: tuple[int, ...] = struct.unpack(
         f"{_NEW_FROM_DESCR + 1}Q", ctypes.string_at(table, _WORD * (_NEW_FROM_DESCR + 1))
     )
     if any(pointers[i] != id(kind) for i, kind in _API_TYPES.items()):

@@ -10,6 +10,8 @@ import pytest
 
 import graphgrad as gg
 
+pytestmark = pytest.mark.usefixtures("entry")
+
 
 def count(f):
     return f.experimental_get_tracing_count()

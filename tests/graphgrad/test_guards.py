@@ -5,6 +5,8 @@ import pytest
 
 import graphgrad as gg
 
+pytestmark = pytest.mark.usefixtures("entry")
+
 RATE = 2.0
 TABLE = {"k": 3.0}
 WEIGHT = gg.constant([2.0] * 20)

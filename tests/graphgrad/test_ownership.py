@@ -5,6 +5,8 @@ import pytest
 
 import graphgrad as gg
 
+pytestmark = pytest.mark.usefixtures("entry")
+
 BIG = 1 << 19
 
 

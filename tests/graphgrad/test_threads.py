@@ -3,8 +3,11 @@
 import threading
 
 import numpy as np
+import pytest
 
 import graphgrad as gg
+
+pytestmark = pytest.mark.usefixtures("entry")
 
 
 def together(n, work):

@@ -8,6 +8,8 @@ import pytest
 
 import graphgrad as gg
 
+pytestmark = pytest.mark.usefixtures("entry")
+
 
 def test_repr():
     assert repr(gg.Variable(1.0)) == "<gg.Variable 'Variable:0' shape=() dtype=float32, numpy=1.0>"

@@ -1,0 +1,27 @@
+"""Fixtures of tests that call functions."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from graphgrad import native
+from graphgrad.function import Function
+
+function_module = sys.modules[Function.__module__]
+
+
+@pytest.fixture(params=["plain", "native", "native at once"])
+def entry(request, monkeypatch):
+    """Calls made by Python, by native code from the third on, and from the second on.
+
+    The last has no measured time of a run, and so releases the GIL at every call.
+    """
+    found = native.entry(Function)
+    if found is None:
+        pytest.skip("there is no native entry here")
+    at_once = request.param == "native at once"
+    monkeypatch.setattr(function_module, "PLAIN_RUNS", 0 if at_once else 1)
+    found.switch(request.param != "plain")
+    yield SimpleNamespace(native=request.param != "plain")
+    found.switch(True)
