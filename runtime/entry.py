@@ -317,6 +317,7 @@ def _settings(roles: Roles) -> tuple[dict[str, int], str]:
     """The values of entry.ll's globals, and the name of one that could not be found or ""."""
     places = {
         "tensor_array": layout.slot_offset(*roles.tensor),
+        "tensor_weak": layout.weak_offset(roles.tensor[0]),
         "variable_tensor": layout.slot_offset(*roles.variable),
         "function_forms": layout.slot_offset(*roles.function),
         "forms_words": layout.slot_offset(Forms, "words"),
@@ -329,11 +330,8 @@ def _settings(roles: Roles) -> tuple[dict[str, int], str]:
         "builder_name": _BUILDER, "recorders_name": _RECORDERS,
     }  # fmt: skip
     missing = [name for name, place in places.items() if place is None]
-    if not layout.is_plain_holder(roles.tensor[0]):
-        missing.append("tensor layout")
     settings = {name: id(x) for name, x in objects.items()}
     settings |= {name: place or 0 for name, place in places.items()}
-    settings["tensor_weak"] = roles.tensor[0].__weakrefoffset__
     return settings, next(iter(missing), "")
 
 

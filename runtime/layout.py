@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ _WORD = 8
 _HEADER = 16  # a reference count and a type
 # Of an ndarray: entry.ll declares the same.
 _DATA, _RANK, _SIZES, _STRIDES, _BASE, _DTYPE, _FLAGS = 16, 24, 32, 40, 48, 56, 64
+_MANAGED_WEAK = -32  # from Python 3.12 on: two words before the collector's two
 _NEW_FROM_DESCR = 94  # in NumPy's C interface, whose places never change
 _API_TYPES = {2: np.ndarray, 3: np.dtype, 8: np.bool_, 10: np.generic}
 
@@ -111,15 +113,27 @@ def slot_offset(cls: Any, name: str) -> int | None:
     return places[0] if right and empty else None
 
 
-def is_plain_holder(cls: Any) -> bool:
-    """Are objects of `cls` slots and weak references only, all empty when they are allocated?"""
+def weak_offset(cls: Any) -> int | None:
+    """Where objects of `cls` keep their weak references; None if that is not found, or if the
+    objects are more than slots and weak references, all empty when they are allocated."""
+    offset: int = cls.__weakrefoffset__
+    before_header = offset == _MANAGED_WEAK and sys.version_info >= (3, 12)
+    if cls.__dictoffset__ or cls.__itemsize__ or not (
+        before_header or _HEADER <= offset < cls.__basicsize__
+    ):  # fmt: skip
+        return None
     x = cls.__new__(cls)
-    return bool(
-        cls.__dictoffset__ == 0
-        and cls.__itemsize__ == 0
-        and _HEADER <= cls.__weakrefoffset__ < cls.__basicsize__
-        and not any(object_words(x, cls.__basicsize__)[_HEADER:])
-    )
+    if any(object_words(x, cls.__basicsize__)[_HEADER:]):
+        return None
+
+    def first() -> int:
+        return int.from_bytes(ctypes.string_at(id(x) + offset, _WORD), "little")
+
+    before = first()
+    reference = weakref.ref(x)
+    during, wanted = first(), id(reference)
+    del reference
+    return offset if (before, during, first()) == (0, wanted, 0) else None
 
 
 def new_array_routine() -> int | None:

@@ -87,10 +87,13 @@ def test_other_holders_are_noticed(roles):
             x.other = 1
             return x
 
-    for cls in (NoSlot, HasDict, Checks, Filled):
+    class NoWeak:
+        __slots__ = ("array",)
+
+    for cls in (NoSlot, HasDict, Checks, Filled, NoWeak):
         found, reason = entry.load(Roles((cls, "array"), *list(vars(roles).values())[1:]))
         assert found is None
-        assert reason in ("no tensor_array", "no tensor layout")
+        assert reason in ("no tensor_array", "no tensor_weak")
 
 
 def test_the_environment_turns_it_off(roles, monkeypatch):
@@ -113,8 +116,9 @@ def test_what_it_makes(roles, shape, dtype):
     if found is None:
         pytest.skip("there is no native entry here")
     dtype = np.dtype(dtype)
+    gc.collect()
     before = sys.getrefcount(Box), sys.getrefcount(dtype)
-    boxes = [found.probe(dtype, shape) for _ in range(20)]
+    boxes = [found.probe(dtype, shape) for _ in range(1000)]
     for box in boxes:
         assert type(box) is Box
         assert not hasattr(box, "other")
@@ -129,7 +133,7 @@ def test_what_it_makes(roles, shape, dtype):
     del boxes, box
     gc.collect()
     after = sys.getrefcount(Box), sys.getrefcount(dtype)
-    assert all(abs(b - a) < 5 for a, b in zip(before, after))
+    assert all(abs(b - a) < 500 for a, b in zip(before, after))
 
 
 def test_wrong_offsets_do_not_crash(roles, monkeypatch):
