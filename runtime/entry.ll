@@ -30,9 +30,12 @@
 @function_forms = global i64 0
 @forms_words = global i64 0         ; its slot with an array: the number of forms,
                                     ; the address of that which ran last or 0, all addresses
-@state = global ptr null            ; its attribute `builder` must be None, `recorders` empty
+@state = global ptr null            ; a threading.local: where its attribute `builder` is set, it must
+@dict_name = global ptr null        ; be None, and `recorders` empty
 @builder_name = global ptr null
 @recorders_name = global ptr null
+@thread = global i64 0              ; the thread that made the last call; 0 is none
+@attributes = global ptr null       ; its attributes of `state`
 @plain = global ptr null
 @off = global i64 0                 ; 1 sends every call to `plain`
 
@@ -100,6 +103,8 @@ declare ptr @PyErr_Occurred()
 declare void @PyErr_Clear()
 declare void @PyErr_Fetch(ptr, ptr, ptr)
 declare void @PyErr_Restore(ptr, ptr, ptr)
+declare ptr @PyThreadState_Get()
+declare i64 @PyThreadState_GetID(ptr)
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare void @Py_IncRef(ptr)
@@ -1071,29 +1076,50 @@ no:
   ret ptr null
 }
 
-; Is no trace in progress in this thread, and no recorder active?
+; Is no trace in progress in this thread, and no recorder active? The attributes that `state` has in
+; this thread lie in a dict of the thread's; that of the thread which asked last is kept at hand.
 define internal i1 @idle() {
-entry:
+  %thread = call ptr @PyThreadState_Get()
+  %id = call i64 @PyThreadState_GetID(ptr %thread)
+  %last = load i64, ptr @thread
+  %same_thread = icmp eq i64 %id, %last
+  br i1 %same_thread, label %known, label %fetch
+known:
+  %kept = load ptr, ptr @attributes
+  br label %look
+fetch:
   %state = load ptr, ptr @state
+  %dict_name = load ptr, ptr @dict_name
+  %fetched = call ptr @PyObject_GetAttr(ptr %state, ptr %dict_name)
+  %failed = icmp eq ptr %fetched, null
+  br i1 %failed, label %clear, label %keep
+keep:
+  %old = load ptr, ptr @attributes
+  store ptr %fetched, ptr @attributes
+  store i64 %id, ptr @thread
+  call void @Py_DecRef(ptr %old)
+  br label %look
+look:
+  %attributes = phi ptr [ %kept, %known ], [ %fetched, %keep ]
   %builder_name = load ptr, ptr @builder_name
-  %builder = call ptr @PyObject_GetAttr(ptr %state, ptr %builder_name)
+  %builder = call ptr @PyDict_GetItemWithError(ptr %attributes, ptr %builder_name)
   %none = load ptr, ptr @none
-  %no_builder = icmp eq ptr %builder, %none
+  %builder_none = icmp eq ptr %builder, %none
+  %builder_unset = icmp eq ptr %builder, null
+  %no_builder = or i1 %builder_none, %builder_unset
   br i1 %no_builder, label %recorders, label %busy
 recorders:
-  call void @Py_DecRef(ptr %builder)
   %recorders_name = load ptr, ptr @recorders_name
-  %found = call ptr @PyObject_GetAttr(ptr %state, ptr %recorders_name)
+  %found = call ptr @PyDict_GetItemWithError(ptr %attributes, ptr %recorders_name)
   %empty = load ptr, ptr @empty
-  %no_recorders = icmp eq ptr %found, %empty
-  br i1 %no_recorders, label %yes, label %busy
-yes:
-  call void @Py_DecRef(ptr %found)
-  ret i1 true
-busy:
-  %other = phi ptr [ %builder, %entry ], [ %found, %recorders ]
-  call void @Py_DecRef(ptr %other)                    ; null is allowed
+  %found_empty = icmp eq ptr %found, %empty
+  %found_unset = icmp eq ptr %found, null
+  %no_recorders = or i1 %found_empty, %found_unset
+  ret i1 %no_recorders
+clear:
   call void @PyErr_Clear()
+  br label %busy
+busy:
   ret i1 false
 }
 

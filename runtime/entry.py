@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from graphgrad.runtime.executor import Executable
 from graphgrad.runtime.memory import Array, address
 
 SOURCE = Path(__file__).with_name("entry.ll")
-_LEVEL = 1
+_LEVELS = 1, 0  # of passes and code generator: a fifth of the time to compile, 30 ns more a call
 _FIRST_PLAN, _CALLS = 8, 16  # words of a form
 _PLANS = 16  # of one form
 _ARENA_BYTES = 1 << 20  # programs that need more take so long that the entry does not matter
@@ -40,7 +41,7 @@ class Roles:
     tensor: tuple[type, str]  # what holds an array, and the slot that holds it
     variable: tuple[type, str]  # what holds a tensor that can be replaced
     function: tuple[type, str]  # what is called; its slot holds `Forms`
-    state: Any  # calls are plain unless its `builder` is None and its `recorders` are ()
+    state: Any  # of a thread: calls are plain where `builder` is not None or `recorders` not ()
 
 
 @dataclass(frozen=True)
@@ -327,27 +328,31 @@ def _settings(roles: Roles) -> tuple[dict[str, int], str]:
         "none": None, "true": True, "empty": (), "float_type": float, "tuple_type": tuple,
         "list_type": list, "dict_type": dict, "array_type": np.ndarray,
         "tensor_type": roles.tensor[0], "forms_type": Forms, "state": roles.state,
-        "builder_name": _BUILDER, "recorders_name": _RECORDERS,
+        "dict_name": _DICT, "builder_name": _BUILDER, "recorders_name": _RECORDERS,
     }  # fmt: skip
     missing = [name for name, place in places.items() if place is None]
+    kind = type(roles.state)
+    if not isinstance(roles.state, threading.local) or (kind.builder, kind.recorders) != (None, ()):
+        missing.append("state of a thread")
     settings = {name: id(x) for name, x in objects.items()}
     settings |= {name: place or 0 for name, place in places.items()}
     return settings, next(iter(missing), "")
 
 
-_BUILDER, _RECORDERS = "builder", "recorders"  # here, so that the native code may hold their ids
+# Kept here, since the native code holds their ids.
+_DICT, _BUILDER, _RECORDERS = map(sys.intern, ("__dict__", "builder", "recorders"))
 
 
 def _library() -> engine.Library | None:
     """entry.ll in machine code: from the cache, else compiled, without Numba."""
     text = SOURCE.read_text(encoding="utf-8")
     target, cache = engine.host_target(), default_cache()
-    key = cache_key("entry", text, target.triple, target.cpu, target.features, str(_LEVEL))
+    key = cache_key("entry", text, target.triple, target.cpu, target.features, str(_LEVELS))
     try:
         code = cache.get(key)
         if code is not None:
             return engine.load_object(code)
-        code = llvm_engine.compile_object(text, target, _LEVEL)
+        code = llvm_engine.compile_object(text, target, *_LEVELS)
         library = engine.load_object(code)
     except (LookupError, OSError, RuntimeError):  # a routine of Python's that is not to be found
         return None

@@ -188,10 +188,13 @@ def optimise(module: Any, machine: Any, level: int) -> None:
                 builder.getFunctionPassManager().run(function, builder)
 
 
-def compile_object(text: str, target: Target, level: int) -> bytes:
-    """The object file that `text` compiles to."""
+def compile_object(
+    text: str, target: Target, level: int, machine_level: int | None = None
+) -> bytes:
+    """The object file that `text` compiles to; `machine_level` is the code generator's, if other
+    than that of the passes."""
     ll = llvm()
-    machine = create_machine(target, level)
+    machine = create_machine(target, level if machine_level is None else machine_level)
     # A context of its own, so that its types and constants go with the module.
     module = parse(text, target, str(machine.target_data), ll.create_context())
     optimise(module, machine, level)

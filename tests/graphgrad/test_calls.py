@@ -309,6 +309,31 @@ def test_tapes_and_traces_see_the_call(entry):
         assert float(tape.gradient(f(x), v, unconnected_gradients="zero")) == 0
 
 
+def test_tapes_of_other_threads(entry):
+    """Each of many short threads has tapes of its own, and calls outside of them."""
+    v = gg.Variable(3.0)
+    f = gg.function(lambda x: x * v)
+    x = gg.constant(2.0)
+    for _ in range(4):
+        f(x)
+    found = []
+
+    def work():
+        with gg.GradientTape() as tape:
+            y = f(x)
+        found.append((float(f(x)), float(tape.gradient(y, v))))
+
+    for _ in range(30):
+        with gg.GradientTape() as tape:
+            y = f(x)
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            z = f(x)
+        assert float(tape.gradient([y, z], v)) == 4
+    assert found == [(6, 2)] * 30
+
+
 def test_guards_are_asked(entry):
     state = {"rate": 2.0}
     box = Pair(1.0, [3.0])

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ class Callee:
     __slots__ = ("forms", "__dict__")
 
 
-class State:
+class State(threading.local):
     builder = None
     recorders = ()
 
