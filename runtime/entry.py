@@ -12,9 +12,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +33,7 @@ _FASTCALL = 0x82  # METH_FASTCALL | METH_KEYWORDS
 SINGLE, TUPLE, LIST, BUILT = range(4)
 
 
-@dataclass(frozen=True)
-class Roles:
+class Roles(NamedTuple):
     """The classes and objects of the layer above, of which the entry knows places only."""
 
     tensor: tuple[type, str]  # what holds an array, and the slot that holds it
@@ -44,8 +42,7 @@ class Roles:
     state: Any  # of a thread: calls are plain where `builder` is not None or `recorders` not ()
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """The name by which an argument may be given, and what it is when it is not given."""
 
     name: str | None
@@ -143,17 +140,16 @@ class CaptureCode(Words):
         self.count += 1
 
 
-@dataclass
-class Results:
+class Results(NamedTuple):
     """What becomes of a program's outputs: the first `returned` form the result, put together as
     `kind` says, and each of the others is the new value of a variable; `sources` has the inputs
     that are these variables' old values, or -1."""
 
     returned: int
     kind: int
-    builder: Callable[[list[Any]], Any] | None = None
-    variables: list[Any] = field(default_factory=list)
-    sources: list[int] = field(default_factory=list)
+    builder: Callable[[list[Any]], Any]
+    variables: list[Any]
+    sources: list[int]
 
 
 class Form(Words):

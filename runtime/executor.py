@@ -6,9 +6,8 @@ import ctypes
 import struct
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,8 +56,7 @@ class ObjectMissing(LookupError):
     """A Program came without its module, and the cache has no object for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NativeParts:
+class NativeParts(NamedTuple):
     """What native code needs to run a Program by itself, one call at a time.
 
     The frame's table takes the addresses of inputs, then of outputs, in its first words; `entries`

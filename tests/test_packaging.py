@@ -97,6 +97,7 @@ def test_wheel_built_from_sdist_works_alone(tmp_path):
     assert packaged == Counter(
         [
             "graphgrad/py.typed",
+            "graphgrad/runtime/entry.ll",
             *(
                 name.replace(".", "/") + suffix[path.name == "__init__.py"]
                 for name, path in modules().items()

@@ -92,7 +92,7 @@ def test_other_holders_are_noticed(roles):
         __slots__ = ("array",)
 
     for cls in (NoSlot, HasDict, Checks, Filled, NoWeak):
-        found, reason = entry.load(Roles((cls, "array"), *list(vars(roles).values())[1:]))
+        found, reason = entry.load(roles._replace(tensor=(cls, "array")))
         assert found is None
         assert reason in ("no tensor_array", "no tensor_weak")
 
