@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import threading
 import time
 from typing import Any
 
@@ -46,15 +47,21 @@ RELEASE_SECONDS = 20e-6  # of a run: releasing the GIL costs less than a hundred
 _FORMS = 8  # of one function
 _COMPARED = (int, str, bytes, complex)  # by value: comparing these runs no code of the user's
 _KEYS = (int, str, bytes)
+_loading = threading.Lock()
 
 
 class Unfit(Exception):
     """The entry cannot make calls of this trace."""
 
 
-@functools.cache
 def entry(cls: type) -> Entry | None:
     """The entry, from now on the `__call__` of the functions' class; None where it cannot be."""
+    with _loading:
+        return _entry(cls)
+
+
+@functools.cache
+def _entry(cls: type) -> Entry | None:
     roles = Roles((EagerTensor, "array"), (Variable, "_value"), (cls, "_forms"), state)
     found, _ = load(roles)
     if found is not None:
@@ -74,15 +81,26 @@ def run_and_prepare(f: Any, trace: ConcreteFunction, arrays: list[Array]) -> Any
     begin = time.perf_counter()
     result = trace.run(arrays)  # which appends the captured arrays
     seconds = time.perf_counter() - begin if compiled else math.inf
-    trace.hopes = bool(sizes)  # of more plans
+    if f._lock.acquire(blocking=False):  # else another call will do
+        try:
+            _prepare(f, trace, sizes, arrays, _release(trace, seconds))
+        finally:
+            f._lock.release()
+    return result
+
+
+def _prepare(
+    f: Any, trace: ConcreteFunction, sizes: tuple[int, ...], arrays: list[Array], release: bool
+) -> None:
     try:
-        trace.form = trace.form or _form(f, trace)
+        form = trace.form or _form(f, trace)
     except Unfit:
         trace.hopes = False
-        return result
-    if trace.form.add_plan(sizes, trace.runner.executable, arrays, _release(trace, seconds)):
+        return
+    trace.form = form
+    trace.hopes = bool(sizes)  # of more plans
+    if form.wants(sizes) and form.add_plan(sizes, trace.runner.executable, arrays, release):
         arrange(f, trace)
-    return result
 
 
 def arrange(f: Any, first: ConcreteFunction | None = None) -> None:

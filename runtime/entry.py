@@ -23,7 +23,10 @@ from graphgrad.runtime.executor import Executable
 from graphgrad.runtime.memory import Array, address
 
 SOURCE = Path(__file__).with_name("entry.ll")
-_LEVELS = 1, 0  # of passes and code generator: a fifth of the time to compile, 30 ns more a call
+_LEVELS = (
+    1,
+    0,
+)  # of passes and code generator: a fifth of the time to compile, 30 to 60 ns more a call
 _FIRST_PLAN, _CALLS = 8, 16  # words of a form
 _PLANS = 16  # of one form
 _ARENA_BYTES = 1 << 20  # programs that need more take so long that the entry does not matter
