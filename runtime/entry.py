@@ -347,13 +347,24 @@ def _library() -> engine.Library | None:
     text = SOURCE.read_text(encoding="utf-8")
     target, cache = engine.host_target(), default_cache()
     key = cache_key("entry", text, target.triple, target.cpu, target.features, str(_LEVELS))
-    try:
-        code = cache.get(key)
-        if code is not None:
-            return engine.load_object(code)
-        code = llvm_engine.compile_object(text, target, *_LEVELS)
-        library = engine.load_object(code)
-    except (LookupError, OSError, RuntimeError):  # a routine of Python's that is not to be found
+    found = _loaded(cache.get(key))
+    if found is None:
+        try:
+            code = llvm_engine.compile_object(text, target, *_LEVELS)
+        except (LookupError, OSError, RuntimeError):  # a routine that this Python does not have
+            return None
+        found = _loaded(code)
+        if found is not None:
+            cache.put(key, code)
+    return found
+
+
+def _loaded(code: bytes | None) -> engine.Library | None:
+    if code is None:
         return None
-    cache.put(key, code)
+    try:
+        library = engine.load_object(code)
+        library.address("call")
+    except (KeyError, RuntimeError):  # no object file, or it needs what is not here
+        return None
     return library
