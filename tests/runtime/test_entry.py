@@ -29,7 +29,8 @@ class State(threading.local):
 
 
 @pytest.fixture
-def roles():
+def roles(monkeypatch):
+    monkeypatch.delenv("GRAPHGRAD_ENTRY", raising=False)
     return Roles((Box, "array"), (Cell, "box"), (Callee, "forms"), State())
 
 
