@@ -55,7 +55,7 @@ class ConcreteFunction:
         self.where: Where | None = None
         self.plain_count = 0
         self.form: Any = None  # what native code knows of this trace, once it does
-        self.hopes = compiled  # of native calls: False when there can be no more
+        self.may_go_native = compiled  # more than it does: calls with other sizes, or at all
         self.seconds = 0.0
         self.difference = ""
         self.signature_text = ""

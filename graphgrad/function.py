@@ -127,7 +127,9 @@ class Function:
         ):
             arrays = trace.match(args)
             if arrays is not None and (trace.check is None or trace.check()):
-                return self._run_natively_next(trace, arrays) if trace.hopes else trace.run(arrays)
+                if trace.may_go_native:
+                    return self._run_natively_next(trace, arrays)
+                return trace.run(arrays)
         try:
             return self._call(args, kwargs)
         except Exception as e:
@@ -146,7 +148,7 @@ class Function:
         if state.recorders:
             return trace.run_recorded(tensors)
         arrays = [array_of(x) for x in tensors]
-        if trace.hopes and trace.count >= PLAIN_RUNS:
+        if trace.may_go_native and trace.count >= PLAIN_RUNS:
             return self._run_natively_next(trace, arrays)
         return trace.run(arrays)
 
@@ -156,7 +158,7 @@ class Function:
         from graphgrad import native
 
         if native.entry(Function) is None:
-            trace.hopes = False
+            trace.may_go_native = False
             return trace.run(arrays)
         return native.run_and_prepare(self, trace, arrays)
 
@@ -275,7 +277,7 @@ class Function:
                 if any(self._last is g for g in gone):
                     self._last = None
                 if any(g.form is not None for g in gone):
-                    from graphgrad import native
+                    from graphgrad import native  # loaded already
 
                     native.arrange(self)
 

@@ -44,7 +44,7 @@ from graphgrad.tensor import Array, EagerTensor
 from graphgrad.variable import Variable
 
 RELEASE_SECONDS = 20e-6  # of a run: releasing the GIL costs less than a hundredth of it
-_FORMS = 8  # of one function
+_FORMS = 32  # of one function: passing one by takes some nanoseconds
 _COMPARED = (int, str, bytes, complex)  # by value: comparing these runs no code of the user's
 _KEYS = (int, str, bytes)
 _loading = threading.Lock()
@@ -75,7 +75,7 @@ def run_and_prepare(f: Any, trace: ConcreteFunction, arrays: list[Array]) -> Any
     """Run `trace` of the function `f`; calls with arguments like these will be native."""
     sizes = _open_sizes(trace, arrays)
     if trace.form is not None and not trace.form.wants(sizes):
-        trace.hopes = not trace.form.full
+        trace.may_go_native = not trace.form.full
         return trace.run(arrays)
     compiled = trace.runner.executable is not None
     begin = time.perf_counter()
@@ -95,10 +95,10 @@ def _prepare(
     try:
         form = trace.form or _form(f, trace)
     except Unfit:
-        trace.hopes = False
+        trace.may_go_native = False
         return
     trace.form = form
-    trace.hopes = bool(sizes)  # of more plans
+    trace.may_go_native = bool(sizes)  # of more plans
     if form.wants(sizes) and form.add_plan(sizes, trace.runner.executable, arrays, release):
         arrange(f, trace)
 

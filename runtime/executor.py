@@ -168,7 +168,8 @@ class Executable:
         plan = self._static or self._plan(arrays)
         if plan.large:
             return None
-        frame = self._frames.pop() if self._frames else Frame(self.program)
+        self.release()  # the frame of an earlier run; this one takes its place
+        frame = Frame(self.program)
         frame.fit(plan, self._arena_word)
         entries = [ctypes.cast(e, ctypes.c_void_p).value or 0 for e in self._native]  # type: ignore[arg-type]
         return NativeParts(plan, frame, entries, self._donations)
