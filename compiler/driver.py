@@ -83,6 +83,27 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     )  # fmt: skip
 
 
+def compile_apart(
+    graph: Graph, target: Target, adjust: Callable[[LoopNest], LoopNest] | None = None
+) -> Compilation:
+    """The Program of a graph that has been through the passes, with an entry of its own for each
+    step, in the order of the compilation's `steps`: so that steps can be measured one by one.
+
+    `adjust` may put another nest over the same arrays in the place of each.
+    """
+    start = time.perf_counter()
+    fusion = Fusion(graph)
+    plan = fusion.run()
+    assembly = Assembly(graph, fusion, plan, target, apart=True)
+    if adjust is not None:
+        assembly.adjust = adjust
+    program = assembly.run()
+    return Compilation(
+        program, graph, tuple(assembly.report), tuple(plan.refusals), (),
+        time.perf_counter() - start,
+    )  # fmt: skip
+
+
 def slot(kind: str, t: TensorType) -> Slot:
     return Slot(kind, t.dtype.name, tuple(map(to_size, t.shape)))
 
@@ -137,6 +158,8 @@ class Assembly:
     callables: list[Callable[..., Any]] = field(default_factory=list)
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    apart: bool = False  # an entry for each step
+    adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
 
     def run(self) -> Program:
         graph = self.graph
@@ -281,24 +304,29 @@ class Assembly:
         def place(s: Storage) -> Place:
             return Place(s.slot) if s.slot >= 0 else Place(offset=offsets[s.temp])
 
+        def done(*what: Any) -> None:
+            self.report.append(CompiledStep(*what))
+            if self.apart and writer.open:
+                steps.append(Native(writer.end_entry()))
+
         if low is not None:
-            kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
-            self.report.append(
-                CompiledStep("kernel", tuple(step.nodes), low.nest, kernel, tuple(low.values))
-            )
+            nest = self.adjust(low.nest)
+            kernel = writer.kernel(nest, [place(s) for s in low.storage])
+            done("kernel", tuple(step.nodes), nest, kernel, tuple(low.values))
             return
         node = step.node
         assert node is not None
         product = product_of(node)
         if product is not None:
             self.emit_product(product, node, writer, place)
-            self.report.append(CompiledStep("routine", (node,)))
+            done("routine", (node,))
             return
         pieces = pieces_of(node)
         if pieces is not None:
-            for nest, values in pieces:
+            for piece, values in pieces:
+                nest = self.adjust(piece)
                 kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
-                self.report.append(CompiledStep("kernel", (node,), nest, kernel, tuple(values)))
+                done("kernel", (node,), nest, kernel, tuple(values))
             return
         if writer.open:
             steps.append(Native(writer.end_entry()))
@@ -306,7 +334,7 @@ class Assembly:
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
-        self.report.append(CompiledStep("host", (node,)))
+        done("host", (node,))
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp

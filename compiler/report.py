@@ -7,51 +7,17 @@ report.steps[0].bytes_read
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from graphgrad.compiler.dims import Dim, Extent, Symbol, evaluate, symbols_of
+from graphgrad.compiler.dims import Dim, symbols_of
 from graphgrad.compiler.driver import Compilation, CompiledStep
 from graphgrad.compiler.ir import Graph, Node
-from graphgrad.compiler.kernels.loops import Access, LoopNest, Reduction, Stmt
-from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.pipeline import StageRecord
-from graphgrad.compiler.scalar.expansions import ULP
-from graphgrad.compiler.scalar.primitives import PRIMITIVES
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.sizes import bind_sizes
-
-Sizes = Mapping[Symbol, int]
-
-# What moves or names values: no arithmetic.
-_FREE = frozenset({"load", "load_at", "store", "index", "size", "const", "bitcast", "require"})
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one step does, for one set of sizes.
-
-    Bytes are the fewest possible: each array once. `flops` counts cheap arithmetic instructions,
-    a division as 5 of them; `transcendentals` counts calls of exp, tanh, ... apart from these.
-    """
-
-    elements: int
-    bytes_read: int
-    bytes_written: int
-    flops: float
-    transcendentals: int
-
-    def __str__(self) -> str:
-        text = f"reads {bytes_text(self.bytes_read)}, writes {bytes_text(self.bytes_written)}"
-        if self.flops:
-            text += f", {count_text(self.flops)} flops"
-            if self.elements > 1:
-                text += f" ({self.flops / self.elements:.3g} an element)"
-        if self.transcendentals:
-            text += f", {count_text(self.transcendentals)} transcendentals"
-        return text
+from graphgrad.compiler.work import Sizes, Work, bytes_text, nest_work, node_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +208,7 @@ def step_report(step: CompiledStep, reasons: tuple[Apart, ...], sizes: Sizes | N
     loops = " x ".join(
         f"{n}{' parallel' if d < nest.parallel else ''}" for d, n in enumerate(nest.dims)
     )
-    work = None if sizes is None else nest_work(step, nest, sizes)
+    work = None if sizes is None else nest_work(nest, step.arrays, sizes)
     return StepReport(step.kind, name, loops, lines_of(step.nodes), reasons, work)
 
 
@@ -287,100 +253,6 @@ def applied_rules(stages: Iterable[StageRecord]) -> tuple[Applied, ...]:
 
 def _short(where: Where | None) -> str:
     return where.short() if where is not None else ""
-
-
-# -- work
-
-
-def node_work(node: Node, sizes: Sizes) -> Work:
-    """The work of an operation outside kernels; flops of matrix products only."""
-
-    def count(values: Iterable[object]) -> int:
-        types = [v.type for v in values]  # type: ignore[attr-defined]
-        return sum(evaluate(t.size, sizes) * t.dtype.itemsize for t in types)
-
-    flops = 0
-    product = product_of(node)
-    if product is not None:
-        m, n, k = (evaluate(x, sizes) for x in product.sizes)
-        flops = 2 * m * n * k * (evaluate(product.batch[0], sizes) if product.batch else 1)
-    elements = sum(evaluate(v.type.size, sizes) for v in node.outputs)
-    return Work(elements, count(dict.fromkeys(node.inputs)), count(node.outputs), flops, 0)
-
-
-def nest_work(step: CompiledStep, nest: LoopNest, sizes: Sizes) -> Work:
-    """The work of a kernel, from its statements and accesses."""
-    dims = [evaluate(n, sizes) for n in nest.dims]
-    flops, transcendentals = 0.0, 0
-    for stmt, times in weighted(nest, dims):
-        if stmt.fn in ULP:
-            transcendentals += times
-        elif stmt.fn not in _FREE:
-            flops += times * (PRIMITIVES[stmt.fn].cost if stmt.fn in PRIMITIVES else 1.0)
-    moved: dict[tuple[int, bool], int] = {}  # elements of an array, read or written
-    for stmt in nest.statements():
-        access = stmt.attr.row if isinstance(stmt.attr, Reduction) else stmt.attr
-        if isinstance(access, Access):
-            key = (access.array, stmt.fn in ("store", "reduce"))
-            moved[key] = max(moved.get(key, 0), touched(access, dims))
-    totals = {False: 0, True: 0}
-    for (i, written), n in moved.items():
-        array = nest.arrays[i]
-        value = step.arrays[i] if i < len(step.arrays) else None
-        if array.role == "scratch" or (array.role == "out" and not written):
-            continue  # in cache
-        whole = evaluate(value.type.size, sizes) if value is not None else n
-        totals[written] += min(n, whole) * array.dtype.itemsize
-    return Work(math.prod(dims), totals[False], totals[True], flops, transcendentals)
-
-
-def touched(access: Access, dims: Sequence[int]) -> int:
-    """How many elements an access may touch."""
-    if access.bounds is not None:
-        return math.prod(dims)
-    strides = access.at.strides
-    return math.prod(n for n, s in zip(dims, strides, strict=True) if not _is_zero(s))
-
-
-def weighted(nest: LoopNest, dims: Sequence[int]) -> Iterable[tuple[Stmt, int]]:
-    """Each statement with the number of times it is computed."""
-    outer, folded = nest.parallel, nest.parallel + nest.folded
-    for phases, rows in ((nest.main, dims[:folded]), (nest.tail, dims[:outer])):
-        for phase in phases:
-            inner = dims[folded:] if phase.kind == "sweep" else []
-            times = math.prod([*rows, *inner])
-            for stmt in phase.stmts:
-                yield stmt, times
-
-
-def _is_zero(x: Extent) -> bool:
-    return isinstance(x, int) and x == 0
-
-
-# -- text
-
-
-def bytes_text(n: float) -> str:
-    """
-    >>> bytes_text(640), bytes_text(2_500_000)
-    ('640 B', '2.5 MB')
-    """
-    return _scaled(n, ("B", "kB", "MB", "GB", "TB"))
-
-
-def count_text(n: float) -> str:
-    """
-    >>> count_text(640), count_text(2_500_000)
-    ('640', '2.5 M')
-    """
-    return _scaled(n, ("", "k", "M", "G", "T")).rstrip()
-
-
-def _scaled(n: float, units: Sequence[str]) -> str:
-    k = 0
-    while n >= 1000 and k < len(units) - 1:
-        n, k = n / 1000, k + 1
-    return f"{n:.3g} {units[k]}"
 
 
 def _plural(n: int, word: str) -> str:

@@ -50,6 +50,7 @@ from graphgrad.creation import (
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
 from graphgrad.function import Function, function
+from graphgrad.measurement import Roofline, roofline
 from graphgrad.public import exported
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape, UnconnectedGradients
@@ -65,6 +66,7 @@ __all__ = [
     "DType",
     "Function",
     "GradientTape",
+    "Roofline",
     "Tensor",
     "TensorShape",
     "TensorSpec",
@@ -108,6 +110,7 @@ __all__ = [
     "random",
     "range",
     "rank",
+    "roofline",
     "shape",
     "size",
     "slices",

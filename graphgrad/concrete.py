@@ -113,6 +113,10 @@ class ConcreteFunction:
         """The captured tensors and variables, as they are bound now."""
         return [x if isinstance(x, Arith | np.ndarray) else x() for x in self._sources]
 
+    def captured_arrays(self) -> list[Array]:
+        """The arrays of the captures, as they are bound now."""
+        return [_contiguous(x) for x in self.current_captures()]
+
     # Running
 
     @property
@@ -126,7 +130,7 @@ class ConcreteFunction:
         if self.writes:
             return self._run_and_write(arrays)
         if self._constant is None:
-            arrays += [_contiguous(x) for x in self.current_captures()]
+            arrays += self.captured_arrays()
         else:
             arrays += self._constant
         return self.build(self.runner.run(arrays))

@@ -162,6 +162,15 @@ class Function:
             return trace.run(arrays)
         return native.run_and_prepare(self, trace, arrays)
 
+    def _arrays_of(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[ConcreteFunction, list[Any]]:
+        """The trace for a call and the arrays that it would run with."""
+        arguments = self._signature.bind(args, kwargs)
+        trace = self._find(arguments)
+        tensors = [_as_tensor(x) for x in arguments.leaves if is_tensor_leaf(x)]
+        return trace, [array_of(x) for x in tensors] + trace.captured_arrays()
+
     def _run_eagerly(self, arguments: Arguments) -> Any:
         """As plain Python, with tensors where a trace would have them."""
         leaves = [_as_tensor(x) if is_tensor_leaf(x) else x for x in arguments.leaves]

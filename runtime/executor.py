@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from graphgrad.runtime.program import (
     element_count,
     evaluate,
 )
+from graphgrad.runtime.repeat import Entry, Repeat
 
 _FRAMES = 16  # kept per executable: as many calls as are likely to be in flight at once
 _PLANS = 256  # kept per executable: one for each tuple of input shapes
@@ -174,6 +175,23 @@ class Executable:
         entries = [ctypes.cast(e, ctypes.c_void_p).value or 0 for e in self._native]  # type: ignore[arg-type]
         return NativeParts(plan, frame, entries, self._donations)
 
+    def steps(self, arrays: Sequence[Array]) -> Iterator[Repeat | None]:
+        """Run the steps one by one: what repeats the step that has just run, None for a host step.
+
+        A repetition reads and writes the same memory, so it changes nothing; nothing is donated.
+        """
+        plan = self._static or self._plan(arrays)
+        frame = Frame(self.program)
+        frame.fit(plan, self._arena_word)
+        made = self._make_outputs(plan, arrays, ())
+        for slot, value in zip(self._called, chain(arrays, made)):
+            frame.table[slot] = address(value)
+        values = self._values(arrays, made)
+        for step, entry in zip(self.program.steps, self._entries):
+            self._run_step(step, entry, frame, plan, values)
+            keep = frame, values
+            yield None if entry is None else Repeat(entry, frame.status_ref, frame.table_ref, keep)
+
     def release(self) -> None:
         """Free the arenas that no call is using; calls to come allocate new ones."""
         self._frames.clear()
@@ -198,12 +216,17 @@ class Executable:
         """Run native and host steps in turn; the arrays of all slots."""
         values = self._values(arrays, made)
         for step, entry in zip(self.program.steps, self._entries):
-            if entry is None:
-                assert isinstance(step, Host)
-                self._run_host(step, frame, plan, values)
-            elif entry(frame.status_ref, frame.table_ref):
-                raise self._failure(frame)
+            self._run_step(step, entry, frame, plan, values)
         return values
+
+    def _run_step(
+        self, step: Native | Host, entry: Entry | None, frame: Frame, plan: Plan,
+        values: dict[int, Array],
+    ) -> None:  # fmt: skip
+        if isinstance(step, Host):
+            self._run_host(step, frame, plan, values)
+        elif entry is not None and entry(frame.status_ref, frame.table_ref):
+            raise self._failure(frame)
 
     def _run_host(self, step: Host, frame: Frame, plan: Plan, values: dict[int, Array]) -> None:
         """Call a host function and put its results into their slots."""
@@ -284,11 +307,9 @@ def _frozen_constants(program: Program) -> dict[int, Array]:
     return constants
 
 
-def _load_entries(
-    program: Program, library: engine.Library | None
-) -> list[Callable[..., int] | None]:
+def _load_entries(program: Program, library: engine.Library | None) -> list[Entry | None]:
     """A callable for each native step, None for each host step."""
-    entries: list[Callable[..., int] | None] = []
+    entries: list[Entry | None] = []
     for step in program.steps:
         if isinstance(step, Native):
             assert library is not None
