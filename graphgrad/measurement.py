@@ -309,8 +309,9 @@ def _copies(nbytes: int) -> tuple[Callable[[int], None], ...]:
 
     if not nbytes:
         return ()
-    words = np.zeros(max(1, nbytes // 8), np.int32)
-    other = np.zeros_like(words)
+    # Zeros that nobody wrote would be one page, again and again.
+    words = np.ones(max(1, nbytes // 8), np.int32)
+    other = np.ones_like(words)
     compiled = _only_step(_copier(), [words])
     return compiled, lambda n: copy_bytes(address(other), address(words), words.nbytes, n)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_scalar import (
     FunctionText,
     Lanes,
@@ -56,6 +57,13 @@ class NestMemory:
         self.sizes: dict[Extent, int] = {}  # with their numbers, in order
         self.dim_values: list[str] = ["0"] * len(nest.dims)
         self.rows: dict[int, Lanes] = {}  # row-level values in scope
+        self.prologue: list[str] = []  # lines of the entry block, after the sizes
+        self.traffic = streams.traffic(nest)
+        hints = streams.waits_for_memory(nest)
+        self.fetched = streams.fetched(nest) if hints else set()
+        self.written = streams.written(nest, width) if hints else set()
+        self.flags: set[str] = set()  # i1 values of the prologue
+        self.around = False  # does it write around the caches?
 
     # -- sizes and addresses
 
@@ -127,6 +135,80 @@ class NestMemory:
         if stride != "1":
             steps = e.mul(steps, self.splat(Lanes(stride, dtypes.int64)))
         return e.add(self.splat(Lanes(first, dtypes.int64)), steps)  # type: ignore[no-any-return]
+
+    # -- streams
+
+    def exceeds(self, nbytes: int) -> str:
+        """An i1: does the nest touch more than `nbytes`? A literal where sizes are known."""
+        known = streams.known_bytes(self.traffic)
+        if known is not None:
+            return "true" if known > nbytes else "false"
+        name = f"%exceeds{nbytes}"
+        if name not in self.flags:
+            totals = []
+            for k, term in enumerate(self.traffic):
+                total = str(term.itemsize)
+                for j, n in enumerate(term.extents):
+                    part = f"{name}.{k}.{j}"
+                    self.prologue.append(f"{part} = mul i64 {total}, {self.size(n)}")
+                    total = part
+                totals.append(total)
+            total = totals[0]
+            for k, other in enumerate(totals[1:]):
+                self.prologue.append(f"{name}.{k} = add i64 {total}, {other}")
+                total = f"{name}.{k}"
+            self.prologue.append(f"{name} = icmp sgt i64 {total}, {nbytes}")
+            self.flags.add(name)
+        return name
+
+    def store_vector(
+        self, e: VectorEmitter, array: int, value: str, pointer: str, dtype: DType
+    ) -> None:
+        """Neighbouring elements; around the caches where the vector is a whole line."""
+        store = f"store {value}, ptr {pointer}, align"
+        plain = f"{store} {dtype.itemsize}"
+        exceeds = self.exceeds(streams.WRITTEN_BYTES) if array in self.written else "false"
+        if exceeds == "false":
+            self.text.line(plain)
+            return
+        self.around = True
+        mark = self.parts.globals.setdefault("!{i32 1}", "!0")
+        start = self.text.assign(f"ptrtoint ptr {pointer} to i64")
+        rest = self.text.assign(f"and i64 {start}, {streams.LINE - 1}")
+        whole = self.text.assign(f"icmp eq i64 {rest}, 0")
+        if exceeds != "true":
+            whole = self.text.assign(f"and i1 {whole}, {exceeds}")
+        self.choose(e, whole, f"{store} {streams.LINE}, !nontemporal {mark}", plain)
+
+    def fetch_ahead(self, e: Emitter, access: Access, dtype: DType) -> None:
+        """Ask for what the load of `access` will read some way further on."""
+        exceeds = self.exceeds(streams.FETCHED_BYTES)
+        if exceeds == "false" or e.width == 1 or e.mask.text is not None:
+            return
+        base = self.offset(access.at, self.outer_dims())
+        ahead = str(streams.AHEAD_BYTES // (len(self.fetched) * dtype.itemsize))
+        at = self.arith("add", self.arith("add", base, e.index_text), ahead)
+        pointer = self.pointer(access.array, at)
+        self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        call = f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)"
+        self.choose(e, exceeds, call, "")
+
+    def choose(self, e: VectorEmitter, condition: str, then: str, otherwise: str) -> None:
+        """One of two instructions, by an i1 that no iteration changes."""
+        if condition == "true":
+            self.text.line(then)
+            return
+        yes, no, after = (self.text.name(s) for s in ("yes", "no", "after"))
+        self.text.line(f"br i1 {condition}, label %{yes}, label %{no}")
+        for label, instruction in ((yes, then), (no, otherwise)):
+            self.text.block(label)
+            if instruction:
+                self.text.line(instruction)
+            self.text.line(f"br label %{after}")
+        self.text.block(after)
+        e.label = self.block = after
+
+    # -- loads and stores
 
     def load(self, e: VectorEmitter, access: Access, dtype: DType, index: str, mask: Mask) -> Lanes:
         base = self.offset(access.at, self.outer_dims())
@@ -236,7 +318,7 @@ class NestMemory:
                 value, mask = self.reversed(value, element), self.reversed_mask(mask)
             pointer = self.pointer(access.array, at)
             if mask.text is None:
-                self.text.line(f"store {vector} {value}, ptr {pointer}, align {align}")
+                self.store_vector(e, access.array, f"{vector} {value}", pointer, x.dtype)
                 return
             function = f"@llvm.masked.store.v{w}{suffix(x.dtype)}.p0"
             self.parts.declares.add(f"declare void {function}({vector}, ptr, i32, {lanes})")

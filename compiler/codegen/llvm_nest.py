@@ -80,6 +80,8 @@ class NestEmitter(NestMemory):
     def emit(self) -> str:
         """The text of the function."""
         self.parallel_loop()
+        if self.around:  # such stores are seen in no particular order until then
+            self.text.line("fence seq_cst")
         self.text.line("ret i32 0")
         body = self.text.lines
         head = [f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
@@ -90,7 +92,8 @@ class NestEmitter(NestMemory):
         for i, _ in enumerate(self.sizes):
             head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(self.nest.arrays) + i}")
             head.append(f"  %n{i} = load i64, ptr %np{i}")
-        return "\n".join([*head, *(f"  {line}" for line in self.allocas), *body, "}"])
+        entry = [f"  {line}" for line in (*self.allocas, *self.prologue)]
+        return "\n".join([*head, *entry, *body, "}"])
 
     # -- control flow
 
@@ -503,6 +506,8 @@ class NestEmitter(NestMemory):
         args = tuple(values[a] for a in s.args)
         e.failures = dict(s.failures)
         if s.fn == "load":
+            if s.id in self.fetched:
+                self.fetch_ahead(e, s.attr, s.dtype)
             values[s.id] = self.load(e, s.attr, s.dtype, e.index_text, e.mask)
         elif s.fn == "store":
             self.store(e, s.attr, args[0], e.index_text, e.mask)
