@@ -21,6 +21,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     VectorEmitter,
     llvm_type,
 )
+from graphgrad.compiler.codegen.llvm_streams import FETCHED_BYTES
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import LoopNest, Phase, Reduction, Stmt, cost
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
@@ -194,12 +195,15 @@ class NestEmitter(NestMemory):
     @property
     def adds_rows_together(self) -> bool:
         """Is the loop a cheap sweep with column reductions, bound by what it moves? Then several
-        rows are combined before they go to the row that accumulates: less of it is moved."""
+        rows are combined before they go to the row that accumulates: less of it is moved. A small
+        one that stores its elements as well would only have more arrays under way at once."""
         nest = self.nest
         if nest.folded != 1 or [p.kind for p in nest.main] != ["sweep"]:
             return False
         stmts = nest.main[0].stmts
         columns = any(s.fn == "reduce" and s.attr.kind == "column" for s in stmts)
+        if any(s.fn == "store" for s in stmts) and self.exceeds(FETCHED_BYTES) == "false":
+            return False
         return columns and sum(cost(s.fn) for s in stmts) < CHEAP_SWEEP
 
     def fold_in_blocks(self) -> None:
