@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from graphgrad.runtime import blas, llvm_engine, numba_engine
+from graphgrad.runtime import blas, elf, llvm_engine, numba_engine
+from graphgrad.runtime.cache import cache_key, default_cache
 from graphgrad.runtime.program import Target
 
 DEFAULT_LEVEL = 1
@@ -21,7 +23,7 @@ class Library:
     __slots__ = ("engine", "_find", "_keep")
 
     def __init__(self, engine: str, find: Callable[[str], int], keep: Any) -> None:
-        self.engine = engine  # which of ENGINES made it
+        self.engine = engine  # which of ENGINES made it; "" where it came from a cache
         self._find = find
         self._keep = keep
 
@@ -40,9 +42,29 @@ def host_target() -> Target:
 
 @functools.cache
 def _target(forced: str, blas_kind: str) -> Target:
-    triple = llvm_engine.llvm().get_process_triple()
-    cpu, features = llvm_engine.cpu_and_features(forced)
+    processor = _processor()
+    key = cache_key("target", processor, forced)
+    known = default_cache().get(key) if processor else None
+    if known is None:
+        triple = llvm_engine.llvm().get_process_triple()
+        known = "\n".join((triple, *llvm_engine.cpu_and_features(forced))).encode()
+        if processor:
+            default_cache().put(key, known)
+    triple, cpu, features = known.decode().split("\n")
     return Target(triple, cpu, features, blas_kind)
+
+
+def _processor() -> str:
+    """What tells this processor from others, so that what LLVM says of it can be kept; "" where
+    the system does not say. It takes long to ask LLVM, for it must be loaded."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            first = file.read(16384).partition("\n\n")[0]
+    except OSError:
+        return ""
+    changing = ("processor", "cpu MHz", "core id", "apicid", "initial apicid", "physical id")
+    lines = [line for line in first.splitlines() if not line.startswith(changing)]
+    return "\n".join([platform.machine(), *lines])
 
 
 def chosen_engine() -> str:
@@ -67,9 +89,13 @@ def compile_module(text: str, target: Target, level: int = DEFAULT_LEVEL) -> tup
             # A Numba that refuses this NumPy, or whose internals have moved: llvmlite suffices.
             warnings.warn(f"compiling without Numba: {error}", RuntimeWarning, stacklevel=2)
     code = llvm_engine.compile_object(text, target, level)
-    return load_object(code), code
+    return Library("llvmlite", *_load(code)), code
 
 
 def load_object(code: bytes) -> Library:
     """Load an object file that `compile_module` returned, here or in another process."""
-    return Library("llvmlite", *llvm_engine.load(code))
+    return Library("", *_load(code))
+
+
+def _load(code: bytes) -> tuple[Callable[[str], int], Any]:
+    return elf.load(code) or llvm_engine.load(code)
