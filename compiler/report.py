@@ -92,7 +92,7 @@ class Report:
     text_seconds: float  # passes, fusion and code text together
     compile_seconds: float | None = None
     cache_hit: bool | None = None
-    buffer_bytes: int | None = None
+    buffers: Mapping[str, int] | None = None  # bytes by kind: see `_BUFFERS`
 
     @property
     def kernels(self) -> tuple[StepReport, ...]:
@@ -129,7 +129,22 @@ class Report:
         ):
             if rules:
                 lines += ["", f"{title}:", *(f"    {r}" for r in rules)]
-        return "\n".join([*lines, "", self.summary()])
+        return "\n".join([*lines, *self.buffer_lines(), "", self.summary()])
+
+    def buffer_lines(self) -> list[str]:
+        """The buffers of one call, kind by kind, and what they leave out."""
+        if self.buffers is None:
+            return []
+        found = [(n, _BUFFERS[kind]) for kind, n in self.buffers.items() if n]
+        kinds = {s.kind for s in self.steps}
+        apart = [text for kind, text in _NOT_COUNTED.items() if kind in kinds]
+        lines = [f"    {bytes_text(n)} {text}" for n, text in found] or ["    none"]
+        return [
+            "",
+            "buffers, alignment included:",
+            *lines,
+            *(f"    not counted: {x}" for x in apart),
+        ]
 
     def summary(self) -> str:
         """The last line: traffic, memory and time."""
@@ -137,8 +152,8 @@ class Report:
         if self.total is not None and len(self.steps) > 1:
             work = replace(self.total, elements=1)
             parts.append(f"together {work}")
-        if self.buffer_bytes is not None:
-            parts.append(f"{bytes_text(self.buffer_bytes)} of buffers")
+        if self.buffers is not None:
+            parts.append(f"{bytes_text(sum(self.buffers.values()))} of buffers")
         parts.append(f"text in {self.text_seconds * 1e3:.1f} ms")
         if self.compile_seconds is not None:
             source = " (from the cache)" if self.cache_hit else ""
@@ -146,6 +161,18 @@ class Report:
         return "; ".join(parts)
 
 
+_BUFFERS = {
+    "constants": "of constants, for as long as the program is loaded",
+    "arena": "of temporaries and scratch rows, kept from call to call",
+    "fresh": "of outputs, made anew by each call",
+    "recycled": "of large outputs, on memory that is used again once nobody holds them",
+    "donated": "of outputs in the place of inputs that nobody else holds",
+    "host": "of results of NumPy calls",
+}
+_NOT_COUNTED = {
+    "routine": "what the BLAS library packs matrices into, which it keeps for the whole process",
+    "host": "what NumPy allocates inside its calls",
+}
 _KINDS = (("kernel", "kernel"), ("routine", "library call"), ("host", "NumPy call"))
 
 
@@ -155,7 +182,7 @@ def make_report(
     shapes: Sequence[Sequence[int]] | None = None,
     compile_seconds: float | None = None,
     cache_hit: bool | None = None,
-    buffer_bytes: int | None = None,
+    buffers: Mapping[str, int] | None = None,
 ) -> Report:
     """The report of a compilation, with numbers for inputs of `shapes`.
 
@@ -180,7 +207,7 @@ def make_report(
         compilation.seconds,
         compile_seconds,
         cache_hit,
-        buffer_bytes,
+        buffers,
     )
 
 

@@ -66,7 +66,7 @@ class ConcreteFunction:
         self.build = result_builder(self.structured_outputs_template)
         self._sources: list[Any] = []
         self._constant: list[Array] | None = None
-        self._donated: tuple[bool, ...] = ()
+        self.donated: tuple[bool, ...] = ()  # inputs that a run may overwrite
         self._lends: list[bool] = []
         self._locks: list[Any] = []
         self._takes: list[Callable[[], Array]] = []
@@ -102,7 +102,7 @@ class ConcreteFunction:
             self._constant = None
         written = {id(v) for v in self.writes}
         self._lends = [id(x) in written for x in self.captures]
-        self._donated = (False,) * self.parameters + tuple(self._lends)
+        self.donated = (False,) * self.parameters + tuple(self._lends)
         self._locks = [v._lock for v in sorted(self.writes, key=id)]  # in one order everywhere
         self._takes = [
             x.lend if given else _taker(source)
@@ -147,7 +147,7 @@ class ConcreteFunction:
             try:
                 for take in self._takes:
                     arrays.append(take())
-                outputs = self.runner.run(arrays, self._donated)
+                outputs = self.runner.run(arrays, self.donated)
             except BaseException:
                 for x, given, array in zip(self.captures, self._lends, arrays[self.parameters :]):
                     if given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from graphgrad.compiler.dims import evaluate
@@ -33,7 +34,7 @@ def kernels_text(trace: ConcreteFunction) -> str:
 def report_of(trace: ConcreteFunction | Program) -> Report:
     """The report of a compiled trace or walk; numbers are for the sizes that were traced."""
     from graphgrad.compiler.report import make_report, sizes_of
-    from graphgrad.runtime.executor import buffer_bytes
+    from graphgrad.runtime.buffers import buffers
 
     executable = trace.runner.prepared()
     compilation = trace.runner.compilation
@@ -42,13 +43,13 @@ def report_of(trace: ConcreteFunction | Program) -> Report:
     if sizes is not None:
         types = compilation.graph.types
         shapes = [tuple(evaluate(n, sizes) for n in t.shape) for t in types]
-        used = buffer_bytes(compilation.program, shapes)
+        used = asdict(buffers(compilation.program, shapes, trace.donated))
     return make_report(
         compilation,
         nodes_traced=len(trace.graph.nodes),
         compile_seconds=executable.compile_seconds,
         cache_hit=executable.cache_hit,
-        buffer_bytes=used,
+        buffers=used,
     )
 
 

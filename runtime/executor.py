@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphgrad.runtime import blas, engine, memory
+from graphgrad.runtime.buffers import legal_donations
 from graphgrad.runtime.cache import DiskCache, cache_key, default_cache
-from graphgrad.runtime.frames import Frame, Plan, Shapes
+from graphgrad.runtime.frames import Frame, Plan
 from graphgrad.runtime.memory import Array, address, empty_aligned, held_once
 from graphgrad.runtime.program import (
     STATUS_A,
@@ -26,8 +27,6 @@ from graphgrad.runtime.program import (
     Program,
     Size,
     Target,
-    element_count,
-    evaluate,
 )
 from graphgrad.runtime.repeat import Entry, Repeat
 
@@ -98,7 +97,7 @@ class Executable:
         self._called = called
         self._store = struct.Struct(f"{len(called)}q").pack_into
         self._direct = list(program.outputs) == self._output_slots
-        self._donations = _legal_donations(program, self._output_slots)
+        self._donations = legal_donations(program, self._output_slots)
         native = all(isinstance(step, Native) for step in program.steps)
         self._native = [e for e in self._entries if e is not None] if native else None
 
@@ -338,21 +337,6 @@ def _sized_inputs(program: Program) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _legal_donations(program: Program, output_slots: Sequence[int]) -> dict[int, int]:
-    """The input position whose memory output position k may take.
-
-    None if the program can fail, in a kernel or in a host function, for a failed call must leave
-    its inputs whole; nor inputs that are outputs as well.
-    """
-    if program.failures or any(isinstance(step, Host) for step in program.steps):
-        return {}
-    return {
-        output_slots.index(out): program.inputs.index(given)
-        for out, given in program.donations
-        if given not in program.outputs
-    }
-
-
 def prepare(
     program: Program,
     target: Target | None = None,
@@ -404,13 +388,3 @@ def object_key(program: Program, target: Target, level: int = engine.DEFAULT_LEV
     """The name in the cache of what `program.module` compiles to."""
     how = target.triple, target.cpu, target.features, str(level), engine.chosen_engine()
     return cache_key("object", program.module, *how)
-
-
-def buffer_bytes(program: Program, shapes: Shapes) -> int:
-    """The bytes of arena and outputs of one call whose inputs have `shapes`."""
-    total = evaluate(program.arena_bytes, shapes)
-    for slot in program.slots:
-        if slot.kind == "output":
-            sizes = [evaluate(n, shapes) for n in slot.shape]
-            total += element_count(sizes) * np.dtype(slot.dtype).itemsize
-    return total

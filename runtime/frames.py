@@ -54,6 +54,9 @@ class Plan:
         )
 
 
+_NO_ARENA = empty_aligned(0)
+
+
 class Frame:
     """What one call in flight owns: its table, its status record and its arena."""
 
@@ -64,12 +67,13 @@ class Frame:
         self.status = (ctypes.c_int64 * STATUS_WORDS)()
         self.table_ref = ctypes.byref(self.table)
         self.status_ref = ctypes.byref(self.status)
-        self.arena = empty_aligned(0)
+        self.arena = _NO_ARENA
         self.plan: Plan | None = None
 
     def fit(self, plan: Plan, arena_word: int) -> None:
         """Fill in all that does not change from call to call."""
         if self.arena.nbytes < plan.arena_bytes:
+            self.arena = _NO_ARENA  # so that there are never two
             self.arena = empty_aligned(plan.arena_bytes)
         ctypes.memmove(self.table, plan.template, len(plan.template))
         self.table[arena_word] = address(self.arena)

@@ -27,9 +27,14 @@ def empty_aligned(nbytes: int) -> Array:
     >>> block.nbytes, address(block) % 64
     (100, 0)
     """
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    raw = np.empty(aligned_bytes(nbytes), np.uint8)
     start = -address(raw) % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def aligned_bytes(nbytes: int) -> int:
+    """What `empty_aligned(nbytes)` allocates."""
+    return nbytes + ALIGNMENT
 
 
 def _fast_address() -> Callable[[Array], int] | None:
@@ -120,9 +125,17 @@ class OutputPool:
         self._blocks: dict[int, deque[Block]] = {}
         self._lock = threading.Lock()
 
+    def takes(self, nbytes: int) -> bool:
+        """Does an output of so many bytes lie on a block, if others leave room for it?"""
+        return RECYCLING and nbytes >= self.threshold and _size_class(nbytes) <= self.limit_bytes
+
+    def block_bytes(self, nbytes: int) -> int:
+        """What the block for an output of so many bytes allocates."""
+        return aligned_bytes(_size_class(nbytes))
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> Array:
         """An uninitialised array; `nbytes` is its size, which callers know already."""
-        if nbytes < self.threshold or not RECYCLING:
+        if not self.takes(nbytes):
             return np.empty(shape, dtype)
         size = _size_class(nbytes)
         with self._lock:
@@ -142,7 +155,7 @@ class OutputPool:
                 self._drop_free(self.bytes + size - self.limit_bytes)
             if self.bytes + size > self.limit_bytes:
                 return np.empty(shape, dtype)
-            fresh = Block((size + ALIGNMENT,), np.uint8)
+            fresh = Block((aligned_bytes(size),), np.uint8)
             array = _on_block(fresh, shape, dtype)
             self._blocks.setdefault(size, blocks).append(fresh)
             self.bytes += size

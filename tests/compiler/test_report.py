@@ -71,7 +71,7 @@ def test_stability_rules_are_named_with_their_line() -> None:
 
 def test_text(golden: Any) -> None:
     both = models.value_and_gradients(models.layer_norm_loss, [0, 1, 2])
-    report = report_of(both, t(64, 100), t(100), t(100), t(64, 100), buffer_bytes=4000)
+    report = report_of(both, t(64, 100), t(100), t(100), t(64, 100), buffers={"arena": 4000})
     text = str(report)
     name = report.steps[0].name
     assert f"kernel {name}  [64 x 100]" in text
