@@ -25,8 +25,10 @@ _RELOCATION = struct.Struct("<QQq")
 _IDENTITY = b"\x7fELF\x02\x01\x01"  # 64 bits, little-endian
 _RELOCATABLE, _X86_64 = 1, 62
 _SYMBOLS, _RELOCATIONS, _NO_BITS, _RELOCATIONS_WITHOUT_ADDENDS = 2, 4, 8, 9
+_UNWINDING = 0x70000001  # how exceptions pass through the code: none do
 _WRITE, _ALLOCATE, _THREAD_LOCAL = 1, 2, 0x400
-_ABSOLUTE_64, _RELATIVE_32, _CALL_32 = 1, 2, 4  # R_X86_64_64, _PC32, _PLT32
+# R_X86_64_64, _PC32, _PLT32, _PC64
+_ABSOLUTE_64, _RELATIVE_32, _CALL_32, _RELATIVE_64 = 1, 2, 4, 24
 _UNDEFINED = 0  # the section number of symbols that the process has
 _JUMP = b"\xff\x25\0\0\0\0"  # jmp through the 8 bytes that follow
 _JUMP_BYTES = 16
@@ -34,6 +36,10 @@ _JUMP_BYTES = 16
 
 class Unsupported(Exception):
     """The object holds something that this loader does not know."""
+
+
+# What a damaged object may lead to, a system that forbids new code, and an unknown function.
+_BROKEN = (struct.error, IndexError, ValueError, OverflowError, OSError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ def load(code: bytes) -> tuple[Callable[[str], int], Any] | None:
         return None
     try:
         found, keep = _Loader(code).run()
-    except (Unsupported, OSError, struct.error, IndexError, AttributeError):
+    except (Unsupported, *_BROKEN):
         return None
     return (lambda symbol: found.get(symbol, 0)), keep
 
@@ -82,7 +88,8 @@ class _Loader:
     def run(self) -> tuple[dict[str, int], Any]:
         end = self.lay_out()
         outside = sum(s[3] == _UNDEFINED for s in self.symbol_table())
-        image = mmap.mmap(-1, end + outside * _JUMP_BYTES + 1)
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        image = mmap.mmap(-1, end + outside * _JUMP_BYTES + 1, private)
         buffer = (ctypes.c_char * len(image)).from_buffer(image)
         base = ctypes.addressof(buffer)
         for k, place in self.places.items():
@@ -108,7 +115,7 @@ class _Loader:
         """Give each section that is loaded its place; the bytes of the image."""
         end = 0
         for k, section in enumerate(self.sections):
-            if not section.flags & _ALLOCATE or not section.size:
+            if not section.flags & _ALLOCATE or not section.size or section.kind == _UNWINDING:
                 continue
             writable = section.flags & (_WRITE | _THREAD_LOCAL)
             if writable or section.kind in (_NO_BITS, _RELOCATIONS_WITHOUT_ADDENDS):
@@ -152,6 +159,8 @@ class _Loader:
             at = start + offset
             if kind == _ABSOLUTE_64:
                 struct.pack_into("<Q", image, at, value + addend & 0xFFFFFFFFFFFFFFFF)
+            elif kind == _RELATIVE_64:
+                struct.pack_into("<q", image, at, value + addend - (base + at))
             elif kind in (_RELATIVE_32, _CALL_32):  # struct.error where it is too far away
                 value = self.jumps.get(value, value) if kind == _CALL_32 else value
                 struct.pack_into("<i", image, at, value + addend - (base + at))
