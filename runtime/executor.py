@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -35,6 +36,16 @@ _PLANS = 256  # kept per executable: one for each tuple of input shapes
 _UNKNOWN = Failure("InternalError", "a kernel failed without a known cause", "")
 _empty = np.empty  # a global is found sooner than an attribute
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32)  # no argument types: ready-made pointers pass unchecked
+
+
+_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
+
+
+def release_memory() -> int:
+    """Free the arenas that no call is using, and blocks of outputs that nobody holds; the bytes."""
+    freed = sum(e.release() for e in list(_executables)) + memory.outputs.clear()
+    memory.trim()
+    return freed
 
 
 class KernelFailure(Exception):
@@ -78,6 +89,7 @@ class Executable:
     def __init__(self, program: Program, library: engine.Library | None) -> None:
         self.program = program
         self.library = library
+        _executables.add(self)
         self.compile_seconds = 0.0
         self.cache_hit = False
         self.object_bytes = 0
@@ -191,9 +203,12 @@ class Executable:
             keep = frame, values
             yield None if entry is None else Repeat(entry, frame.status_ref, frame.table_ref, keep)
 
-    def release(self) -> None:
-        """Free the arenas that no call is using; calls to come allocate new ones."""
-        self._frames.clear()
+    def release(self) -> int:
+        """Free the arenas that no call is using; calls to come allocate new ones. Their bytes."""
+        freed = 0
+        while self._frames:
+            freed += self._frames.pop().arena.nbytes
+        return freed
 
     def _make_outputs(
         self, plan: Plan, arrays: Sequence[Array], donate: Sequence[bool]

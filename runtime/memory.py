@@ -18,6 +18,7 @@ ALIGNMENT = 64  # a cache line, and the widest vector register
 POOL_THRESHOLD = 1 << 20  # below it malloc keeps its pages, so np.empty is already cheap
 POOL_BYTES = 512 << 20
 _PROBES = 16  # blocks looked at before a fresh one is made
+_IDLE = 256  # a block that so many large outputs did not need is given back
 
 
 def empty_aligned(nbytes: int) -> Array:
@@ -79,7 +80,8 @@ class Block(np.ndarray[Any, np.dtype[Any]]):
     counts of the two tell whether anybody can still see the memory.
     """
 
-    __slots__ = ()
+    __slots__ = ("used",)
+    used: int  # the number of the pool's output that lies, or lay last, on it
 
 
 def _holders(items: Sequence[Any] | Mapping[int, Any], index: int) -> int:
@@ -114,13 +116,15 @@ class OutputPool:
 
     Fresh pages cost more than most kernels: the system zeroes each of them. A block is reused
     only if its reference count says that no array lies on it any more. Blocks that are out count
-    towards `limit_bytes`; beyond it, outputs are ordinary fresh arrays.
+    towards `limit_bytes`; beyond it, outputs are ordinary fresh arrays. Blocks that nobody has
+    needed for a while go back to the system as others are asked for, and all free ones at `clear`.
     """
 
     def __init__(self, limit_bytes: int = POOL_BYTES, threshold: int = POOL_THRESHOLD) -> None:
         self.limit_bytes = limit_bytes
         self.threshold = threshold
         self.bytes = 0  # of all blocks, in use or free
+        self.count = 0  # of outputs so far
         self.reused = 0
         self._blocks: dict[int, deque[Block]] = {}
         self._lock = threading.Lock()
@@ -139,6 +143,9 @@ class OutputPool:
             return np.empty(shape, dtype)
         size = _size_class(nbytes)
         with self._lock:
+            self.count += 1
+            if self.count % _IDLE == 0:
+                self._drop_free(self.bytes, self.count - _IDLE)
             blocks = self._blocks.get(size)
             if blocks is None:
                 blocks = self._blocks[size] = deque()
@@ -146,6 +153,7 @@ class OutputPool:
                 block = [blocks.popleft()]
                 free = _holders(block, 0) == _ALONE
                 if free:
+                    block[0].used = self.count
                     array = _on_block(block[0], shape, dtype)
                 blocks.append(block[0])
                 if free:
@@ -156,19 +164,24 @@ class OutputPool:
             if self.bytes + size > self.limit_bytes:
                 return np.empty(shape, dtype)
             fresh = Block((aligned_bytes(size),), np.uint8)
+            fresh.used = self.count
             array = _on_block(fresh, shape, dtype)
             self._blocks.setdefault(size, blocks).append(fresh)
             self.bytes += size
             return array
 
-    def _drop_free(self, nbytes: int) -> None:
-        """Release blocks that nobody uses, until `nbytes` are gone; the lock is held."""
+    def _drop_free(self, nbytes: int, before: int | None = None) -> None:
+        """Release blocks that nobody uses, until `nbytes` are gone; the lock is held.
+
+        With `before`, only those that served last before that output.
+        """
         for size, blocks in list(self._blocks.items()):
             for _ in range(len(blocks)):
                 if nbytes <= 0:
                     return
                 block = [blocks.popleft()]
-                if _holders(block, 0) == _ALONE:
+                idle = before is None or block[0].used < before
+                if idle and _holders(block, 0) == _ALONE:
                     self.bytes -= size
                     nbytes -= size
                 else:
@@ -176,13 +189,22 @@ class OutputPool:
             if not blocks:
                 del self._blocks[size]
 
-    def clear(self) -> None:
-        """Release every free block; those in use stay until their arrays go."""
+    def clear(self) -> int:
+        """Release every free block; those in use stay until their arrays go. The bytes released."""
         with self._lock:
+            before = self.bytes
             self._drop_free(self.bytes)
+            return before - self.bytes
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it
+
+
+def trim() -> None:
+    """Have the C library give freed memory back to the system, where it can be told to."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is not None and hasattr(library, "malloc_trim"):  # glibc
+        library.malloc_trim(ctypes.c_size_t(0))
 
 
 def _on_block(block: Block, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

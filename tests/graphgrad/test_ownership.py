@@ -1,9 +1,17 @@
 """A later call never changes an array that a user still holds."""
 
+import sys
+
 import numpy as np
 import pytest
 
 import graphgrad as gg
+from graphgrad.runtime import memory
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None
 
 pytestmark = pytest.mark.usefixtures("entry")
 
@@ -90,3 +98,65 @@ def test_tapes_keep_what_they_need():
     step()
     step()
     np.testing.assert_array_equal(tape.gradient(y, v), np.full(100, 8))
+
+
+def page_faults(run):
+    """The pages that the system had to provide while `run` ran."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    result = run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, result
+
+
+LARGE = 4 << 20  # elements of 4 bytes: 4,096 pages of 4 KiB, or 8 of 2 MiB
+VIEWS = {
+    "tensor": lambda y: y,
+    "numpy": lambda y: y.numpy(),
+    "slice": lambda y: y.numpy()[5:50:3],
+    "transposed": lambda y: y.numpy().reshape(2, -1).T,
+    "dlpack": lambda y: np.from_dlpack(y),
+    "memoryview": lambda y: memoryview(y.numpy())[7:],
+    "value of a variable": lambda y: gg.Variable(y).value(),
+}
+
+
+@pytest.mark.skipif(resource is None, reason="counts page faults by getrusage")
+@pytest.mark.skipif(not memory.RECYCLING, reason="needs the GIL")
+@pytest.mark.parametrize("size", [None, LARGE], ids=["symbolic", "fixed"])
+def test_a_dropped_result_gives_its_pages_to_the_next(size):
+    f = gg.function(lambda x: (x * 2.0, x + 1.0), input_signature=[gg.TensorSpec([size])])
+    x = gg.ones(LARGE)
+    f(x)
+    counts = [page_faults(lambda: f(x))[0] for _ in range(5)]
+    assert min(counts) == 0
+    assert sorted(counts)[2] < 50, counts  # of 8,192 small pages
+    gg.config.release_memory()
+    new, kept = page_faults(lambda: f(x))
+    assert new > 0 or sys.platform != "linux"
+    del kept
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
+def test_no_view_of_a_large_result_is_written_over(view):
+    f = gg.function(lambda x: x * 2.0)
+    held = view(f(gg.ones(LARGE)))
+    copy = np.array(held)
+    others = [f(gg.fill((LARGE,), float(k))) for k in range(3)]
+    gg.config.release_memory()
+    others.append(f(gg.fill((LARGE,), 9.0)))
+    np.testing.assert_array_equal(np.array(held), copy)
+    assert [float(y[-1]) for y in others] == [0, 2, 4, 18]
+
+
+def test_memory_of_dropped_results_is_given_back_when_asked():
+    f = gg.function(lambda x: gg.reduce_sum(gg.sin(x @ x) @ x, 0))
+    x = gg.ones((600, 600))
+    total = f(x)
+    results = [gg.function(lambda x: x + 1.0)(gg.ones(LARGE)) for _ in range(3)]
+    gg.config.release_memory()
+    assert memory.outputs.bytes >= 3 * LARGE * 4 * memory.RECYCLING  # held: they stay
+    del results
+    freed = gg.config.release_memory()
+    assert freed >= 3 * LARGE * 4 * memory.RECYCLING
+    assert memory.outputs.bytes == 0
+    np.testing.assert_array_equal(f(x), total)
+    assert gg.config.release_memory() >= 600 * 600 * 4  # the arena

@@ -159,6 +159,22 @@ def test_clear_leaves_blocks_in_use():
 
 
 @recycles
+def test_blocks_that_nobody_needs_any_more_are_given_back(monkeypatch):
+    monkeypatch.setattr(memory, "_IDLE", 8)
+    pool = OutputPool(threshold=1024)
+    once = [fill(pool, 100_000, k) for k in range(3)]
+    kept = once.pop()
+    del once
+    for k in range(20):  # another size from now on
+        fill(pool, 1000, k)
+    assert pool.bytes == memory._size_class(400_000) + memory._size_class(4000)
+    assert kept.min() == kept.max() == 2
+    assert pool.reused == 19
+    del kept
+    assert pool.clear() == memory._size_class(400_000) + memory._size_class(4000)
+
+
+@recycles
 def test_blocks_go_with_their_pool():
     pool = OutputPool(threshold=1024)
     block = weakref.ref(fill(pool, 1000, 1).base)
