@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, NestMemory
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -21,7 +22,6 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     VectorEmitter,
     llvm_type,
 )
-from graphgrad.compiler.codegen.llvm_streams import FETCHED_BYTES
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import LoopNest, Phase, Reduction, Stmt, cost
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
@@ -202,7 +202,7 @@ class NestEmitter(NestMemory):
             return False
         stmts = nest.main[0].stmts
         columns = any(s.fn == "reduce" and s.attr.kind == "column" for s in stmts)
-        if any(s.fn == "store" for s in stmts) and self.exceeds(FETCHED_BYTES) == "false":
+        if any(s.fn == "store" for s in stmts) and self.exceeds(streams.FETCHED_BYTES) == "false":
             return False
         return columns and sum(cost(s.fn) for s in stmts) < CHEAP_SWEEP
 
