@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphgrad.compiler.dtypes import DType, int32
+from graphgrad.execution import translated
 from graphgrad.function import Function, function
 from graphgrad.signature import TensorSpec
 from graphgrad.tensor import Array
@@ -33,8 +34,8 @@ class StepRoof:
 
     `memory` is the time of a copy that moves as many bytes, repeated as the step is, so that both
     find their data in the same cache or in none. `arithmetic` is the step's own over data in the
-    first-level cache; of a product, its flops at the rate of a large one. They are None for what
-    has no such bound: host steps have neither.
+    first-level cache; of a product, its flops at the best rate of a product in the same run. They
+    are None for what has no such bound: host steps have neither.
     """
 
     kind: str  # kernel | routine | host
@@ -135,8 +136,9 @@ def roofline(f: Any, *args: Any, rounds: int = 3, **kwargs: Any) -> Roofline:
     the arguments if it is not yet. A kernel's bound is the larger of two times, both measured in
     turn with the kernel: that of a copy of as many bytes as the kernel must move (each element
     that it touches, once), and that of its own arithmetic over data in the first-level cache. A
-    matrix product's is its flops at the rate of a large product. Nothing changes: variables keep
-    their values. More `rounds` help on a machine that others use; a time is the least found.
+    matrix product's is its flops at the best rate that a product reached. Nothing changes:
+    variables keep their values. More `rounds` help on a machine that others use; a time is the
+    least found.
 
     >>> import graphgrad as gg
     >>> found = gg.roofline(lambda x: gg.tanh(x) * 2.0, gg.ones([1000]), rounds=1)
@@ -152,8 +154,14 @@ def roofline(f: Any, *args: Any, rounds: int = 3, **kwargs: Any) -> Roofline:
         step = StepRoof("host", trace.name, ("interpreted",), seconds, 0, 0, None, None)
         return Roofline(trace.name, (step,))
     measurement = _Measurement(trace.runner, arrays)
-    for _ in range(rounds):
-        measurement.round()
+    try:
+        for _ in range(rounds):
+            measurement.round()
+    except Exception as e:
+        error = translated(e)
+        if error is None:
+            raise
+        raise error from None
     return Roofline(trace.name, measurement.found())
 
 
@@ -247,7 +255,7 @@ class _Measurement:
             scale, dtype = 1.0, None
             if part is not None and step.nest is not None:
                 assert sizes is not None
-                scale = iterations(step.nest, sizes) / max(1, iterations(part.nest, sizes))
+                scale = max(1, iterations(step.nest, sizes)) / max(1, iterations(part.nest, sizes))
             elif report.kind == "routine":
                 dtype = step.nodes[0].out.type.dtype if product_of(step.nodes[0]) else None
             self.steps.append(_Step(report, scale, dtype))
@@ -283,6 +291,10 @@ class _Measurement:
 
     def found(self) -> tuple[StepRoof, ...]:
         rates = {d: 2 * SQUARE**3 / clock.seconds for d, clock in self.rates.items()}
+        for step in self.steps:
+            if step.dtype is not None:  # a product of the call may do better
+                done = step.report.work.flops / step.whole.seconds if step.report.work else 0.0
+                rates[step.dtype] = max(rates[step.dtype], done)
         return tuple(s.result(rates) for s in self.steps)
 
 
