@@ -1,8 +1,9 @@
 """Object files loaded without LLVM: what LLVM emits for x86-64 Linux, placed, linked and protected.
 
-LLVM's library takes 40 MB of memory and 30 ms to load, in each process that only wants to run what
-an earlier one compiled. The objects that it emits here are simple: code and constants, whose
-addresses are filled in as 64-bit words. Whatever else an object may hold, `load` leaves it to LLVM.
+LLVM's library takes 40 MB of memory and 20 ms to load, in each process that only wants to run what
+an earlier one compiled. The objects that it emits here are simple: code, constants and variables,
+whose addresses are filled in as 64-bit words. Whatever else an object may hold, `load` leaves it to
+LLVM.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class Section:
 def load(code: bytes) -> tuple[Callable[[str], int], Any] | None:
     """The object's functions by name, 0 for others, and what keeps them in memory.
 
-    None where this is not x86-64 Linux, the object holds more than code and constants, needs a
-    symbol that the process does not have, or the system does not allow new code.
+    None where this is not x86-64 Linux, the object holds something else or needs a symbol that the
+    process does not have, or the system does not allow new code.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return None
@@ -86,40 +87,43 @@ class _Loader:
         self.jumps: dict[int, int] = {}  # to functions that may be far away, by address
 
     def run(self) -> tuple[dict[str, int], Any]:
-        end = self.lay_out()
+        """Code and constants first, then jumps, then on pages of their own variables."""
+        jumps = self.lay_out(0, writable=False)
         outside = sum(s[3] == _UNDEFINED for s in self.symbol_table())
-        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        image = mmap.mmap(-1, end + outside * _JUMP_BYTES + 1, private)
+        variables = _next_page(jumps + outside * _JUMP_BYTES)
+        end = self.lay_out(variables, writable=True)
+        image = mmap.mmap(-1, max(end, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         buffer = (ctypes.c_char * len(image)).from_buffer(image)
         base = ctypes.addressof(buffer)
         for k, place in self.places.items():
-            image[place : place + self.sections[k].size] = self.content(k)
+            if self.sections[k].kind != _NO_BITS:
+                image[place : place + self.sections[k].size] = self.content(k)
         values, names = self.symbols(base)
         for address in {v for v in values if v is not None}:
             if not base <= address < base + end:
-                self.jumps[address] = base + end
+                self.jumps[address] = base + jumps
                 jump = _JUMP + struct.pack("<Q", address)
-                image[end : end + len(jump)] = jump
-                end += _JUMP_BYTES
+                image[jumps : jumps + len(jump)] = jump
+                jumps += _JUMP_BYTES
         for section in self.sections:
             if section.kind == _RELOCATIONS and section.info in self.places:
                 self.relocate(image, base, section, values)
-        _protect(base, len(image))
+        _protect(base, variables)
         return names, (buffer, image)
 
     def content(self, k: int) -> bytes:
         section = self.sections[k]
         return self.code[section.offset : section.offset + section.size]
 
-    def lay_out(self) -> int:
-        """Give each section that is loaded its place; the bytes of the image."""
-        end = 0
+    def lay_out(self, end: int, writable: bool) -> int:
+        """Give the sections of one kind that are loaded their places from `end` on; where they
+        end."""
         for k, section in enumerate(self.sections):
-            if not section.flags & _ALLOCATE or not section.size or section.kind == _UNWINDING:
+            loaded = section.flags & _ALLOCATE and section.size and section.kind != _UNWINDING
+            if not loaded or bool(section.flags & _WRITE) != writable:
                 continue
-            writable = section.flags & (_WRITE | _THREAD_LOCAL)
-            if writable or section.kind in (_NO_BITS, _RELOCATIONS_WITHOUT_ADDENDS):
-                raise Unsupported("a section of variables")
+            if section.flags & _THREAD_LOCAL or section.kind == _RELOCATIONS_WITHOUT_ADDENDS:
+                raise Unsupported("a section of another kind")
             end += -end % max(section.alignment, 1)
             self.places[k] = end
             end += section.size
@@ -176,6 +180,10 @@ def _process() -> Any:
 def _process_address(name: str) -> int:
     """The address of a function of this process; AttributeError if there is none."""
     return ctypes.cast(getattr(_process(), name), ctypes.c_void_p).value or 0
+
+
+def _next_page(end: int) -> int:
+    return -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _protect(address: int, nbytes: int) -> None:
