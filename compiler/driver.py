@@ -211,7 +211,9 @@ class Assembly:
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
             return None
-        return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
+        lowered = lower(self.fusion, step.group, self.plan.stored, self.number_failures)
+        lowered.nest = self.adjust(lowered.nest)
+        return lowered
 
     def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
         """The numbers of the checks of a node, each an error, its text and the user's line."""
@@ -310,9 +312,8 @@ class Assembly:
                 steps.append(Native(writer.end_entry()))
 
         if low is not None:
-            nest = self.adjust(low.nest)
-            kernel = writer.kernel(nest, [place(s) for s in low.storage])
-            done("kernel", tuple(step.nodes), nest, kernel, tuple(low.values))
+            kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
+            done("kernel", tuple(step.nodes), low.nest, kernel, tuple(low.values))
             return
         node = step.node
         assert node is not None
