@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphgrad.runtime import memory
-from graphgrad.runtime.frames import Shapes
+from graphgrad.runtime.frames import Plan, Shapes
 from graphgrad.runtime.program import Host, Program, Slot, element_count, evaluate
 
 
@@ -60,7 +60,7 @@ def buffers(program: Program, shapes: Shapes, donate: Sequence[bool] = ()) -> Bu
     outputs = [slot for slot in program.slots if slot.kind == "output"]
     output_slots = [i for i, slot in enumerate(program.slots) if slot.kind == "output"]
     pairs = legal_donations(program, output_slots)
-    arena = evaluate(program.arena_bytes, shapes)
+    arena = Plan(program, [0] * program.table_words, shapes).arena_bytes
     fresh = recycled = donated = 0
     for k, slot in enumerate(outputs):
         size = nbytes(slot)
