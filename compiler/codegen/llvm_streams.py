@@ -1,7 +1,7 @@
 """Arrays that pass through the caches once: read ahead of their use, and written around them.
 
 A kernel that touches more than the caches hold is bound by what one core can have under way
-between memory and cache. Two hints let it have more: its first read of each array fetches what
+between memory and cache. Two hints let it have more: where it reads an array, it asks for what
 comes some way further on, and what it writes and does not read again goes to memory without being
 read from there first. Small kernels would lose by both, so they have neither. Where sizes are not
 known, the kernel asks at its start.
@@ -72,23 +72,24 @@ def known_bytes(terms: list[Term]) -> int | None:
 
 
 def fetched(nest: LoopNest) -> set[int]:
-    """The loads that meet an array first, along rows that lie together: those that wait.
+    """The loads that also ask for what comes further on, along rows that lie together.
 
-    None in a single sweep that also stores its elements: there the processor's own prefetching
-    keeps up with what memory takes.
+    Of rows that are swept several times, the second load: the first sweep waits for what earlier
+    ones asked for, the second computes while memory is at work. None in a single sweep that also
+    stores its elements: there the processor's own prefetching keeps up with what memory takes.
     """
     sweeps = [phase for phase in nest.phases if phase.kind == "sweep"]
     if len(sweeps) < 2 and any(s.fn == "store" for phase in sweeps for s in phase.stmts):
         return set()
-    found: dict[Access, int] = {}
+    loads: dict[Access, list[int]] = {}
     for stmt in nest.statements():
         access = stmt.attr
         if stmt.fn == "load" and nest.arrays[access.array].role == "in":
             strides = access.at.strides
             whole = len(strides) == 1 or any(s != 0 for s in strides[:-1])
             if nest.inner and strides[-1] == 1 and whole:
-                found.setdefault(access, stmt.id)
-    return set(found.values())
+                loads.setdefault(access, []).append(stmt.id)
+    return {found[:2][-1] for found in loads.values()}
 
 
 def written(nest: LoopNest, width: int) -> set[int]:
