@@ -59,9 +59,8 @@ class NestMemory:
         self.rows: dict[int, Lanes] = {}  # row-level values in scope
         self.prologue: list[str] = []  # lines of the entry block, after the sizes
         self.traffic = streams.traffic(nest)
-        hints = streams.waits_for_memory(nest)
-        self.fetched = streams.fetched(nest) if hints else set()
-        self.written = streams.written(nest, width) if hints else set()
+        self.fetched = streams.fetched(nest)
+        self.written = streams.written(nest, width)
         self.flags: set[str] = set()  # i1 values of the prologue
         self.around = False  # does it write around the caches?
 

@@ -29,13 +29,6 @@ class Term:
     extents: tuple[Extent, ...]
 
 
-def waits_for_memory(nest: LoopNest) -> bool:
-    """Is memory what a nest waits for? Not where each element takes a function like exp: then the
-    caches even out what it reads and writes, and hints only get in the way."""
-    sweeps = (s for phase in nest.phases if phase.kind == "sweep" for s in phase.stmts)
-    return not any(s.fn in ULP for s in sweeps)
-
-
 def traffic(nest: LoopNest) -> list[Term]:
     """What a nest touches, an array a term; scratch stays in cache."""
     moved: dict[int, set[int]] = {}
@@ -93,7 +86,14 @@ def fetched(nest: LoopNest) -> set[int]:
 
 
 def written(nest: LoopNest, width: int) -> set[int]:
-    """The arrays that are written in vectors of whole lines and not read again by the nest."""
+    """The arrays that are written in vectors of whole lines and not read again by the nest.
+
+    None where each element takes a function like exp: there caches even out what is written while
+    the processor computes.
+    """
+    sweeps = (s for phase in nest.phases if phase.kind == "sweep" for s in phase.stmts)
+    if any(s.fn in ULP for s in sweeps):
+        return set()
     stored: set[int] = set()
     others: set[int] = set()
     for stmt in nest.statements():

@@ -82,11 +82,23 @@ def test_only_large_kernels_have_hints() -> None:
         assert hint in text(fn, *[t(16 * ROWS, COLUMNS)] * count)
 
 
-def test_kernels_that_wait_for_arithmetic_have_none() -> None:
+def test_kernels_of_exp_and_the_like_write_to_the_caches() -> None:
     large = t(16 * ROWS, COLUMNS)
     module = text(models.softmax, large)
+    assert PREFETCH in module  # in the second of its sweeps
+    assert AROUND not in module
+    module = text(lambda x: ops["exp"](x) * 2.0, large)
     assert PREFETCH not in module
     assert AROUND not in module
+
+
+def test_the_second_sweep_of_a_row_asks_for_later_rows() -> None:
+    (step,) = compile_full(graph_of(models.softmax, t(16 * ROWS, COLUMNS))).steps
+    assert step.nest is not None
+    first, second, *_ = [p for p in step.nest.phases if p.kind == "sweep"]
+    (asking,) = streams.fetched(step.nest)
+    assert asking in {s.id for s in second.stmts if s.fn == "load"}
+    assert any(s.fn == "load" for s in first.stmts)
 
 
 def test_what_is_read_again_stays_in_the_caches() -> None:
