@@ -19,12 +19,14 @@ from graphgrad.tensor import Array
 
 if TYPE_CHECKING:
     from graphgrad.compiler.report import StepReport
+    from graphgrad.compiler.work import Work
     from graphgrad.runtime.executor import Executable
     from graphgrad.runtime.repeat import Repeat
 
 BATCH_SECONDS = 2e-4  # repetitions that are timed together last about so long
 SAMPLES = 4  # batches of a step in a round, in turn with those that it is compared with
 SQUARE = 768  # the product that stands for what the BLAS library can do
+CACHED = 1 << 23  # more bytes than this may or may not stay in a cache, as reads and writes differ
 COPY_LIMIT = 1 << 29  # a copy moves at most so many bytes: far more than caches hold
 
 
@@ -32,10 +34,10 @@ COPY_LIMIT = 1 << 29  # a copy moves at most so many bytes: far more than caches
 class StepRoof:
     """One step of a call: what it took, and the least that it could take.
 
-    `memory` is the time of a copy that moves as many bytes, repeated as the step is, so that both
-    find their data in the same cache or in none. `arithmetic` is the step's own over data in the
-    first-level cache; of a product, its flops at the best rate of a product in the same run. They
-    are None for what has no such bound: host steps have neither.
+    `memory` is the time of a copy that moves as many bytes, repeated as the step is and over arrays
+    of the same size, so that both find their data in the same cache or in none. `arithmetic` is the
+    step's own over data in the first-level cache; of a product, its flops at the best rate of a
+    product in the same run. They are None for what has no such bound: host steps have neither.
     """
 
     kind: str  # kernel | routine | host
@@ -205,7 +207,7 @@ class _Step:
         self.scale = scale  # iterations of the whole to those of the part that stays in cache
         self.dtype = dtype  # of a product
         self.moved = report.work.bytes if report.work is not None else 0
-        self.copied_bytes = min(self.moved, COPY_LIMIT)
+        self.copied_bytes = min(_copied_bytes(report.work), COPY_LIMIT)
         self.whole, self.part, self.copied = _Clock(), _Clock(), _Clock()
 
     def result(self, rates: dict[DType, float]) -> StepRoof:
@@ -304,6 +306,15 @@ def _product(dtype: DType) -> Repeat:
     ones = np.ones((SQUARE, SQUARE), dtype.dtype)
     multiply = function(lambda x, y: x @ y, input_signature=[spec, spec])
     return _only_step(multiply.get_concrete_function().runner.prepared(), [ones, ones])
+
+
+def _copied_bytes(work: Work | None) -> int:
+    """The bytes of the copy that a step is compared with: as many as the step's; of large arrays,
+    as long as what it reads or writes, for a copy of half of it might find its source in a cache
+    that cannot hold the whole."""
+    if work is None:
+        return 0
+    return work.bytes if work.bytes <= CACHED else 2 * max(work.bytes_read, work.bytes_written)
 
 
 @functools.cache
