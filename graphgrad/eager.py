@@ -7,7 +7,6 @@ tensors of one dtype take a short way around preparation, since NumPy broadcasts
 from __future__ import annotations
 
 import contextvars
-import inspect
 import threading
 from collections.abc import Callable, Sequence
 from operator import is_not
@@ -188,7 +187,10 @@ def short_ways() -> dict[str, Callable[..., Any]]:
 
 def _reduces(bind: Callable[..., Any]) -> bool:
     """Does `bind` take the arguments of a reduction?"""
-    return tuple(inspect.signature(bind).parameters) == ("input_tensor", "axis", "keepdims", "name")
+    code = getattr(bind, "__code__", None)  # `inspect.signature` takes a part of the import
+    if code is None:
+        return False
+    return code.co_varnames[: code.co_argcount] == ("input_tensor", "axis", "keepdims", "name")
 
 
 def _unary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
