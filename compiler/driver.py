@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen.llvm_gemm import gemm_of
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
+from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import Access, LoopNest
@@ -26,7 +30,17 @@ from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
 from graphgrad.compiler.types import TensorType, element_count
-from graphgrad.runtime.program import Failure, Host, Native, Program, Size, Slot, Target, Temp
+from graphgrad.runtime.program import (
+    THREADS,
+    Failure,
+    Host,
+    Native,
+    Program,
+    Size,
+    Slot,
+    Target,
+    Temp,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +166,7 @@ class Assembly:
     slots: list[Slot] = field(default_factory=list)
     storage: dict[Value, Storage] = field(default_factory=dict)
     constants: list[Any] = field(default_factory=list)
-    temps: list[tuple[TensorType, tuple[Any, ...] | None]] = field(default_factory=list)
+    temps: list[tuple[DType, tuple[Size, ...], Size]] = field(default_factory=list)  # and bytes
     failures: list[Failure] = field(default_factory=list)
     places: list[Where | None] = field(default_factory=list)  # of the failures
     callables: list[Callable[..., Any]] = field(default_factory=list)
@@ -186,12 +200,13 @@ class Assembly:
             outputs=outputs,
             steps=tuple(steps),
             temps=tuple(
-                Temp(t.dtype.name, tuple(map(to_size, t.shape)), o)
-                for (t, _), o in zip(self.temps, offsets, strict=True)
+                Temp(dtype.name, shape, o)
+                for (dtype, shape, _), o in zip(self.temps, offsets, strict=True)
             ),
             arena_bytes=arena,
-            sizes=tuple(writer.sizes),
+            sizes=writer.all_sizes,
             routines=tuple(writer.routines),
+            shared=tuple(writer.shared),
             donations=self.donations(lowered, outputs),
             failures=tuple(self.failures),
             constants=tuple(self.constants),
@@ -204,15 +219,15 @@ class Assembly:
         self.slots.append(s)
         return len(self.slots) - 1
 
-    def add_temp(self, t: TensorType) -> Storage:
-        self.temps.append((t, None))
+    def add_temp(self, dtype: DType, shape: tuple[Size, ...], nbytes: Size) -> Storage:
+        self.temps.append((dtype, shape, nbytes))
         return Storage(temp=len(self.temps) - 1)
 
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
             return None
         lowered = lower(self.fusion, step.group, self.plan.stored, self.number_failures)
-        lowered.nest = self.adjust(lowered.nest)
+        lowered.nest = divided(self.adjust(lowered.nest))
         return lowered
 
     def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
@@ -263,7 +278,10 @@ class Assembly:
             if node.op.name == "constant":
                 self.storage[memory] = self.constant(node)
             elif self.is_native(memory):
-                self.storage[memory] = self.add_temp(memory.type)
+                t = memory.type
+                nbytes = to_size(element_count(t.shape) * t.dtype.itemsize)
+                shape = tuple(map(to_size, t.shape))
+                self.storage[memory] = self.add_temp(t.dtype, shape, nbytes)
             else:
                 self.storage[memory] = Storage(self.add_slot(slot("host", memory.type)))
         return self.storage[memory]
@@ -275,13 +293,19 @@ class Assembly:
             return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
         found = []
         for i, v in enumerate(low.values):
-            if v is not None:
-                found.append(self.locate(v))
-            else:
-                t = TensorType(low.scratch[i], low.nest.arrays[i].dtype)
-                found.append(self.add_temp(t))
+            found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
+        for dtype, count, row in partials(low.nest):
+            found.append(
+                self.add_temp(dtype, (count, row), times(times(count, row), dtype.itemsize))
+            )
         low.storage = found
         return found
+
+    def scratch(self, nest: LoopNest, array: int) -> Storage:
+        """A row for each thread that may work at the kernel."""
+        threads = THREADS if nest.division is not None else 1
+        row = row_bytes(nest, nest.arrays[array])
+        return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
 
     def place_temps(self, touched: list[list[Storage]]) -> tuple[list[Size], Size]:
         first: dict[int, int] = {}
@@ -291,10 +315,7 @@ class Assembly:
                 if s.temp >= 0:
                     first.setdefault(s.temp, k)
                     last[s.temp] = k
-        lives = [
-            Lifetime(to_size(element_count(t.shape) * t.dtype.itemsize), first[i], last[i])
-            for i, (t, _) in enumerate(self.temps)
-        ]
+        lives = [Lifetime(nbytes, first[i], last[i]) for i, (_, _, nbytes) in enumerate(self.temps)]
         return plan_memory(lives)
 
     # -- steps
@@ -325,7 +346,7 @@ class Assembly:
         pieces = pieces_of(node)
         if pieces is not None:
             for piece, values in pieces:
-                nest = self.adjust(piece)
+                nest = divided(self.adjust(piece))
                 kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
                 done("kernel", (node,), nest, kernel, tuple(values))
             return
@@ -344,17 +365,11 @@ class Assembly:
         self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
     ) -> None:
         a, b = node.inputs
-        batch = None if product.batch is None else (
-            to_size(product.batch[0]), to_size(product.batch[1]),
-            to_size(product.batch[2]), to_size(product.batch[3]),
-        )  # fmt: skip
-        m, n, k = product.sizes
+        integer = "i64" if self.target.blas == "ilp64" else "i32"
         writer.gemm(
-            product.routine, product.scalar, "i64" if self.target.blas == "ilp64" else "i32",
-            product.flags, (to_size(m), to_size(n), to_size(k)),
+            gemm_of(product, integer),
             (place(self.locate(a)), place(self.locate(b)), place(self.locate(node.out))),
-            batch, node.out.type.dtype.itemsize,
-        )  # fmt: skip
+        )
 
     # -- donation
 

@@ -184,8 +184,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=Path("build/digits.png"))
     options = parser.parse_args()
 
-    # The matrix products here are small: a second thread gains little while it has a core to
-    # itself, and costs much when other programs need that core.
+    # The matrix products here are small. Compiled ones stay on one thread by themselves; eager ones
+    # are NumPy's, whose library shares them, and then waits whenever other programs need the core.
     gg.config.threading.set_intra_op_parallelism_threads(1)
 
     gg.random.set_seed(options.seed)

@@ -160,6 +160,12 @@ class ConcreteFunction:
             for lock in self._locks:
                 lock.release()
 
+    def replan(self) -> None:
+        """The number of threads has changed: native calls are prepared anew."""
+        if self.form is not None:
+            self.form.forget_plans()
+            self.may_go_native = True
+
     def run_recorded(self, tensors: list[Any]) -> Any:
         """The result for tensor arguments, while tapes are active."""
         with ExitStack() as stack:

@@ -77,6 +77,7 @@ class Program:
         self.runner = runner
         self.graph: Graph = runner.graph
         self.places = places
+        self.donated: tuple[bool, ...] = ()  # a tape keeps its values
 
 
 class Programs(list[Program]):

@@ -23,7 +23,7 @@ from graphgrad.concrete import ConcreteFunction
 from graphgrad.eager import array_of
 from graphgrad.function import _switches, functions_run_eagerly
 from graphgrad.matching import Slot, result_builder
-from graphgrad.runtime import blas
+from graphgrad.runtime import blas, threads
 from graphgrad.runtime.entry import (
     BUILT,
     LIST,
@@ -97,7 +97,9 @@ def _prepare(
     except Unfit:
         trace.may_go_native = False
         return
-    trace.form = form
+    if trace.form is None:
+        trace.form = form
+        threads.watch(trace)  # plans are for a number of threads
     trace.may_go_native = bool(sizes)  # of more plans
     if form.wants(sizes) and form.add_plan(sizes, trace.runner.executable, arrays, release):
         arrange(f, trace)

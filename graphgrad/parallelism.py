@@ -1,33 +1,40 @@
-"""gg.config.threading: how many threads a matrix product may use (kernels use one)."""
+"""gg.config.threading: how many threads a call may use."""
 
 from __future__ import annotations
 
 from graphgrad.compiler.errors import ArgumentError
-from graphgrad.runtime import blas
+from graphgrad.runtime import blas, threads
 
 
 def get_intra_op_parallelism_threads() -> int:
-    """The threads that the BLAS library may use for one product; 0 where it does not say.
+    """The threads that kernels and matrix products of a compiled function may use.
+
+    As long as none was set these are GRAPHGRAD_NUM_THREADS, else OMP_NUM_THREADS, else as many as
+    there are CPUs that the process may run on (so `taskset -c 0` gives 1).
 
     >>> import graphgrad as gg
-    >>> before = gg.config.threading.get_intra_op_parallelism_threads()
     >>> gg.config.threading.set_intra_op_parallelism_threads(1)
-    >>> gg.config.threading.get_intra_op_parallelism_threads() in (0, 1)
-    True
-    >>> gg.config.threading.set_intra_op_parallelism_threads(before or 1)
+    >>> gg.config.threading.get_intra_op_parallelism_threads()
+    1
+    >>> gg.config.threading.set_intra_op_parallelism_threads(0)
     """
-    return blas.get_threads() or 0
+    return threads.count()
 
 
 def set_intra_op_parallelism_threads(num_threads: int) -> None:
-    """Let one product use `num_threads` threads.
+    """Let calls use `num_threads` threads from now on, or as many as there were at first (0).
 
-    The library is NumPy's own, so NumPy's products follow. On a machine that is shared with other
-    busy processes one thread is often the fastest: a second one waits for its core.
+    Work that is too short to share stays on the calling thread. Results of kernels do not depend
+    on the number; those of large matrix products may, within rounding. Where several Python
+    threads call at once, one of them is helped at a time and the others work alone.
+
+    Eager products are NumPy's: their library is set to the same number, except by 0.
     """
-    if num_threads < 1:
-        raise ArgumentError(f"the number of threads is at least 1, got {num_threads}")
-    blas.set_threads(num_threads)
+    if num_threads < 0:
+        raise ArgumentError(f"the number of threads is at least 0, got {num_threads}")
+    threads.set_count(num_threads or None)
+    if num_threads:
+        blas.set_threads(num_threads)
 
 
 __all__ = ["get_intra_op_parallelism_threads", "set_intra_op_parallelism_threads"]

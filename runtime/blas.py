@@ -75,13 +75,26 @@ def set_threads(count: int) -> bool:
     return setter is not None
 
 
+def thread_switch() -> tuple[int, int] | None:
+    """The addresses of the C functions that get and set the number of threads, if there are any."""
+    found = _blas()
+    if found.get_threads is None or found.set_threads is None:
+        return None
+    get, set_ = (ctypes.cast(f, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+                 for f in (found.get_threads, found.set_threads))  # fmt: skip
+    return get, set_
+
+
 def _blas() -> Blas:
     return find_blas(os.environ.get("GRAPHGRAD_BLAS", ""))
 
 
 @functools.cache
 def find_blas(source: str = "") -> Blas:
-    """The first library that has the routines, or the one that `source` of SOURCES names."""
+    """The first library that has the routines, or the one that `source` of SOURCES names.
+
+    GRAPHGRAD_NUM_THREADS, where it is set, is its number of threads too.
+    """
     if source and source not in SOURCES:
         raise ValueError(f"GRAPHGRAD_BLAS is {source!r}; it may be one of {', '.join(SOURCES)}")
     libraries = {"numpy": _numpy_libraries, "package": _package_libraries, "system": _system_names}
@@ -90,6 +103,9 @@ def find_blas(source: str = "") -> Blas:
             for path in candidates():
                 found = _open(path)
                 if found is not None:
+                    number = os.environ.get("GRAPHGRAD_NUM_THREADS", "")
+                    if found.set_threads is not None and number.isdecimal() and int(number):
+                        found.set_threads(int(number))
                     return found
     if source in ("", "callback"):
         return _callbacks()

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-ABI_VERSION = "1"  # of the table, the status record and the entries: raise it when they change
+ABI_VERSION = "2"  # of the table, the status record and the entries: raise it when they change
 LIMIT_BYTES = 256 << 20
 _MAGIC = b"graphgrad-cache-1\n"
 _DIGEST_BYTES = 16

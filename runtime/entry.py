@@ -199,6 +199,11 @@ class Form(Words):
         """Is there no room for more plans?"""
         return len(self.plans) >= _PLANS
 
+    def forget_plans(self) -> None:
+        """Leave calls to Python again; plans that calls in flight are using stay as they are."""
+        self.words[_FIRST_PLAN] = 0
+        self.plans = {}
+
     def add_plan(
         self, sizes: tuple[int, ...], executable: Executable, arrays: Sequence[Array], release: bool
     ) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphgrad.runtime import blas, engine, memory
+from graphgrad.runtime import blas, engine, memory, pool, threads
 from graphgrad.runtime.buffers import legal_donations
 from graphgrad.runtime.cache import DiskCache, cache_key, default_cache
 from graphgrad.runtime.frames import Frame, Plan
@@ -98,8 +98,9 @@ class Executable:
         self._entries = _load_entries(program, library)
         self._words = self._static_words()
         self._dims = _sized_inputs(program)
-        self._plans: dict[Any, Plan] = {}
-        self._static = None if self._dims else Plan(program, self._words, ())
+        if program.shared:
+            threads.watch(self)
+        self.replan()
         self._frames: list[Frame] = []
         self._output_slots = [i for i, s in enumerate(slots) if s.kind == "output"]
         self._arena_word = program.arena_word
@@ -203,6 +204,11 @@ class Executable:
             keep = frame, values
             yield None if entry is None else Repeat(entry, frame.status_ref, frame.table_ref, keep)
 
+    def replan(self) -> None:
+        """Forget all plans: they are made anew, for the number of threads that is set now."""
+        self._plans: dict[Any, Plan] = {}
+        self._static = None if self._dims else Plan(self.program, self._words, ())
+
     def release(self) -> int:
         """Free the arenas that no call is using; calls to come allocate new ones. Their bytes."""
         freed = 0
@@ -302,7 +308,8 @@ class Executable:
             words[slot] = address(array)
         first = program.arena_word + 1 + len(program.sizes)
         for k, name in enumerate(program.routines):
-            words[first + k] = blas.routine_address(name)
+            if name not in pool.ROUTINES:  # plans look those up, where there is much work
+                words[first + k] = blas.routine_address(name)
         return words
 
 
@@ -347,7 +354,7 @@ def _sized_inputs(program: Program) -> tuple[int, ...]:
 
     shapes = [s.shape for s in program.slots if s.kind != "input"]
     temps = [(*t.shape, t.offset) for t in program.temps]
-    for size in chain(*shapes, *temps, program.sizes, (program.arena_bytes,)):
+    for size in chain(*shapes, *temps, *program.shared, program.sizes, (program.arena_bytes,)):
         visit(size)
     return tuple(sorted(found))
 
@@ -367,7 +374,8 @@ def prepare(
     begin = time.perf_counter()
     target = target or engine.host_target()
     cache = cache or default_cache()
-    if program.routines and target.blas != blas.blas_kind():
+    needs_blas = not pool.ROUTINES.issuperset(program.routines)
+    if needs_blas and target.blas != blas.blas_kind():
         raise ValueError(f"the program calls an {target.blas} BLAS, here it is {blas.blas_kind()}")
     library, hit, code = None, False, b""
     if any(isinstance(step, Native) for step in program.steps):

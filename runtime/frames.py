@@ -9,16 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.runtime import memory
+from graphgrad.runtime import memory, pool, threads
 from graphgrad.runtime.memory import Array, address, empty_aligned
-from graphgrad.runtime.program import STATUS_WORDS, Program, Size, Slot, element_count, evaluate
+from graphgrad.runtime.program import (
+    STATUS_THREADS,
+    STATUS_WORDS,
+    Program,
+    Size,
+    Slot,
+    element_count,
+    evaluate,
+)
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape]
 
 
 class Plan:
-    """What a Program's sizes come to for one tuple of input shapes."""
+    """What a Program's sizes come to for one tuple of input shapes.
+
+    `threads` is the number that is set now, or 1 if there is too little work to share.
+    """
 
     __slots__ = (
         "arena_bytes",
@@ -29,28 +40,40 @@ class Plan:
         "shapes",
         "template",
         "temps",
+        "threads",
     )
 
     def __init__(self, program: Program, words: Sequence[int], shapes: Shapes) -> None:
+        count = threads.count()
+        if not any(evaluate(n, shapes) > evaluate(least, shapes) for n, least in program.shared):
+            count = 1
+
         def shape(sizes: tuple[Size, ...]) -> Shape:
-            return tuple(evaluate(n, shapes) for n in sizes)
+            return tuple(evaluate(n, shapes, count) for n in sizes)
 
         def specification(slot: Slot) -> tuple[Shape, np.dtype[Any], int]:
             found, dtype = shape(slot.shape), np.dtype(slot.dtype)
             return found, dtype, element_count(found) * dtype.itemsize
 
-        sizes = [evaluate(n, shapes) for n in program.sizes]
+        sizes = shape(program.sizes)
         first = program.arena_word + 1
-        table = [*words[:first], *sizes, *words[first + len(sizes) :]]
+        routines = list(words[first + len(sizes) :])
+        if count > 1:
+            for k, name in enumerate(program.routines):
+                if name in pool.ROUTINES:
+                    routines[k] = pool.routine_address(name)
+        table = [*words[:first], *sizes, *routines]
         self.template = struct.pack(f"{len(table)}q", *table)
-        self.arena_bytes = evaluate(program.arena_bytes, shapes)
+        self.arena_bytes = evaluate(program.arena_bytes, shapes, count)
+        self.threads = count
         self.outputs = tuple(specification(s) for s in program.slots if s.kind == "output")
         self.large = any(size >= memory.POOL_THRESHOLD for *_, size in self.outputs)
         self.shapes = tuple(s for s, *_ in self.outputs)
         self.dtypes = tuple(d for _, d, _ in self.outputs)
         self.hosts = {i: shape(s.shape) for i, s in enumerate(program.slots) if s.kind == "host"}
         self.temps = tuple(
-            (shape(t.shape), np.dtype(t.dtype), evaluate(t.offset, shapes)) for t in program.temps
+            (shape(t.shape), np.dtype(t.dtype), evaluate(t.offset, shapes, count))
+            for t in program.temps
         )
 
 
@@ -77,6 +100,7 @@ class Frame:
             self.arena = empty_aligned(plan.arena_bytes)
         ctypes.memmove(self.table, plan.template, len(plan.template))
         self.table[arena_word] = address(self.arena)
+        self.status[STATUS_THREADS] = plan.threads
         self.plan = plan
 
     def temp(self, index: int) -> Array:

@@ -217,7 +217,7 @@ def load(code: bytes) -> tuple[Callable[[str], int], Any]:
     name = f"graphgrad.{os.getpid()}.{next(_names)}"
     jit = _jit()
     builder = ll.JITLibraryBuilder().add_object_img(code).add_current_process()
-    keep = [builder.link(jit, name)]
+    keep = [jit, builder.link(jit, name)]
 
     def address(symbol: str) -> int:
         try:

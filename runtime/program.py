@@ -18,12 +18,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# An int, or ("dim", input, axis) | ("+" | "*" | "//" | "max", size, size) | ("up", size, multiple).
+# An int, or ("dim", input, axis) | ("+" | "*" | "//" | "max", size, size) | ("up", size, multiple),
+# or THREADS.
 Size = int | tuple[Any, ...]
 
+# How many threads a call may use.
+THREADS: Size = ("threads", 0, 0)
 
-def evaluate(size: Size, shapes: Sequence[Sequence[int]]) -> int:
-    """The value of `size` when the inputs have `shapes`.
+
+def evaluate(size: Size, shapes: Sequence[Sequence[int]], threads: int = 1) -> int:
+    """The value of `size` when the inputs have `shapes` and a call may use `threads` threads.
 
     >>> evaluate(("*", ("dim", 0, 1), 4), [(2, 3)]), evaluate(("up", 65, 64), [])
     (12, 128)
@@ -33,7 +37,9 @@ def evaluate(size: Size, shapes: Sequence[Sequence[int]]) -> int:
     kind, a, b = size
     if kind == "dim":
         return shapes[a][b]
-    x, y = evaluate(a, shapes), evaluate(b, shapes)
+    if kind == "threads":
+        return threads
+    x, y = evaluate(a, shapes, threads), evaluate(b, shapes, threads)
     if kind == "+":
         return x + y
     if kind == "*":
@@ -113,7 +119,8 @@ class Program:
     """A compiled graph. `fingerprint` names it in caches; `module` is LLVM text ("" when loaded).
 
     `outputs[k]` is the slot of output k, and `donations` pairs (output slot, input slot) where the
-    output may be written over the input's memory if nobody else holds it.
+    output may be written over the input's memory if nobody else holds it. `shared` are pairs
+    (count, least): there is work for several threads where a count exceeds its least.
     """
 
     fingerprint: str
@@ -126,6 +133,7 @@ class Program:
     arena_bytes: Size = 0
     sizes: tuple[Size, ...] = ()
     routines: tuple[str, ...] = ()
+    shared: tuple[tuple[Size, Size], ...] = ()
     donations: tuple[tuple[int, int], ...] = ()
     failures: tuple[Failure, ...] = ()
     constants: tuple[Any, ...] = field(default=(), compare=False)  # arrays, by constant slot order
@@ -145,6 +153,13 @@ def element_count(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-# The status record that kernels fill before they return nonzero: words of 8 bytes.
+# The status record: words of 8 bytes. Kernels fill the first four before they return nonzero. Each
+# thread at work has a record of its own, with its number (the caller's is 0); the caller's says how
+# many threads the call has room for.
 STATUS_WORDS = 8
-STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B = 0, 1, 2, 3
+STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B, STATUS_THREAD, STATUS_THREADS = range(6)
+
+# Routines that run `i32 kernel(ptr status, i64 lo, i64 hi, ptr args)` over 0..count on all threads,
+# in chunks of `grain`: `i32 routine(ptr status, ptr kernel, i64 count, i64 grain, ptr args)`. They
+# may be called where the record says that there is more than one thread.
+PARALLEL, PRODUCTS = "parallel", "products"  # for kernels; for kernels that call the BLAS

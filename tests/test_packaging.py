@@ -98,6 +98,7 @@ def test_wheel_built_from_sdist_works_alone(tmp_path):
         [
             "graphgrad/py.typed",
             "graphgrad/runtime/entry.ll",
+            "graphgrad/runtime/pool.ll",
             *(
                 name.replace(".", "/") + suffix[path.name == "__init__.py"]
                 for name, path in modules().items()

@@ -21,7 +21,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Stmt
-from graphgrad.runtime.program import STATUS_A, STATUS_B, STATUS_FAILURE, STATUS_INDEX
+from graphgrad.runtime.program import STATUS_A, STATUS_B, STATUS_FAILURE, STATUS_INDEX, Size
 
 # Inner extents below this are written into the kernel; all other sizes are arguments.
 LITERAL_EXTENT = 64
@@ -54,7 +54,8 @@ class NestMemory:
         self.text = FunctionText(parts)
         self.block = "entry"
         self.width = width
-        self.sizes: dict[Extent, int] = {}  # with their numbers, in order
+        self.sizes: dict[Extent | Size, int] = {}  # with their numbers, in order
+        self.bases: dict[int, str] = {}  # where arrays begin in the piece at work
         self.dim_values: list[str] = ["0"] * len(nest.dims)
         self.rows: dict[int, Lanes] = {}  # row-level values in scope
         self.prologue: list[str] = []  # lines of the entry block, after the sizes
@@ -66,7 +67,7 @@ class NestMemory:
 
     # -- sizes and addresses
 
-    def size(self, extent: Extent, literal_below: int = 2) -> str:
+    def size(self, extent: Extent | Size, literal_below: int = 2) -> str:
         """A size as an operand: a literal where it is small and known, else an argument."""
         if isinstance(extent, int) and -1 <= extent < literal_below:
             return str(extent)
@@ -98,11 +99,12 @@ class NestMemory:
         return total
 
     def pointer(self, array: int, offset: str) -> str:
+        base = self.bases.get(array, f"%p{array}")
         if offset == "0":
-            return f"%p{array}"
+            return base
         name = "%" + self.text.name("a")
         element = memory_type(self.nest.arrays[array].dtype)
-        self.text.line(f"{name} = getelementptr {element}, ptr %p{array}, i64 {offset}")
+        self.text.line(f"{name} = getelementptr {element}, ptr {base}, i64 {offset}")
         return name
 
     def splat(self, x: Lanes) -> Lanes:

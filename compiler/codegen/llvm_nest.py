@@ -2,14 +2,16 @@
 
     define internal i32 @k_3f9a1c(ptr %status, i64 %lo, i64 %hi, ptr %args)
 
-`args` holds the pointers of the nest's arrays, then its sizes. `lo..hi` is a part of the parallel
-dims (of the inner dim, where a nest has no others). The function returns 1 after filling `status`
-when a check fails. Vectors have a fixed number of lanes whatever the CPU, so the order in which a
-reduction adds does not depend on the machine; LLVM splits them to what the machine has.
+`args` holds the pointers of the nest's arrays, then its sizes. `lo..hi` is a part of the items that
+`kernels/division.py` counts: rows (points of the parallel dims, or of the inner dim where a nest
+has no others), lanes or blocks. The function returns 1 after filling `status` when a check fails.
+Vectors have a fixed number of lanes whatever the CPU, so the order in which a reduction adds does
+not depend on the machine; LLVM splits them to what the machine has.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from graphgrad.compiler import dtypes
@@ -17,14 +19,25 @@ from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, NestMemory
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
+    FunctionText,
     Lanes,
     ModuleParts,
     VectorEmitter,
     llvm_type,
 )
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.kernels.loops import LoopNest, Phase, Reduction, Stmt, cost
+from graphgrad.compiler.kernels.division import row_bytes
+from graphgrad.compiler.kernels.loops import (
+    Access,
+    LoopNest,
+    Phase,
+    Reduction,
+    Stmt,
+    cost,
+    is_flat,
+)
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
+from graphgrad.runtime.program import STATUS_THREAD
 
 # Sweeps whose reductions feed on less than this use four accumulators a reduction, others two.
 CHEAP_SWEEP = 12.0
@@ -37,6 +50,9 @@ def lane_count(nest: LoopNest) -> int:
     widths = {a.dtype.itemsize for a in nest.arrays}
     return 8 if widths == {8} else 16
 
+
+# Arrays and sizes in a line of text.
+_OPERANDS = re.compile(r"%[pn]\d+")
 
 IDENTITY = {"sum": 0, "prod": 1, "any": False, "all": True}
 
@@ -80,21 +96,41 @@ class NestEmitter(NestMemory):
 
     def emit(self) -> str:
         """The text of the function."""
-        self.parallel_loop()
+        head = f"@{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args)"
+        return self.function(head, self.parallel_loop)
+
+    def function(self, head: str, emit_body: Callable[[], None]) -> str:
+        """A function that begins with its arrays and sizes."""
+        self.text, self.allocas, self.rows, self.block = FunctionText(self.parts), [], {}, "entry"
+        self.prologue, self.flags, self.around = [], set(), False
+        emit_body()
         if self.around:  # such stores are seen in no particular order until then
             self.text.line("fence seq_cst")
         self.text.line("ret i32 0")
-        body = self.text.lines
-        head = [f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
-                f"{ATTRIBUTES} {{", "entry:"]  # fmt: skip
-        for i, _ in enumerate(self.nest.arrays):
-            head.append(f"  %pp{i} = getelementptr ptr, ptr %args, i64 {i}")
-            head.append(f"  %p{i} = load ptr, ptr %pp{i}")
-        for i, _ in enumerate(self.sizes):
-            head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(self.nest.arrays) + i}")
-            head.append(f"  %n{i} = load i64, ptr %np{i}")
+        body, self.text = self.text.lines, FunctionText(self.parts)
+        used = {word for line in (*self.prologue, *body) for word in _OPERANDS.findall(line)}
+        count = len(self.nest.arrays)
+        arrays = [(i, a) for i, a in enumerate(self.nest.arrays) if f"%p{i}" in used]
+        rows = {}  # of arrays with a row for each thread: its bytes
+        if self.nest.division is not None:
+            rows = {i: self.size(row_bytes(self.nest, a)) for i, a in arrays if a.role == "scratch"}
+        for i, _ in arrays:
+            name = f"%all{i}" if i in rows else f"%p{i}"
+            self.text.line(f"%pp{i} = getelementptr ptr, ptr %args, i64 {i}")
+            self.text.line(f"{name} = load ptr, ptr %pp{i}")
+        for i in range(len(self.sizes)):
+            if f"%n{i}" in used or f"%n{i}" in rows.values():
+                self.text.line(f"%np{i} = getelementptr i64, ptr %args, i64 {count + i}")
+                self.text.line(f"%n{i} = load i64, ptr %np{i}")
+        if rows:
+            self.text.line(f"%tp = getelementptr i64, ptr %status, i64 {STATUS_THREAD}")
+            self.text.line("%thread = load i64, ptr %tp")
+        for i, size in rows.items():
+            self.text.line(f"%before{i} = mul i64 %thread, {size}")
+            self.text.line(f"%p{i} = getelementptr i8, ptr %all{i}, i64 %before{i}")
+        begin = [f"define internal i32 {head} {ATTRIBUTES} {{", "entry:", *self.text.lines]
         entry = [f"  {line}" for line in (*self.allocas, *self.prologue)]
-        return "\n".join([*head, *entry, *body, "}"])
+        return "\n".join([*begin, *entry, *body, "}"])
 
     # -- control flow
 
@@ -148,7 +184,8 @@ class NestEmitter(NestMemory):
     def parallel_loop(self) -> None:
         nest = self.nest
         if nest.parallel == 0:
-            self.one_row("%lo" if self.flat else "0", "%hi" if self.flat else None)
+            part = is_flat(nest) or (nest.division is not None and nest.division.kind == "lanes")
+            self.one_row("%lo" if part else "0", "%hi" if part else None)
             return
         sizes = [self.extent(d) for d in range(nest.parallel)]
 
@@ -165,23 +202,17 @@ class NestEmitter(NestMemory):
 
         self.loop("%lo", "%hi", 1, [], inside)
 
-    @property
-    def flat(self) -> bool:
-        """Is the inner dim itself the parallel range: one elementwise sweep?"""
-        return is_flat(self.nest)
-
     def one_row(self, lo: str, hi: str | None) -> None:
         """One point of the parallel dims: start the folds, run them, finish."""
         nest = self.nest
         self.rows = {}
-        self.start_folds()
-        if self.adds_rows_together:
-            self.fold_in_blocks()
+        self.start_folds(lo, hi)
+        if nest.folded:
+            self.fold("0", self.extent(nest.parallel), lo, hi)
         else:
-            folded = range(nest.parallel, nest.parallel + nest.folded)
-            self.over(list(folded), lambda: self.phases(nest.main, lo, hi))
+            self.phases(nest.main, lo, hi)
         self.finish_folds()
-        self.phases(nest.tail, "0", None)
+        self.phases(nest.tail, lo, hi)
 
     def phases(self, phases: Sequence[Phase], lo: str, hi: str | None) -> None:
         for phase in phases:
@@ -206,22 +237,37 @@ class NestEmitter(NestMemory):
             return False
         return columns and sum(cost(s.fn) for s in stmts) < CHEAP_SWEEP
 
-    def fold_in_blocks(self) -> None:
+    def fold(self, begin: str, end: str, lo: str, hi: str | None) -> None:
+        """The loop over the folded dims, of the first of them over begin..end."""
+        if self.adds_rows_together:
+            self.fold_rows_together(begin, end, lo, hi)
+            return
+        first, after = self.nest.parallel, self.nest.parallel + self.nest.folded
+
+        def inside(index: str, _: list[str]) -> list[str]:
+            self.dim_values[first] = index
+            rest = list(range(first + 1, after))
+            self.over(rest, lambda: self.phases(self.nest.main, lo, hi))
+            return []
+
+        self.loop(begin, end, 1, [], inside)
+
+    def fold_rows_together(self, begin: str, end: str, lo: str, hi: str | None) -> None:
         """The folded loop, `ROW_BLOCK` rows at a time, then single rows."""
-        dim, (phase,) = self.nest.parallel, self.nest.main
-        end = self.extent(dim)
-        whole = self.arith("and", end, str(-ROW_BLOCK))
+        (phase,) = self.nest.main
+        length = self.arith("sub", end, begin) if begin != "0" else end
+        whole = self.arith("add", begin, self.arith("and", length, str(-ROW_BLOCK)))
 
         def block(index: str, _: list[str]) -> list[str]:
             rows = [self.arith("add", index, str(u)) for u in range(ROW_BLOCK)]
-            self.sweep(phase, "0", None, rows)
+            self.sweep(phase, lo, hi, rows)
             return []
 
         def single(index: str, _: list[str]) -> list[str]:
-            self.sweep(phase, "0", None, [index])
+            self.sweep(phase, lo, hi, [index])
             return []
 
-        self.loop("0", whole, ROW_BLOCK, [], block)
+        self.loop(begin, whole, ROW_BLOCK, [], block)
         self.loop(whole, end, 1, [], single)
 
     def fold_stmts(self) -> list[tuple[Phase, Stmt]]:
@@ -232,12 +278,12 @@ class NestEmitter(NestMemory):
             if s.fn == "reduce" and s.attr.kind != "row"
         ]
 
-    def start_folds(self) -> None:
+    def start_folds(self, lo: str, hi: str | None) -> None:
         """Set accumulators of full reductions and rows of column reductions to the identity."""
         for phase, s in self.fold_stmts():
             reduction: Reduction = s.attr
             if reduction.kind == "column":
-                self.fill_row(s)
+                self.fill_row(s, self.column(s), lo, hi)
                 continue
             sweeping = phase.kind == "sweep"
             e = VectorEmitter(self.text, self.width if sweeping else 1)
@@ -250,15 +296,15 @@ class NestEmitter(NestMemory):
                 cells.append(cell)
             self.folds[s.id] = cells
 
-    def fill_row(self, s: Stmt) -> None:
-        access = s.attr.row
+    def fill_row(self, s: Stmt, access: Access, lo: str, hi: str | None) -> None:
+        """Set a row of column reductions to the identity."""
 
         def body(e: VectorEmitter, index: str, mask: Mask, accs: list[str]) -> list[str]:
             value = e.const(identity_of(s.attr.combiner, s.dtype), s.dtype)
             self.store(e, access, value, index, mask)
             return accs
 
-        self.inner_loops("0", None, 1, [], body, [])
+        self.inner_loops(lo, hi, 1, [], body, [])
 
     def finish_folds(self) -> None:
         """Full reductions as row-level values for the tail."""
@@ -402,10 +448,15 @@ class NestEmitter(NestMemory):
         outside = e.const(identity_of(s.attr.combiner, s.dtype), s.dtype)
         return e.select(Lanes(mask.text, dtypes.bool_), x, outside)  # type: ignore[no-any-return]
 
+    def column(self, s: Stmt) -> Access:
+        """Where a column reduction accumulates."""
+        access: Access = s.attr.row
+        return access
+
     def accumulate_column(
         self, e: VectorEmitter, s: Stmt, x: Lanes, index: str, mask: Mask
     ) -> None:
-        row = s.attr.row
+        row = self.column(s)
         old = self.load(e, row, s.dtype, index, mask)
         self.store(e, row, combine(e, s.attr.combiner, old, x), index, mask)
 
@@ -526,16 +577,3 @@ class NestEmitter(NestMemory):
             values[s.id] = e.named(s.fn, args, s.attr)
         else:
             values[s.id] = e.primitive(s.fn, args, s.dtype, s.attr)
-
-
-def is_flat(nest: LoopNest) -> bool:
-    """Is a nest one sweep without reductions over one dim, so that lo..hi is a part of that dim?"""
-    return (
-        nest.parallel == 0
-        and nest.folded == 0
-        and nest.inner == 1
-        and not nest.tail
-        and [p.kind for p in nest.main][-1:] == ["sweep"]
-        and sum(p.kind == "sweep" for p in nest.main) == 1
-        and not any(s.fn == "reduce" for s in nest.statements())
-    )

@@ -12,14 +12,17 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from graphgrad.compiler.codegen.llvm_nest import NestEmitter, is_flat
+from graphgrad.compiler.codegen.llvm_blocks import nest_emitter
+from graphgrad.compiler.codegen.llvm_gemm import Gemm, gemm_kernel
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.compiler.dims import Extent, to_size
-from graphgrad.compiler.kernels.loops import LoopNest
+from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.kernels.division import in_blocks
+from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.types import element_count
-from graphgrad.runtime.program import Size
+from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size
 
 # Run functions are cut into parts of about so many lines: LLVM's time grows with the square of a
 # function's length.
@@ -40,16 +43,43 @@ class KernelText:
 
     name: str
     text: str
-    sizes: tuple[Extent, ...]
+    sizes: tuple[Size, ...]
+
+
+# Runs a kernel over 0..count: by `routine` where there are more items than `least` and threads to
+# share them, else here. `words` are count, least and grain.
+SHARE = f"""
+define internal i32 @share(ptr %status, ptr %routine, ptr %kernel, ptr %words,
+                           ptr %args) nounwind {{
+  %count = load i64, ptr %words
+  %at_least = getelementptr i64, ptr %words, i64 1
+  %least = load i64, ptr %at_least
+  %at_grain = getelementptr i64, ptr %words, i64 2
+  %grain = load i64, ptr %at_grain
+  %word = getelementptr i64, ptr %status, i64 {STATUS_THREADS}
+  %threads = load i64, ptr %word
+  %several = icmp sgt i64 %threads, 1
+  %much = icmp sgt i64 %count, %least
+  %both = and i1 %several, %much
+  br i1 %both, label %shared, label %alone
+shared:
+  %r0 = call i32 %routine(ptr %status, ptr %kernel, i64 %count, i64 %grain, ptr %args)
+  ret i32 %r0
+alone:
+  %r1 = call i32 %kernel(ptr %status, i64 0, i64 %count, ptr %args)
+  ret i32 %r1
+}}
+"""
 
 
 def kernel_text(nest: LoopNest, parts: ModuleParts) -> KernelText:
     """The function of a nest, named by its content: equal kernels are one function."""
-    emitter = NestEmitter(nest, "KERNEL", parts)
+    emitter = nest_emitter(nest, "KERNEL", parts)
     text = emitter.emit()
     readable = re.sub(r"\W+", "_", nest.title.replace(", ", "_"))[:40].strip("_")
     name = f"k_{readable}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    return KernelText(name, text.replace("@KERNEL(", f"@{name}("), tuple(emitter.sizes))
+    sizes = (n if isinstance(n, tuple) else to_size(n) for n in emitter.sizes)
+    return KernelText(name, text.replace("@KERNEL", f"@{name}"), tuple(sizes))
 
 
 @dataclass
@@ -61,8 +91,11 @@ class ModuleWriter:
     kernels: dict[str, str] = field(default_factory=dict)
     texts: dict[Any, KernelText] = field(default_factory=dict)  # by the key of the nest
     sizes: dict[Size, int] = field(default_factory=dict)  # with their numbers, in order
+    runs: dict[tuple[Size, ...], int] = field(default_factory=dict)  # with their first numbers
     routines: dict[str, int] = field(default_factory=dict)
+    shared: dict[tuple[Size, Size], None] = field(default_factory=dict)  # see Program
     lines: list[str] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)  # instructions of the lines, by text
     run_parts: list[str] = field(default_factory=list)  # of the run function at work
     entries: list[str] = field(default_factory=list)
     count: int = 0
@@ -77,8 +110,15 @@ class ModuleWriter:
         self.lines.append(f"  {name} = {text}")
         return name
 
+    def once(self, text: str) -> str:
+        """`emit`, for what stays the same throughout a run function: it has no loops, and nothing
+        in it writes to the table."""
+        if text not in self.known:
+            self.known[text] = self.emit(text)
+        return self.known[text]
+
     def word(self, kind: str, index: int) -> str:
-        """A word of the table: `size` and `routine` words are numbered when the module is done."""
+        """A word of the table, of kind size, run or routine: numbered when the module is done."""
         return f"${kind}{index}$"
 
     def size(self, size: Size) -> str:
@@ -86,22 +126,27 @@ class ModuleWriter:
         if isinstance(size, int) and 0 <= size <= 1:
             return str(size)
         number = self.sizes.setdefault(size, len(self.sizes))
-        at = self.emit(f"getelementptr i64, ptr %table, i64 {self.word('size', number)}")
-        return self.emit(f"load i64, ptr {at}")
+        at = self.once(f"getelementptr i64, ptr %table, i64 {self.word('size', number)}")
+        return self.once(f"load i64, ptr {at}")
+
+    def run_of_sizes(self, sizes: tuple[Size, ...]) -> str:
+        """The address of sizes that lie one behind the other in the table."""
+        number = self.runs.setdefault(sizes, sum(map(len, self.runs)))
+        return self.once(f"getelementptr i64, ptr %table, i64 {self.word('run', number)}")
 
     def pointer(self, place: Place) -> str:
         """The address of an array."""
         if place.slot >= 0:
-            at = self.emit(f"getelementptr ptr, ptr %table, i64 {place.slot}")
-            return self.emit(f"load ptr, ptr {at}")
-        at = self.emit(f"getelementptr ptr, ptr %table, i64 {self.slots}")
-        arena = self.emit(f"load ptr, ptr {at}")
-        return self.emit(f"getelementptr i8, ptr {arena}, i64 {self.size(place.offset)}")
+            at = self.once(f"getelementptr ptr, ptr %table, i64 {place.slot}")
+            return self.once(f"load ptr, ptr {at}")
+        at = self.once(f"getelementptr ptr, ptr %table, i64 {self.slots}")
+        arena = self.once(f"load ptr, ptr {at}")
+        return self.once(f"getelementptr i8, ptr {arena}, i64 {self.size(place.offset)}")
 
     def routine(self, name: str) -> str:
         number = self.routines.setdefault(name, len(self.routines))
-        at = self.emit(f"getelementptr ptr, ptr %table, i64 {self.word('routine', number)}")
-        return self.emit(f"load ptr, ptr {at}")
+        at = self.once(f"getelementptr ptr, ptr %table, i64 {self.word('routine', number)}")
+        return self.once(f"load ptr, ptr {at}")
 
     # -- steps
 
@@ -111,18 +156,36 @@ class ModuleWriter:
         kernel = self.text_of(nest)
         self.kernels.setdefault(kernel.name, kernel.text)
         words = [(self.pointer(p), "ptr") for p in places]
-        words += [(self.size(to_size(n)), "i64") for n in kernel.sizes]
+        words += [(self.size(n), "i64") for n in kernel.sizes]
+        self.store_arguments(words)
+        fails = any(s.failures for s in nest.statements())
+        status = self.share(kernel.name, items(nest), nest.division, PARALLEL)
+        if fails:
+            self.leave_if_failed(status)
+        if in_blocks(nest):
+            status = self.emit(f"call i32 @{kernel.name}_end(ptr %status, ptr %arguments)")
+            if fails:
+                self.leave_if_failed(status)
+        return kernel
+
+    def store_arguments(self, words: list[tuple[str, str]]) -> None:
         self.argument_words = max(self.argument_words, len(words))
         for i, (value, type_) in enumerate(words):
-            at = self.emit(f"getelementptr i64, ptr %arguments, i64 {i}")
+            at = self.once(f"getelementptr i64, ptr %arguments, i64 {i}")
             self.lines.append(f"  store {type_} {value}, ptr {at}")
-        count = self.size(to_size(parallel_extent(nest)))
-        status = self.emit(
-            f"call i32 @{kernel.name}(ptr %status, i64 0, i64 {count}, ptr %arguments)"
+
+    def share(self, kernel: str, count: Size, division: Division | None, routine: str) -> str:
+        """Run a kernel over its items: here, or where there is much to do on all threads."""
+        if division is None:
+            items = self.size(count)
+            return self.emit(f"call i32 @{kernel}(ptr %status, i64 0, i64 {items}, ptr %arguments)")
+        self.parts.functions["share"] = SHARE
+        self.shared[division.count, division.least] = None
+        words = self.run_of_sizes((division.count, division.least, division.grain))
+        return self.emit(
+            f"call i32 @share(ptr %status, ptr {self.routine(routine)}, ptr @{kernel}, "
+            f"ptr {words}, ptr %arguments)"
         )
-        if any(s.failures for s in nest.statements()):
-            self.leave_if_failed(status)
-        return kernel
 
     def text_of(self, nest: LoopNest) -> KernelText:
         """The text of a nest, written once for equal ones: the layers of a network are."""
@@ -138,66 +201,15 @@ class ModuleWriter:
         self.lines.append(f"  br i1 {bad}, label %{leave}, label %{on}")
         self.lines += [f"{leave}:", "  ret i32 1", f"{on}:"]
 
-    def gemm(
-        self, routine: str, scalar: str, integer: str, flags: tuple[bool, bool],
-        sizes: tuple[Size, Size, Size], places: tuple[Place, Place, Place],
-        batch: tuple[Size, Size, Size, Size] | None, itemsize: int,
-    ) -> None:  # fmt: skip
-        """C = op(A) op(B), row-major, through CBLAS. `batch` is (count, then elements to the next
-        matrix of A, B and C)."""
+    def gemm(self, call: Gemm, places: tuple[Place, Place, Place]) -> None:
+        """C = op(A) op(B), row-major, through CBLAS."""
         self.cut()
-        m, n, k = (self.size(s) for s in sizes)
-        a, b, c = (self.pointer(p) for p in places)
-        function = self.routine(routine)
-        transpose_a, transpose_b = flags
-        lda, ldb, ldc = m if transpose_a else k, k if transpose_b else n, n
-        integers = [self.narrow(self.at_least_one(x) if i >= 3 else x, integer)
-                    for i, x in enumerate((m, n, k, lda, ldb, ldc))]  # fmt: skip
-        if batch is None:
-            self.gemm_call(function, scalar, integer, flags, integers, (a, b, c))
-            return
-        count, *steps = (self.size(s) for s in batch)
-        head, body, after = (self.fresh()[1:] for _ in range(3))
-        index, following, test = self.fresh(), self.fresh(), self.fresh()
-        before = self.fresh()[1:]
-        self.lines += [f"  br label %{before}", f"{before}:", f"  br label %{head}", f"{head}:"]
-        self.lines.append(f"  {index} = phi i64 [ 0, %{before} ], [ {following}, %{body} ]")
-        self.lines.append(f"  {test} = icmp slt i64 {index}, {count}")
-        self.lines += [f"  br i1 {test}, label %{body}, label %{after}", f"{body}:"]
-        moved = []
-        for pointer, step in zip((a, b, c), steps, strict=True):
-            elements = self.emit(f"mul i64 {index}, {step}")
-            offset = self.emit(f"mul i64 {elements}, {itemsize}")
-            moved.append(self.emit(f"getelementptr i8, ptr {pointer}, i64 {offset}"))
-        self.gemm_call(function, scalar, integer, flags, integers, (moved[0], moved[1], moved[2]))
-        self.lines.append(f"  {following} = add i64 {index}, 1")
-        self.lines += [f"  br label %{head}", f"{after}:"]
-
-    def gemm_call(
-        self, function: str, scalar: str, integer: str, flags: tuple[bool, bool],
-        integers: list[str], pointers: tuple[str, str, str],
-    ) -> None:  # fmt: skip
-        row_major, no, yes = 101, 111, 112  # CBLAS_ORDER, CBLAS_TRANSPOSE
-        m, n, k, lda, ldb, ldc = integers
-        a, b, c = pointers
-        ta, tb = (yes if f else no for f in flags)
-        self.lines.append(
-            f"  call void {function}(i32 {row_major}, i32 {ta}, i32 {tb}, "
-            f"{integer} {m}, {integer} {n}, {integer} {k}, {scalar} 1.0, ptr {a}, {integer} {lda}, "
-            f"ptr {b}, {integer} {ldb}, {scalar} 0.0, ptr {c}, {integer} {ldc})"
-        )
-
-    def at_least_one(self, value: str) -> str:
-        """CBLAS wants leading dimensions of at least 1, also for empty matrices."""
-        if value.isdigit():
-            return str(max(1, int(value)))
-        self.parts.declares.add("declare i64 @llvm.smax.i64(i64, i64)")
-        return self.emit(f"call i64 @llvm.smax.i64(i64 {value}, i64 1)")
-
-    def narrow(self, value: str, integer: str) -> str:
-        return (
-            value if integer == "i64" or value.isdigit() else self.emit(f"trunc i64 {value} to i32")
-        )
+        name = f"k_{call.routine}"
+        self.kernels.setdefault(name, gemm_kernel(call, name))
+        words = [self.routine(call.routine), *map(self.pointer, places)]
+        words.append(self.run_of_sizes(call.words))
+        self.store_arguments([(word, "ptr") for word in words])
+        self.share(name, call.count, call.division, PRODUCTS)
 
     # -- the module
 
@@ -239,23 +251,32 @@ class ModuleWriter:
             "  ret i32 0",
             "}",
         ])  # fmt: skip
-        self.lines, self.argument_words = [], 1
+        self.lines, self.argument_words, self.known = [], 1, {}
         return text
+
+    @property
+    def all_sizes(self) -> tuple[Size, ...]:
+        """The sizes of the table: single ones, then runs."""
+        return (*self.sizes, *chain.from_iterable(self.runs))
 
     def module(self) -> str:
         """The whole module; empty when nothing is native."""
         if not self.entries:
             return ""
-        base = {"size": self.slots + 1, "routine": self.slots + 1 + len(self.sizes)}
+        first = self.slots + 1
+        run = first + len(self.sizes)
+        base = {"size": first, "run": run, "routine": first + len(self.all_sizes)}
         entries = [
-            re.sub(r"\$(size|routine)(\d+)\$", lambda m: str(base[m[1]] + int(m[2])), e)
+            re.sub(r"\$(size|run|routine)(\d+)\$", lambda m: str(base[m[1]] + int(m[2])), e)
             for e in self.entries
         ]
         return "\n\n".join([self.parts.text(), *self.kernels.values(), *entries]) + "\n"
 
 
-def parallel_extent(nest: LoopNest) -> Extent:
-    """The length of the range that can be cut between threads."""
+def items(nest: LoopNest) -> Size:
+    """The length of the range that the function of a nest runs over."""
+    if nest.division is not None:
+        return nest.division.count
     if is_flat(nest):
-        return nest.dims[0]
-    return element_count(nest.dims[: nest.parallel])
+        return to_size(nest.dims[0])
+    return to_size(element_count(nest.dims[: nest.parallel]))

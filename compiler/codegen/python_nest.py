@@ -32,6 +32,7 @@ from graphgrad.compiler.codegen.python_scalar import (
 )
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.kernels.division import in_blocks
 from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Phase, Reduction, Stmt
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.types import TensorType
@@ -135,9 +136,17 @@ class _Writer:
         sizes = []
         for d, n in enumerate(self.nest.dims):
             role = " in parallel" if d < parallel else " folded" if d < folded else ""
-            sizes.append(f"n{d} = {n}{role}")
+            sizes.append(f"n{d} = {n}{role}{self.blocks() if d == 0 else ''}")
         sizes += [f"s{k} = {n}" for k, n in enumerate(self.extra)]
         return [*lines, *([f"# {', '.join(sizes)}"] if sizes else [])]
+
+    def blocks(self) -> str:
+        """Whether the fold is cut into blocks, which threads share."""
+        division = self.nest.division
+        if division is None or not in_blocks(self.nest):
+            return ""
+        size = f" of {division.block}" if isinstance(division.block, int) else ""
+        return f" in blocks{size}, combined in order"
 
     def array_text(self, i: int) -> str:
         t = self.types[i] if i < len(self.types) else None

@@ -34,6 +34,7 @@ from graphgrad.compiler.scalar.builder import ScalarBuilder
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
 from graphgrad.compiler.scalar.primitives import PRIMITIVES
 from graphgrad.compiler.source import Where
+from graphgrad.runtime.program import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,28 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One pointer argument. `role`: "in", "out", or "scratch" (a row that lives in the arena)."""
+    """One pointer argument. `role`: "in", "out", or in the arena "scratch" (a row for each thread)
+    and "partial" (the results of each block for one reduction)."""
 
     role: str
     dtype: DType
     label: str  # for people: x, w, out0
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a nest is cut into pieces that threads can share: see `division.py`.
+
+    There are `count` items of the `kind` rows, lanes or blocks; no more than `least` of them are
+    left to one thread, others are handed out in pieces of `grain`. A block is `block` points of the
+    first folded dim (of the inner dim, where there is none).
+    """
+
+    kind: str
+    count: Size
+    least: Size
+    grain: Size
+    block: Size = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +134,7 @@ class LoopNest:
     main: tuple[Phase, ...]
     tail: tuple[Phase, ...] = ()
     title: str = ""
+    division: Division | None = None  # None: too little work to share
 
     @property
     def inner(self) -> int:
@@ -136,6 +155,19 @@ class LoopNest:
             for phases in (self.main, self.tail)
         )
         return replace(self, main=(), tail=()), main, tail
+
+
+def is_flat(nest: LoopNest) -> bool:
+    """Is a nest one sweep without reductions over one dim, so that lo..hi is a part of that dim?"""
+    return (
+        nest.parallel == 0
+        and nest.folded == 0
+        and nest.inner == 1
+        and not nest.tail
+        and [p.kind for p in nest.main][-1:] == ["sweep"]
+        and sum(p.kind == "sweep" for p in nest.main) == 1
+        and not any(s.fn == "reduce" for s in nest.statements())
+    )
 
 
 @dataclass(slots=True)

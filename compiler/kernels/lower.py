@@ -26,7 +26,6 @@ from graphgrad.compiler.kernels.groups import (
     gather_axes,
     is_gather,
     is_inline,
-    is_row_reduction,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, flatten, row_major
 from graphgrad.compiler.kernels.loops import (
@@ -532,16 +531,16 @@ def lower(
     if turn(group, lowered.nest):
         lowered = GroupLowering(fusion, group, stored, failures).build()
     roles = group.partition
-    reduces_inner = any(
-        is_row_reduction(group, m) or m.over & set(roles.inner) for m in group.reductions
-    )
-    if not reduces_inner and len(roles.inner) > 1:
-        keep = trailing_run(lowered.nest)
-        if keep < len(roles.inner):  # rows over the axes that do not merge
-            split = len(roles.inner) - keep
-            group.partition = Partition(
-                (*roles.parallel, *roles.inner[:split]), roles.folded, roles.inner[split:]
-            )
+    if len(roles.inner) > 1:
+        # What does not merge becomes rows: so vectors are long, and threads can share them.
+        split = len(roles.inner) - trailing_run(lowered.nest)
+        lead, inner = roles.inner[:split], roles.inner[split:]
+        over_inner = [m for m in group.reductions if m.over & set(roles.inner)]
+        if not over_inner:
+            group.partition = Partition((*roles.parallel, *lead), roles.folded, inner)
+        elif not roles.parallel and not roles.folded and all(m.late for m in over_inner):
+            group.partition = Partition((), lead, inner)
+        if group.partition != roles:
             lowered = GroupLowering(fusion, group, stored, failures).build()
     nest = merge_dims(lowered.nest)
     if not group.reductions and any(isinstance(n, int) and n == 0 for n in nest.dims):

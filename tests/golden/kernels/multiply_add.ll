@@ -1,6 +1,28 @@
 declare <16 x float> @llvm.masked.load.v16f32.p0(ptr, i32, <16 x i1>, <16 x float>)
 declare void @llvm.masked.store.v16f32.p0(<16 x float>, ptr, i32, <16 x i1>)
 
+define internal i32 @share(ptr %status, ptr %routine, ptr %kernel, ptr %words,
+                           ptr %args) nounwind {
+  %count = load i64, ptr %words
+  %at_least = getelementptr i64, ptr %words, i64 1
+  %least = load i64, ptr %at_least
+  %at_grain = getelementptr i64, ptr %words, i64 2
+  %grain = load i64, ptr %at_grain
+  %word = getelementptr i64, ptr %status, i64 5
+  %threads = load i64, ptr %word
+  %several = icmp sgt i64 %threads, 1
+  %much = icmp sgt i64 %count, %least
+  %both = and i1 %several, %much
+  br i1 %both, label %shared, label %alone
+shared:
+  %r0 = call i32 %routine(ptr %status, ptr %kernel, i64 %count, i64 %grain, ptr %args)
+  ret i32 %r0
+alone:
+  %r1 = call i32 %kernel(ptr %status, i64 0, i64 %count, ptr %args)
+  ret i32 %r1
+}
+
+
 
 define internal i32 @k_mul_add_95a21a939981(ptr %status, i64 %lo, i64 %hi, ptr %args) nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" {
 entry:
@@ -70,7 +92,8 @@ entry:
   %r9 = getelementptr i64, ptr %arguments, i64 2
   store ptr %r6, ptr %r9
   %r10 = getelementptr i64, ptr %table, i64 4
-  %r11 = load i64, ptr %r10
-  %r12 = call i32 @k_mul_add_95a21a939981(ptr %status, i64 0, i64 %r11, ptr %arguments)
+  %r11 = getelementptr ptr, ptr %table, i64 7
+  %r12 = load ptr, ptr %r11
+  %r13 = call i32 @share(ptr %status, ptr %r12, ptr @k_mul_add_95a21a939981, ptr %r10, ptr %arguments)
   ret i32 0
 }
