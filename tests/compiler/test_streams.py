@@ -82,6 +82,15 @@ def test_only_large_kernels_have_hints() -> None:
         assert hint in text(fn, *[t(16 * ROWS, COLUMNS)] * count)
 
 
+def test_known_sizes_enter_the_text_by_the_limits_alone() -> None:
+    def module(rows: int) -> str:
+        return text(add, t(rows, COLUMNS), t(COLUMNS))
+
+    assert module(100) == module(4000)
+    assert module(4200) == module(50_000)
+    assert module(4000) != module(4200)
+
+
 def test_kernels_of_exp_and_the_like_write_to_the_caches() -> None:
     large = t(16 * ROWS, COLUMNS)
     module = text(models.softmax, large)
