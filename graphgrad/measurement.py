@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from graphgrad.signature import TensorSpec
 from graphgrad.tensor import Array
 
 if TYPE_CHECKING:
+    from graphgrad.compiler.kernels.loops import LoopNest
     from graphgrad.compiler.report import StepReport
     from graphgrad.compiler.work import Work
     from graphgrad.runtime.executor import Executable
@@ -36,8 +37,9 @@ class StepRoof:
 
     `memory` is the time of a copy that moves as many bytes, repeated as the step is and over arrays
     of the same size, so that both find their data in the same cache or in none. `arithmetic` is the
-    step's own over data in the first-level cache; of a product, its flops at the best rate of a
-    product in the same run. They are None for what has no such bound: host steps have neither.
+    step's own over data in the first-level cache, shared by as many threads; of a product, its
+    flops at the best rate of a product in the same run. They are None for what has no such bound:
+    host steps have neither.
     """
 
     kind: str  # kernel | routine | host
@@ -258,6 +260,7 @@ class _Measurement:
             if part is not None and step.nest is not None:
                 assert sizes is not None
                 scale = max(1, iterations(step.nest, sizes)) / max(1, iterations(part.nest, sizes))
+                scale /= _threads(step.nest, shapes)
             elif report.kind == "routine":
                 dtype = step.nodes[0].out.type.dtype if product_of(step.nodes[0]) else None
             self.steps.append(_Step(report, scale, dtype))
@@ -298,6 +301,21 @@ class _Measurement:
                 done = step.report.work.flops / step.whole.seconds if step.report.work else 0.0
                 rates[step.dtype] = max(rates[step.dtype], done)
         return tuple(s.result(rates) for s in self.steps)
+
+
+def _threads(nest: LoopNest, shapes: Sequence[tuple[int, ...]]) -> int:
+    """How many threads share the work of a nest; its part in cache is too small to be shared."""
+    from graphgrad.runtime import threads
+    from graphgrad.runtime.program import evaluate
+
+    division = nest.division
+    if division is None:
+        return 1
+    count, least, grain = (
+        evaluate(n, shapes, threads.count())
+        for n in (division.count, division.least, division.grain)
+    )
+    return min(threads.count(), -(-count // grain)) if count > least else 1
 
 
 def _product(dtype: DType) -> Repeat:
