@@ -107,8 +107,9 @@ class NestEmitter(NestMemory):
         if self.around:  # such stores are seen in no particular order until then
             self.text.line("fence seq_cst")
         self.text.line("ret i32 0")
-        body, self.text = self.text.lines, FunctionText(self.parts)
-        used = {word for line in (*self.prologue, *body) for word in _OPERANDS.findall(line)}
+        body = [*(f"  {line}" for line in self.prologue), *self.text.lines]
+        self.text = FunctionText(self.parts)
+        used = {word for line in body for word in _OPERANDS.findall(line)}
         count = len(self.nest.arrays)
         arrays = [(i, a) for i, a in enumerate(self.nest.arrays) if f"%p{i}" in used]
         rows = {}  # of arrays with a row for each thread: its bytes
@@ -129,8 +130,7 @@ class NestEmitter(NestMemory):
             self.text.line(f"%before{i} = mul i64 %thread, {size}")
             self.text.line(f"%p{i} = getelementptr i8, ptr %all{i}, i64 %before{i}")
         begin = [f"define internal i32 {head} {ATTRIBUTES} {{", "entry:", *self.text.lines]
-        entry = [f"  {line}" for line in (*self.allocas, *self.prologue)]
-        return "\n".join([*begin, *entry, *body, "}"])
+        return "\n".join([*begin, *(f"  {line}" for line in self.allocas), *body, "}"])
 
     # -- control flow
 
