@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.codegen.llvm_gemm import gemm_of
+from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
@@ -24,7 +24,7 @@ from graphgrad.compiler.kernels.loops import Access, LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
-from graphgrad.compiler.kernels.products import Product, product_of
+from graphgrad.compiler.kernels.products import Product, product_nest, product_of
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
@@ -340,8 +340,7 @@ class Assembly:
         assert node is not None
         product = product_of(node)
         if product is not None:
-            self.emit_product(product, node, writer, place)
-            done("routine", (node,))
+            done(*self.emit_product(product, node, writer, place))
             return
         pieces = pieces_of(node)
         if pieces is not None:
@@ -363,13 +362,16 @@ class Assembly:
 
     def emit_product(
         self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> None:
-        a, b = node.inputs
-        integer = "i64" if self.target.blas == "ilp64" else "i32"
-        writer.gemm(
-            gemm_of(product, integer),
-            (place(self.locate(a)), place(self.locate(b)), place(self.locate(node.out))),
-        )
+    ) -> tuple[Any, ...]:
+        """A kernel of our own or a routine of the BLAS; what a report says of it."""
+        values = (*node.inputs, node.out)
+        a, b, c = (place(self.locate(v)) for v in values)
+        wide = "+avx512f" in self.target.features.split(",")
+        if product.is_small or (wide and product.is_slim):
+            kernel = writer.product(product, [a, b, c])
+            return "kernel", (node,), product_nest(product, node), kernel, values
+        emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
+        return "routine", (node,)
 
     # -- donation
 

@@ -1,8 +1,9 @@
 """CBLAS routines as plain addresses, so that compiled code calls them through its table.
 
-NumPy's own OpenBLAS comes first: it is loaded already and its threads exist. Where NumPy hides
-its BLAS, the scipy-openblas packages or the platform's library serve; where there is none at
-all, callbacks give the same interface on top of `np.matmul`.
+On Intel's CPUs MKL comes first, where it is installed. Else NumPy's own OpenBLAS does: it is
+loaded already and its threads exist. Where NumPy hides its BLAS, the scipy-openblas packages, MKL
+or the platform's library serve; where there is none at all, callbacks give the same interface on
+top of `np.matmul`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import itertools
 import os
+import re
+import site
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,20 +23,25 @@ from typing import Any
 
 import numpy as np
 
-ROUTINES = ("sgemm", "dgemm")
-SOURCES = ("numpy", "package", "system", "callback")  # in the order in which they are tried
+from graphgrad.runtime.blas_callbacks import callback
 
-ROW_MAJOR, COLUMN_MAJOR = 101, 102
-NO_TRANSPOSE, TRANSPOSE, CONJUGATE_TRANSPOSE = 111, 112, 113
+ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv", "sdot", "ddot")
+SOURCES = ("numpy", "package", "mkl", "system", "callback")
 
-# Symbol patterns and the width of their integers; OpenBLAS builds prefix and suffix their names.
+# Symbol patterns and the width of their integers: builds of OpenBLAS prefix and suffix their names,
+# and MKL has both widths in one library.
 _PATTERNS = (
     ("scipy_", "64_", "ilp64"),
     ("", "64_", "ilp64"),
+    ("", "_64", "ilp64"),
     ("scipy_", "", "lp64"),
     ("", "", "lp64"),
 )
-_SCALAR = {"sgemm": (ctypes.c_float, np.float32), "dgemm": (ctypes.c_double, np.float64)}
+_THREAD_SWITCHES = (
+    ("{0}openblas_get_num_threads{1}", "{0}openblas_set_num_threads{1}"),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+)
+_MKL_NAME = re.compile(r"libmkl_rt\.so(\.\d+)?|libmkl_rt(\.\d+)?\.dylib|mkl_rt(\.\d+)?\.dll")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Blas:
 
 
 def routine_address(name: str) -> int:
-    """The address of CBLAS routine `name`: "sgemm" or "dgemm"."""
+    """The address of CBLAS routine `name`, one of ROUTINES."""
     return _blas().addresses[name]
 
 
@@ -68,11 +77,14 @@ def get_threads() -> int:
 
 
 def set_threads(count: int) -> bool:
-    """Set the number of threads of a product; False where the library has no such switch."""
-    setter = _blas().set_threads
-    if setter:
-        setter(count)
-    return setter is not None
+    """Set the number of threads of a product; False where the library has no such switch.
+
+    NumPy's own library is set too: it computes what is not compiled.
+    """
+    for library in (_blas(), _numpys_own()):
+        if library and library.set_threads:
+            library.set_threads(count)
+    return _blas().set_threads is not None
 
 
 def thread_switch() -> tuple[int, int] | None:
@@ -97,19 +109,46 @@ def find_blas(source: str = "") -> Blas:
     """
     if source and source not in SOURCES:
         raise ValueError(f"GRAPHGRAD_BLAS is {source!r}; it may be one of {', '.join(SOURCES)}")
-    libraries = {"numpy": _numpy_libraries, "package": _package_libraries, "system": _system_names}
-    for kind, candidates in libraries.items():
-        if source in ("", kind):
-            for path in candidates():
-                found = _open(path)
-                if found is not None:
-                    number = os.environ.get("GRAPHGRAD_NUM_THREADS", "")
-                    if found.set_threads is not None and number.isdecimal() and int(number):
-                        found.set_threads(int(number))
-                    return found
+    libraries = {
+        "numpy": _numpy_libraries, "package": _package_libraries, "mkl": _mkl_libraries,
+        "system": _system_names,
+    }  # fmt: skip
+    for kind in (source,) if source else _order():
+        for path in libraries[kind]() if kind in libraries else ():
+            found = _open(path)
+            if found is not None:
+                number = os.environ.get("GRAPHGRAD_NUM_THREADS", "")
+                if found.set_threads is not None and number.isdecimal() and int(number):
+                    found.set_threads(int(number))
+                return found
     if source in ("", "callback"):
-        return _callbacks()
+        return Blas("np.matmul (ilp64)", "ilp64", {r: callback(r) for r in ROUTINES})
     raise OSError(f"GRAPHGRAD_BLAS is {source!r}, but no such BLAS was found")
+
+
+def _numpys_own() -> Blas | None:
+    try:
+        return find_blas("numpy")
+    except OSError:  # hidden
+        return None
+
+
+def _order() -> tuple[str, ...]:
+    """The sources in the order in which they are tried: MKL is the fastest on Intel's CPUs only."""
+    if is_intel() and any(True for _ in _installed_mkl()):
+        return ("mkl", *SOURCES)
+    return SOURCES
+
+
+def is_intel() -> bool:
+    """Is the processor Intel's? False where the system does not say."""
+    if sys.platform == "win32":
+        return "GenuineIntel" in os.environ.get("PROCESSOR_IDENTIFIER", "")
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return any("GenuineIntel" in line for line in itertools.islice(file, 4))
+    except OSError:
+        return False
 
 
 def _numpy_libraries() -> Iterator[str]:
@@ -124,6 +163,24 @@ def _package_libraries() -> Iterator[str]:
         spec = importlib.util.find_spec(name)
         for folder in (spec and spec.submodule_search_locations) or ():
             yield from _named_openblas(Path(folder) / "lib")
+
+
+def _mkl_libraries() -> Iterator[str]:
+    yield from _installed_mkl()
+    if sys.platform == "win32":
+        yield from ("mkl_rt.3.dll", "mkl_rt.2.dll")
+    else:  # where oneAPI or a system's package put it on the loader's path
+        yield from ("libmkl_rt.so.3", "libmkl_rt.so.2", "libmkl_rt.so")
+
+
+def _installed_mkl() -> Iterator[str]:
+    """MKL's single library as pip and conda install it: beside this Python, or for this user."""
+    inner = ("Library", "bin") if sys.platform == "win32" else ("lib",)
+    for prefix in dict.fromkeys((sys.prefix, sys.base_prefix, site.getuserbase())):
+        folder = Path(prefix, *inner)
+        if folder.is_dir():
+            found = [p for p in folder.iterdir() if _MKL_NAME.fullmatch(p.name)]
+            yield from map(str, sorted(found, reverse=True))  # the newest first
 
 
 def _system_names() -> Iterator[str]:
@@ -158,56 +215,17 @@ def _open(path: str) -> Blas | None:
         if None in routines:
             continue
         cast = [ctypes.cast(r, ctypes.c_void_p).value for r in routines]  # type: ignore[arg-type]
-        getter = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
-        setter = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
-        if getter and setter:
-            setter.restype = None
-        else:
-            getter = setter = None
+        getter, setter = _thread_switch(library, prefix, suffix)
         addresses = {r: a for r, a in zip(ROUTINES, cast) if a}
         return Blas(f"{Path(path).name} ({kind})", kind, addresses, getter, setter)
     return None
 
 
-def _callbacks() -> Blas:
-    addresses = {}
-    for name in ROUTINES:
-        function = _callback(*_SCALAR[name])
-        # For good: tables hold the address alone.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(function))
-        addresses[name] = ctypes.cast(function, ctypes.c_void_p).value or 0
-    return Blas("np.matmul (ilp64)", "ilp64", addresses)
-
-
-def _callback(scalar: Any, dtype: Any) -> Any:
-    """CBLAS's gemm with 64-bit integers, C = alpha op(A) op(B) + beta C, as a C function."""
-
-    def matrix(pointer: int, rows: int, columns: int, stride: int, by_rows: bool) -> Any:
-        """The matrix at `pointer`, whose rows (or columns) begin `stride` elements apart."""
-        lines, length = (rows, columns) if by_rows else (columns, rows)
-        count = (lines - 1) * stride + length if lines and length else 0
-        data = (scalar * count).from_address(pointer) if count else (scalar * 0)()
-        flat = np.frombuffer(data, dtype) if count else np.empty(0, dtype)
-        steps = (stride * flat.itemsize, flat.itemsize)
-        lined = np.lib.stride_tricks.as_strided(flat, (lines, length), steps)
-        return lined if by_rows else lined.T
-
-    def gemm(
-        order: int, trans_a: int, trans_b: int, m: int, n: int, k: int, alpha: float, a: int,
-        lda: int, b: int, ldb: int, beta: float, c: int, ldc: int,
-    ) -> None:  # fmt: skip
-        rows = order == ROW_MAJOR
-        plain_a, plain_b = trans_a == NO_TRANSPOSE, trans_b == NO_TRANSPOSE
-        x = matrix(a, *((m, k) if plain_a else (k, m)), lda, rows)
-        y = matrix(b, *((k, n) if plain_b else (n, k)), ldb, rows)
-        z = matrix(c, m, n, ldc, rows)
-        product = np.matmul(x if plain_a else x.T, y if plain_b else y.T)
-        if alpha != 1:
-            product *= dtype(alpha)
-        if beta != 0:  # BLAS does not read C when beta is 0: it may hold NaN
-            product += dtype(beta) * z
-        z[...] = product
-
-    flag, size, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
-    matrices = (scalar, pointer, size, pointer, size, scalar, pointer, size)
-    return ctypes.CFUNCTYPE(None, flag, flag, flag, size, size, size, *matrices)(gemm)
+def _thread_switch(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple[Any, Any]:
+    """The library's functions that get and set its number of threads, or None twice."""
+    for get, set_ in _THREAD_SWITCHES:
+        getter, setter = (getattr(library, n.format(prefix, suffix), None) for n in (get, set_))
+        if getter and setter:
+            setter.restype = None
+            return getter, setter
+    return None, None

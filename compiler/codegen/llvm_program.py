@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blocks import nest_emitter
 from graphgrad.compiler.codegen.llvm_gemm import Gemm, gemm_kernel
+from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
-from graphgrad.compiler.kernels.division import in_blocks
+from graphgrad.compiler.kernels.division import in_blocks, small_product_division
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
+from graphgrad.compiler.kernels.products import Product
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size
 
@@ -76,9 +80,22 @@ def kernel_text(nest: LoopNest, parts: ModuleParts) -> KernelText:
     """The function of a nest, named by its content: equal kernels are one function."""
     emitter = nest_emitter(nest, "KERNEL", parts)
     text = emitter.emit()
-    readable = re.sub(r"\W+", "_", nest.title.replace(", ", "_"))[:40].strip("_")
+    return named(
+        nest.title, text, (n if isinstance(n, tuple) else to_size(n) for n in emitter.sizes)
+    )
+
+
+def product_text(product: Product, parts: ModuleParts) -> KernelText:
+    """The function of a small product."""
+    emitter = ProductEmitter(product, "KERNEL", parts)
+    text = emitter.emit()
+    return named("matmul", text, map(to_size, emitter.sizes))
+
+
+def named(title: str, text: str, sizes: Iterable[Size]) -> KernelText:
+    """`text`, whose function is @KERNEL, under a name that says what it is."""
+    readable = re.sub(r"\W+", "_", title.replace(", ", "_"))[:40].strip("_")
     name = f"k_{readable}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    sizes = (n if isinstance(n, tuple) else to_size(n) for n in emitter.sizes)
     return KernelText(name, text.replace("@KERNEL", f"@{name}"), tuple(sizes))
 
 
@@ -111,11 +128,17 @@ class ModuleWriter:
         return name
 
     def once(self, text: str) -> str:
-        """`emit`, for what stays the same throughout a run function: it has no loops, and nothing
-        in it writes to the table."""
+        """`emit`, for what a run function reads more than once: nothing writes to the table."""
         if text not in self.known:
             self.known[text] = self.emit(text)
         return self.known[text]
+
+    @contextmanager
+    def branch(self) -> Iterator[None]:
+        """What is emitted once in here is not known after it: it may not have run."""
+        before = dict(self.known)
+        yield
+        self.known = before
 
     def word(self, kind: str, index: int) -> str:
         """A word of the table, of kind size, run or routine: numbered when the module is done."""
@@ -152,12 +175,8 @@ class ModuleWriter:
 
     def kernel(self, nest: LoopNest, places: list[Place]) -> KernelText:
         """Call the kernel of `nest` on arrays at `places`."""
-        self.cut()
         kernel = self.text_of(nest)
-        self.kernels.setdefault(kernel.name, kernel.text)
-        words = [(self.pointer(p), "ptr") for p in places]
-        words += [(self.size(n), "i64") for n in kernel.sizes]
-        self.store_arguments(words)
+        self.arguments(kernel, places)
         fails = any(s.failures for s in nest.statements())
         status = self.share(kernel.name, items(nest), nest.division, PARALLEL)
         if fails:
@@ -167,6 +186,14 @@ class ModuleWriter:
             if fails:
                 self.leave_if_failed(status)
         return kernel
+
+    def arguments(self, kernel: KernelText, places: list[Place]) -> None:
+        """Lay out the arguments of a kernel, which becomes part of the module."""
+        self.cut()
+        self.kernels.setdefault(kernel.name, kernel.text)
+        words = [(self.pointer(p), "ptr") for p in places]
+        words += [(self.size(n), "i64") for n in kernel.sizes]
+        self.store_arguments(words)
 
     def store_arguments(self, words: list[tuple[str, str]]) -> None:
         self.argument_words = max(self.argument_words, len(words))
@@ -203,13 +230,19 @@ class ModuleWriter:
 
     def gemm(self, call: Gemm, places: tuple[Place, Place, Place]) -> None:
         """C = op(A) op(B), row-major, through CBLAS."""
-        self.cut()
         name = f"k_{call.routine}"
         self.kernels.setdefault(name, gemm_kernel(call, name))
         words = [self.routine(call.routine), *map(self.pointer, places)]
         words.append(self.run_of_sizes(call.words))
         self.store_arguments([(word, "ptr") for word in words])
         self.share(name, call.count, call.division, PRODUCTS)
+
+    def product(self, product: Product, places: list[Place]) -> KernelText:
+        """Call the kernel of a small product on arrays at `places`."""
+        kernel = product_text(product, self.parts)
+        self.arguments(kernel, places)
+        self.share(kernel.name, to_size(product.parts), small_product_division(product), PARALLEL)
+        return kernel
 
     # -- the module
 

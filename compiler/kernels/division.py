@@ -20,6 +20,7 @@ from graphgrad.compiler.dims import Extent, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import Array, Division, LoopNest, Phase, Stmt, cost, is_flat
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
+from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import THREADS, Size, evaluate
 
@@ -42,6 +43,8 @@ MAC = {"sgemm": 10, "dgemm": 20}
 SMALL_PRODUCT = 1 << 18
 # Rows or columns of a product go to threads in multiples of this.
 TILE = 16
+# The kernel of a tall product takes so many rows at once.
+ROW_TILE = 8
 
 
 def divided(nest: LoopNest) -> LoopNest:
@@ -100,6 +103,20 @@ def product_division(macs: Size, count: Size, routine: str, tile: int = TILE) ->
     share = quotient(total(count, total(THREADS, -1)), THREADS)
     grain = larger(share, smallest(CHUNK, times(macs, MAC[routine])))
     return Division("product", count, least, up(grain, tile))
+
+
+def small_product_division(product: Product) -> Division | None:
+    """Pieces of the kernel of a small product."""
+    m, n, k = map(to_size, product.sizes)
+    multiple = 1
+    if product.batch is not None:
+        macs = times(times(m, n), k)
+    elif product.is_slim:
+        macs = times(times(m, PANEL_BYTES // product.dtype.itemsize), k)
+    else:
+        macs, multiple = times(n, k), ROW_TILE
+    time = total(times(macs, MAC[product.routine]), SCALAR)
+    return chunks("rows", to_size(product.parts), time, multiple)
 
 
 # -- what others ask

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from graphgrad.runtime.engine import host_target
+
+HOST = host_target()
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -90,6 +93,22 @@ def test_a_second_process_compiles_nothing_and_never_imports_numba(tmp_path: Pat
     assert not second["passes"]
     assert second["y"] == first["y"]
     assert second["g"] == first["g"]
+
+
+def test_machines_that_share_a_home_share_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each compiles for itself, finds its own again, and computes the same."""
+    if HOST.triple.split("-")[0] != "x86_64":
+        pytest.skip("names x86-64's levels")
+    first, again = [], []
+    for found in (first, again):
+        for cpu in ("", "x86-64-v2"):
+            monkeypatch.setenv("GRAPHGRAD_CPU", cpu)
+            found.append(run(tmp_path, program()))
+    assert all(r["hits"] == 0 and r["misses"] == first[0]["misses"] for r in first)
+    assert all(r["misses"] == 0 and r["hits"] == first[0]["misses"] for r in again)
+    assert len({json.dumps((r["y"], r["g"])) for r in (*first, *again)}) == 1
 
 
 @pytest.mark.parametrize(("constant", "factor"), [(3.0, 0.5), (2.0, 0.75)])

@@ -4,6 +4,7 @@ import ctypes
 import platform
 import subprocess
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -18,6 +19,9 @@ from graphgrad.runtime.engine import (
     host_target,
     load_object,
 )
+from graphgrad.runtime.executor import object_key
+from graphgrad.runtime.program import Target
+from tests.runtime.programs import elementwise
 
 STEP = """
 declare ptr @memcpy(ptr, ptr, i64)
@@ -106,6 +110,22 @@ def test_the_environment_forces_a_cpu(monkeypatch):
     assert target.cpu == "x86-64-v3"
     assert "+avx2" in target.features
     assert "avx512" not in target.features
+
+
+def test_the_target_is_that_of_the_processor_at_hand(monkeypatch):
+    """As on ARM: what LLVM says of the processor is the target, and so names the cached object."""
+    ll = llvm_engine.llvm()
+    found = {}
+    for cpu, features in (("neoverse-n1", "+neon,-sve"), ("neoverse-v1", "+neon,+sve")):
+        flags = types.SimpleNamespace(flatten=lambda features=features: features)
+        monkeypatch.setattr(ll, "get_process_triple", lambda: "aarch64-unknown-linux-gnu")
+        monkeypatch.setattr(ll, "get_host_cpu_name", lambda cpu=cpu: cpu)
+        monkeypatch.setattr(ll, "get_host_cpu_features", lambda flags=flags: flags)
+        target = engine._target.__wrapped__("", "ilp64")
+        assert target == Target("aarch64-unknown-linux-gnu", cpu, features, "ilp64")
+        assert llvm_engine.converts_half(target)
+        found[cpu] = object_key(elementwise(), target)
+    assert len(set(found.values())) == 2
 
 
 @pytest.mark.skipif("x86_64" not in host_target().triple, reason="names x86 registers")
