@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.child import pin
+from benchmarks.child import Cores
 
 SIZE = 1 << 17  # elements: the arrays stay in the second-level cache
 DTYPES = ("float32", "float64")
@@ -103,6 +103,6 @@ def measure(framework: str, names: list[str], seconds: float) -> dict[str, dict[
 
 
 if __name__ == "__main__":
-    pin()
+    Cores(threads=1).pin()
     chosen = sys.argv[3].split(",") if len(sys.argv) > 3 else list(INTERVALS)
     print(json.dumps(measure(sys.argv[1], chosen, float(sys.argv[2]))), flush=True)

@@ -24,7 +24,7 @@ import graphgrad as gg
 from benchmarks import machine
 from benchmarks.elementary import ELEMENTARY, points, truth, worst
 from benchmarks.function_speed import DTYPES
-from benchmarks.table import write_between_marks
+from benchmarks.report import write_between_marks
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.scalar.expansions import EXPANSIONS, ULP
 
@@ -160,7 +160,7 @@ How they are computed:
 {methods()}"""
     print(text)
     if options.write:
-        write_between_marks(options.write, text)
+        write_between_marks(options.write, "benchmarks", text)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ _LEVELS = (
 )  # of passes and code generator: a fifth of the time to compile, 30 to 60 ns more a call
 _FIRST_PLAN, _CALLS = 8, 16  # words of a form
 _PLANS = 16  # of one form
-_ARENA_BYTES = 1 << 20  # programs that need more take so long that the entry does not matter
 _FASTCALL = 0x82  # METH_FASTCALL | METH_KEYWORDS
 
 # How the tensors of a result are put together.
@@ -213,7 +212,7 @@ class Form(Words):
         """
         self.plans[sizes] = 0
         parts = executable.native_parts(arrays)
-        if parts is None or parts.plan.arena_bytes > _ARENA_BYTES or len(arrays) != self.inputs:
+        if parts is None or len(arrays) != self.inputs:
             return False
         frame, specs = parts.frame, parts.plan.outputs
         outputs: list[int] = []

@@ -32,6 +32,7 @@ from graphgrad.runtime.program import (
 from graphgrad.runtime.repeat import Entry, Repeat
 
 _FRAMES = 16  # kept per executable: as many calls as are likely to be in flight at once
+_NATIVE_ARENA = 1 << 20  # bytes
 _PLANS = 256  # kept per executable: one for each tuple of input shapes
 _UNKNOWN = Failure("InternalError", "a kernel failed without a known cause", "")
 _empty = np.empty  # a global is found sooner than an attribute
@@ -174,12 +175,13 @@ class Executable:
         """What running it natively takes, for inputs of the shapes of `arrays`.
 
         None if Python has to take part: in host steps, for outputs that are no fresh arrays, or for
-        large ones, which the pool keeps.
+        large ones, which the pool keeps. None as well if the temporaries are large: then a call
+        takes so long that it does not matter who makes it.
         """
         if self._native is None or not self._in_order or not self._direct:
             return None
         plan = self._static or self._plan(arrays)
-        if plan.large:
+        if plan.large or plan.arena_bytes > _NATIVE_ARENA:
             return None
         self.release()  # the frame of an earlier run; this one takes its place
         frame = Frame(self.program)

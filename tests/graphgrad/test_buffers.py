@@ -107,11 +107,13 @@ def test_calls_allocate_what_the_report_says(name: str, symbolic: bool) -> None:
     first, results = counted(lambda: f(*tensors))
     assert first == expected.first - expected.constants
     del results
+    for _ in range(3):  # native calls begin, with an arena in the place of the first one
+        f(*tensors)
     for _ in range(2):
         steady, results = counted(lambda: f(*tensors))
         del results
         assert steady == expected.steady
-    check_program(trace.runner.executable.program, arrays)
+    check_program(trace.runner.compilation.program, arrays)
 
 
 @recycles
@@ -141,7 +143,8 @@ def test_variables_are_updated_without_allocating(size: int) -> None:
         v.assign(v * 0.5 + x)
 
     x = gg.ones(size)
-    step(x)
+    for _ in range(4):
+        step(x)
     trace = step.get_concrete_function(x)
     expected = buffers(trace.runner.executable.program, [(size,), (size,)], trace.donated)
     assert (expected.donated, expected.steady) == (4 * size, 0)
@@ -150,7 +153,7 @@ def test_variables_are_updated_without_allocating(size: int) -> None:
     needed = memory.outputs.block_bytes(4 * size) if size > 1000 else 4 * size
     memory.outputs.clear()
     assert counted(lambda: step(x))[0] == needed  # somebody looks: it moves elsewhere
-    np.testing.assert_array_equal(held, np.full(size, 1.5))
+    np.testing.assert_array_equal(held, np.full(size, 2 - 0.5**4))
 
 
 @recycles
@@ -167,12 +170,13 @@ def test_random_programs(params: Any, instructions: Any) -> None:
 def test_larger_shapes_make_the_arena_grow_and_smaller_ones_share_it() -> None:
     f = gg.function(lambda x: gg.reduce_sum(gg.sin(x @ gg.transpose(x))),
                     input_signature=[gg.TensorSpec([None, 8])])  # fmt: skip
-    program = f.get_concrete_function().runner.prepared().program
+    runner = f.get_concrete_function().runner
+    program = runner.prepared().program
     small, large = (buffers(program, [(n, 8)]).arena for n in (10, 100))
     assert 0 < small < large
     for n, expected in ((10, small), (100, large), (10, 0), (100, 0)):
-        x = gg.ones((n, 8))
-        found, y = counted(lambda x=x: f(x))
+        x = np.ones((n, 8), np.float32)
+        found, y = counted(lambda x=x: runner.run([x]))
         assert found == expected + 4, n
         del y
 
