@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_streams as streams
+from graphgrad.compiler.codegen.llvm_loops import Loops
 from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, NestMemory
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -85,7 +86,7 @@ def combine_all(e: VectorEmitter, s: Stmt, parts: list[Lanes]) -> Lanes:
     return parts[0]
 
 
-class NestEmitter(NestMemory):
+class NestEmitter(Loops, NestMemory):
     """Emits the function of one nest."""
 
     def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
@@ -133,40 +134,6 @@ class NestEmitter(NestMemory):
         return "\n".join([*begin, *(f"  {line}" for line in self.allocas), *body, "}"])
 
     # -- control flow
-
-    def label(self, name: str) -> None:
-        self.text.lines.append(f"{name}:")
-        self.block = name
-
-    def loop(
-        self, lo: str, hi: str, step: int, carried: list[tuple[str, str]],
-        body: Callable[[str, list[str]], list[str]],
-    ) -> list[str]:  # fmt: skip
-        """`for i in range(lo, hi, step)`; `carried` are (type, start) pairs that `body` maps on.
-
-        Returns their final values.
-        """
-        head, inside, after = (self.text.name(s) for s in ("head", "body", "exit"))
-        index = "%" + self.text.name("i")
-        phis = ["%" + self.text.name("c") for _ in carried]
-        before = self.block
-        self.text.line(f"br label %{head}")
-        self.label(head)
-        at = len(self.text.lines)
-        test = "%" + self.text.name("t")
-        self.text.line(f"{test} = icmp slt i64 {index}, {hi}")
-        self.text.line(f"br i1 {test}, label %{inside}, label %{after}")
-        self.label(inside)
-        ends = body(index, phis)
-        following = "%" + self.text.name("i")
-        self.text.line(f"{following} = add nsw i64 {index}, {step}")
-        self.text.line(f"br label %{head}")
-        lines = [f"  {index} = phi i64 [ {lo}, %{before} ], [ {following}, %{self.block} ]"]
-        for (type_, start), phi, end in zip(carried, phis, ends, strict=True):
-            lines.append(f"  {phi} = phi {type_} [ {start}, %{before} ], [ {end}, %{self.block} ]")
-        self.text.lines[at:at] = lines
-        self.label(after)
-        return phis
 
     def over(self, dims: Sequence[int], body: Callable[[], None]) -> None:
         """Nested loops over whole dims."""

@@ -14,9 +14,9 @@ Each sum goes over p in order, by fused multiply-adds where the processor has th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphgrad.compiler.codegen.llvm_loops import Loops
 from graphgrad.compiler.codegen.llvm_memory import suffix
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -58,7 +58,7 @@ def vectors_of(columns: int, lanes: int) -> list[Columns]:
     return found
 
 
-class ProductEmitter:
+class ProductEmitter(Loops):
     """Emits the function of one product."""
 
     def __init__(self, product: Product, name: str, parts: ModuleParts) -> None:
@@ -93,7 +93,7 @@ class ProductEmitter:
             head.append(f"  %n{i} = load i64, ptr %np{i}")
         return "\n".join([*head, *self.text.lines, "}"])
 
-    # -- sizes, addresses, control flow
+    # -- sizes and addresses
 
     def size(self, extent: Extent) -> str:
         """A size as an operand: a literal where it is small and known, else an argument."""
@@ -122,39 +122,6 @@ class ProductEmitter:
         if offset == "0":
             return pointer
         return self.text.assign(f"getelementptr {self.element}, ptr {pointer}, i64 {offset}")
-
-    def loop(
-        self, lo: str, hi: str, step: int, carried: list[tuple[str, str]],
-        body: Callable[[str, list[str]], list[str]],
-    ) -> list[str]:  # fmt: skip
-        """`for i in range(lo, hi, step)`; `carried` are (type, start) pairs that `body` maps on.
-
-        Returns their final values.
-        """
-        head, inside, after = (self.text.name(s) for s in ("head", "body", "exit"))
-        index, following, test = ("%" + self.text.name(s) for s in ("i", "i", "t"))
-        phis = ["%" + self.text.name("c") for _ in carried]
-        before = self.block
-        self.text.line(f"br label %{head}")
-        self.text.block(head)
-        place = len(self.text.lines)
-        self.text.line(f"{test} = icmp slt i64 {index}, {hi}")
-        self.text.line(f"br i1 {test}, label %{inside}, label %{after}")
-        self.text.block(inside)
-        self.block = inside
-        ends = body(index, phis)
-        self.text.line(f"{following} = add nsw i64 {index}, {step}")
-        self.text.line(f"br label %{head}")
-        starts = [("i64", lo), *carried]
-        self.text.lines[place:place] = [
-            f"  {phi} = phi {type_} [ {start}, %{before} ], [ {end}, %{self.block} ]"
-            for phi, (type_, start), end in zip(
-                [index, *phis], starts, [following, *ends], strict=True
-            )
-        ]
-        self.text.block(after)
-        self.block = after
-        return phis
 
     # -- the product
 
