@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine, measure, plot
 from benchmarks.figures import Results, Row
 from benchmarks.frameworks import KNOWN
-from benchmarks.report import CALLS, PAGE, START, TWO, duration, report, write_between_marks
+from benchmarks.report import CALLS, MEMORY, PAGE, START, TWO, report, shown, write_between_marks
 from benchmarks.workloads import WORKLOADS
 
 PICTURE = PAGE.with_suffix(".svg").name
@@ -23,6 +23,7 @@ FIRST_CALLS = {
     "mlp_vg": "the MLP's gradients",
     "rosenbrock_unrolled": "Rosenbrock's 99 terms of scalars",
 }
+PEAKS = ("chain_fwd", "chain_vg", "mlp_step_512")
 MORE = {
     "sweep": "kernels at many sizes",
     "functions": "mathematical functions",
@@ -46,7 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measure graphgrad beside its peers, and print Markdown.",
     )
-    rows = [IMPORT, "first", *WORKLOADS]
+    rows = [IMPORT, "first", "memory", *WORKLOADS]
     parser.add_argument("--rows", nargs="+", choices=rows, default=rows, metavar="ROW",
                         help=f"some of {', '.join(rows)}")  # fmt: skip
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, metavar="PEER",
@@ -113,8 +114,8 @@ def measure_all(options: argparse.Namespace, caches: Path) -> Results:
 
     def add(section: str, row: Row) -> None:
         results.sections.setdefault(section, []).append(row)
-        shown = (f"{n} {duration(f.best)}" for n, f in row.figures.items() if f.samples)
-        print(f"{row.title}: {', '.join(shown)}", flush=True)
+        found = (f"{n} {shown(row, n)}" for n, f in row.figures.items() if f.samples)
+        print(f"{row.title}: {', '.join(found)}", flush=True)
 
     workloads = [WORKLOADS[name] for name in options.rows if name in WORKLOADS]
     for threads, section in ((1, CALLS), (2, TWO)):
@@ -134,17 +135,21 @@ def measure_all(options: argparse.Namespace, caches: Path) -> Results:
         for state, figures in measure.firsts(frameworks, name, much, caches).items():
             title = f"first call of {what}, {state} cache"
             add(START, Row(f"first_{name}_{state}", title, figures))
+    for name in PEAKS if "memory" in options.rows else ():
+        figures = measure.peaks(frameworks, name, much, caches)
+        add(MEMORY, Row(f"memory_{name}", WORKLOADS[name].title, figures, unit="B"))
     return results
 
 
 def draw(results: Results, folder: Path) -> bool:
     """Draw the picture of a run, if there is one to draw."""
-    if not any(row.best_peer() for rows in results.sections.values() for row in rows):
+    timed = {section: rows for section, rows in results.sections.items() if section != MEMORY}
+    if not any(row.best_peer() for rows in timed.values() for row in rows):
         return False
     if importlib.util.find_spec("matplotlib") is None:
         print("no picture: matplotlib is missing")
         return False
-    plot.draw(results.sections, folder / PICTURE)
+    plot.draw(timed, folder / PICTURE)
     return True
 
 

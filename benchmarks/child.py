@@ -128,6 +128,29 @@ def limits() -> dict[str, float]:
     }
 
 
+def resident(field: str) -> int:
+    """Bytes of resident memory: now (VmRSS) or at most (VmHWM). Linux alone says so."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
+
+
+def peak(framework: str, name: str, folder: Path) -> dict[str, Any]:
+    """The most resident memory that calls take beyond the imports: inputs, results, and what the
+    framework keeps."""
+    from benchmarks import data
+
+    words(framework)  # imports it
+    expected = data.read(name, folder)[1]
+    before = resident("VmRSS")
+    build, arrays = prepare(framework, name, data.read(name, folder)[0])
+    run = build()
+    wrong = data.problem(arrays(run()), expected)
+    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts anew
+    for _ in range(20):
+        run()
+    return {"bytes": resident("VmHWM") - before, "error": wrong}
+
+
 def say(answer: dict[str, Any]) -> None:
     print("RESULT " + json.dumps(answer), flush=True)
 
@@ -143,6 +166,8 @@ def main() -> None:
             say(limits())
         elif job == "first":
             say(first(framework, rest[0], Path(rest[1])))
+        elif job == "peak":
+            say(peak(framework, rest[0], Path(rest[1])))
         else:
             steady(framework, rest[0], Path(rest[1]), cores)
     except Exception as e:

@@ -15,7 +15,7 @@ TOLERANCE = 0.95  # a peer this close is level: minima differ by as much from ru
 
 @dataclass
 class Figure:
-    """The seconds of one row in one column, or why there are none."""
+    """The seconds (or bytes) of one row in one column, or why there are none."""
 
     samples: list[float] = field(default_factory=list)
     error: str = ""
@@ -44,6 +44,7 @@ class Row:
     bound: str = ""
     traffic: int = 0
     flops: int = 0
+    unit: str = "s"  # of the samples: s or B
 
     def ratio(self, name: str) -> float | None:
         """How many times our minimum another's is, or None if either is missing or wrong."""

@@ -221,16 +221,33 @@ def firsts(
     return figures
 
 
+def peaks(
+    frameworks: list[Framework], name: str, effort: Effort, caches: Path
+) -> dict[str, Figure]:
+    """The bytes that calls take at most, beyond the imports, in a process with full caches."""
+    data.write(name, caches)
+    chosen = [f for f in frameworks if KNOWN[f.name].compiles]
+    figures = {f.name: Figure() for f in chosen}
+    for f in chosen:
+        with tempfile.TemporaryDirectory(dir=caches) as folder:
+            job = ("peak", name, str(caches))
+            once(f, Path(folder), effort.timeout, *job)  # fills the caches
+            _take(figures[f.name], once(f, Path(folder), effort.timeout, *job), key="bytes")
+    return figures
+
+
 def limits(caches: Path, threads: int) -> dict[str, float]:
     """What NumPy reaches, a second: bytes copied, operations of a matrix product."""
     numpy = Framework("numpy", sys.executable)
     return once(numpy, caches, 60, "limits", threads=threads)
 
 
-def _take(figure: Figure, answer: dict[str, Any], counts: bool = True) -> None:
+def _take(
+    figure: Figure, answer: dict[str, Any], counts: bool = True, key: str = "seconds"
+) -> None:
     figure.error = figure.error or answer["error"]
-    if counts and "seconds" in answer:
-        figure.samples.append(answer["seconds"])
+    if counts and key in answer:
+        figure.samples.append(answer[key])
 
 
 def steady(

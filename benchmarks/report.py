@@ -9,6 +9,7 @@ from benchmarks.figures import OURS, TOLERANCE, Results, Row, geometric_mean
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 # The sections.
 CALLS, TWO, START = "Calls, one core", "Calls, two cores", "Import and first call"
+MEMORY = "Memory"
 
 
 def duration(seconds: float) -> str:
@@ -22,6 +23,12 @@ def duration(seconds: float) -> str:
     value = seconds * factor
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:.{digits}f} {unit}"
+
+
+def shown(row: Row, name: str) -> str:
+    """The minimum of a column, in its unit."""
+    best = row.figures[name].best
+    return duration(best) if row.unit == "s" else f"{best / 2**20:.1f} MiB"
 
 
 def times(ratio: float) -> str:
@@ -42,7 +49,7 @@ def cell(row: Row, name: str) -> str:
         return "–"
     if not figure.samples:
         return "error" if figure.error else "–"
-    text = duration(figure.best)
+    text = shown(row, name)
     if figure.error:
         return f"{text} WRONG"
     ratio = None if name == OURS else row.ratio(name)
@@ -82,7 +89,7 @@ def summary(rows: list[Row]) -> str:
 
 
 def behind(rows: list[Row]) -> str:
-    """The rows in which the best peer needs less than TOLERANCE of our time."""
+    """The rows in which the best peer needs less than TOLERANCE of what we need."""
     late = [
         f"{row.title} ({best[1]}, {times(best[0])})"
         for row in rows
@@ -122,15 +129,15 @@ def problems(sections: dict[str, list[Row]]) -> str:
 def report(results: Results, picture: str = "") -> str:
     """All of it: machine, versions, figures, bounds, and what went wrong."""
     names = list(results.versions)
-    rows = {s: results.sections.get(s, []) for s in (CALLS, TWO, START)}
+    rows = {s: results.sections.get(s, []) for s in (CALLS, TWO, START, MEMORY)}
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     parts = [
         f"Measured on {results.date}: {results.machine}; {versions}.",
         "A cell is the minimum, and how many times that of graphgrad it is; **bold** where a peer "
-        f"needs less than {TOLERANCE} of graphgrad's time.",
+        f"needs less than {TOLERANCE} of what graphgrad needs.",
         f"![The time of each peer over that of graphgrad, by row]({picture})" if picture else "",
     ]
-    for section, judge in ((CALLS, summary), (TWO, summary), (START, behind)):
+    for section, judge in ((CALLS, summary), (TWO, summary), (START, behind), (MEMORY, behind)):
         if rows[section]:
             parts += [f"### {section}", judge(rows[section]), table(rows[section], names)]
     if "1" in results.limits:

@@ -249,3 +249,32 @@ def test_examples_in_docstrings(module):
     found = doctest.testmod(module)
     assert found.attempted
     assert not found.failed
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what is resident")
+def test_memory_counts_what_calls_hold(tmp_path):
+    (figure,) = measure.peaks([OURS], "mlp_step_32", LITTLE, tmp_path).values()
+    assert figure.right
+    inputs = sum(x.nbytes for x in data.inputs("mlp_step_32").values())
+    assert inputs / 2 < figure.best < inputs + (64 << 20)
+    rows = [Row("m", "memory", {"graphgrad": figure, "jax": Figure([figure.best / 2])}, unit="B")]
+    assert f"{figure.best / 2**20:.1f} MiB" in report.table(rows, ["graphgrad", "jax"])
+    assert "memory (jax, 0.5x)" in report.behind(rows)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what is resident")
+def test_the_peak_is_that_of_the_calls(tmp_path, monkeypatch):
+    """A planted call that holds 64 MiB for a moment is seen, and what came before is not."""
+    data.write("mlp_step_32", tmp_path)
+    expected = data.read("mlp_step_32", tmp_path)[1]
+
+    def found(extra):
+        def prepare(framework, name, inputs):
+            return lambda: lambda: (np.ones(extra, np.uint8).sum(), expected)[1], lambda x: x
+
+        monkeypatch.setattr(child, "prepare", prepare)
+        return child.peak("graphgrad", "mlp_step_32", tmp_path)["bytes"]
+
+    np.ones(256 << 20, np.uint8).sum()
+    assert found(1) < 32 << 20
+    assert 60 << 20 < found(64 << 20) < 96 << 20
