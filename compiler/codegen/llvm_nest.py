@@ -12,7 +12,8 @@ not depend on the machine; LLVM splits them to what the machine has.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_streams as streams
@@ -36,12 +37,18 @@ from graphgrad.compiler.kernels.loops import (
     Stmt,
     cost,
     is_flat,
+    most_live,
 )
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
 from graphgrad.runtime.program import STATUS_THREAD
 
 # Sweeps whose reductions feed on less than this use four accumulators a reduction, others two.
 CHEAP_SWEEP = 12.0
+# Bytes of a vector register of processors that have registers for masks (AVX-512).
+REGISTER_BYTES = 64
+# Two vectors are computed side by side in rows of at least so many vectors, where no more than so
+# many values of one are alive at once: of 32 registers, functions and their constants take most.
+PAIRED_ROW, PAIRED_LIVE = 4, 12
 # Rows that a cheap sweep combines before it adds to a row of column reductions: a power of two.
 ROW_BLOCK = 4
 
@@ -343,6 +350,32 @@ class NestEmitter(Loops, NestMemory):
             return 1
         return 4 if sum(cost(s.fn) for s in phase.stmts) < CHEAP_SWEEP else 2
 
+    def paired(self, phase: Phase) -> bool:
+        """Are two vectors computed side by side, each operation for both before the next one?
+
+        The function of an element is a long chain, each operation waiting for the last one, and a
+        processor looks only so far ahead for another. Not where a vector takes several registers
+        anyway, nor in a cheap sweep, which memory bounds, nor where two would not find registers,
+        nor in short rows, which would more often end in vectors that are partly outside.
+        """
+        last = self.nest.dims[-1] if self.nest.inner else 1
+        widest = max(a.dtype.itemsize for a in self.nest.arrays)
+        return (
+            self.parts.mask_registers
+            and widest * self.width <= REGISTER_BYTES
+            and not (isinstance(last, int) and last < PAIRED_ROW * self.width)
+            and all(s.fn != "reduce" for s in phase.stmts)
+            and sum(cost(s.fn) for s in phase.stmts) >= CHEAP_SWEEP
+            and most_live(phase.stmts) <= PAIRED_LIVE
+        )
+
+    @contextmanager
+    def lanes(self, width: int) -> Iterator[None]:
+        """Vectors have `width` lanes within."""
+        before, self.width = self.width, width
+        yield
+        self.width = before
+
     def sweep(self, phase: Phase, lo: str, hi: str | None, rows: Sequence[str] = ()) -> None:
         """Loop over the inner dims; reductions run in `unroll` accumulators each.
 
@@ -351,7 +384,8 @@ class NestEmitter(Loops, NestMemory):
         reductions = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind != "column"]
         columns = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind == "column"]
         count = self.unroll(phase)
-        splat = self.splat_rows(phase)
+        wide = self.width * (2 if self.paired(phase) else 1)
+        splats = {width: self.splat_rows(phase, width) for width in {self.width, wide}}
         starts = self.start_accumulators(reductions, count)
 
         def body(e: VectorEmitter, index: str, mask: Mask, accs: list[str]) -> list[str]:
@@ -360,7 +394,7 @@ class NestEmitter(Loops, NestMemory):
             for row in rows or (None,):
                 if row is not None:
                     self.dim_values[self.nest.parallel] = row
-                values = dict(splat)
+                values = dict(splats[e.width])
                 for s in phase.stmts:
                     if s.fn != "reduce":
                         self.statement(e, s, values)
@@ -374,14 +408,15 @@ class NestEmitter(Loops, NestMemory):
                 ends.append(combine(e, s.attr.combiner, Lanes(acc, s.dtype), new).text)
             return ends
 
-        finals = self.inner_loops(lo, hi, count, starts, body, reductions)
+        finals = self.inner_loops(lo, hi, count, starts, body, reductions, wide)
         self.end_accumulators(reductions, count, finals)
 
-    def splat_rows(self, phase: Phase) -> dict[int, Lanes]:
-        """Row-level values that the sweep reads, in every lane."""
+    def splat_rows(self, phase: Phase, width: int) -> dict[int, Lanes]:
+        """Row-level values that the sweep reads, in every one of `width` lanes."""
         own = {s.id for s in phase.stmts}
         read = dict.fromkeys(a for s in phase.stmts for a in s.args if a not in own)
-        return {i: self.splat(self.rows[i]) for i in read}
+        with self.lanes(width):
+            return {i: self.splat(self.rows[i]) for i in read}
 
     def start_accumulators(self, reductions: list[Stmt], count: int) -> list[tuple[str, str]]:
         """(type, start) of every accumulator: identities, or where a full reduction stands."""
@@ -430,13 +465,14 @@ class NestEmitter(Loops, NestMemory):
     def inner_loops(
         self, lo: str, hi: str | None, count: int, starts: list[tuple[str, str]],
         body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]], reductions: list[Stmt],
+        wide: int = 0,
     ) -> list[str]:  # fmt: skip
         """Scalar loops over the leading inner dims, a vector loop over the last."""
         first, last = len(self.nest.dims) - self.nest.inner, len(self.nest.dims) - 1
 
         def level(d: int, accs: list[tuple[str, str]]) -> list[str]:
             if d >= last:
-                return self.vector_loop(lo, hi, count, accs, body, len(reductions))
+                return self.vector_loop(lo, hi, count, accs, body, len(reductions), wide)
 
             def inside(index: str, carried: list[str]) -> list[str]:
                 self.dim_values[d] = index
@@ -449,8 +485,10 @@ class NestEmitter(Loops, NestMemory):
     def vector_loop(
         self, lo: str, hi: str | None, count: int, accs: list[tuple[str, str]],
         body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]], per: int = 0,
+        wide: int = 0,
     ) -> list[str]:  # fmt: skip
-        """`count` vectors at a time, then single masked vectors; `per` accumulators a vector."""
+        """`count` vectors of `wide` lanes at a time, then single masked vectors of the usual
+        width; `per` accumulators a vector."""
         if not self.nest.inner:
             return self.single(accs, body)
         extent = self.nest.dims[-1]
@@ -459,16 +497,18 @@ class NestEmitter(Loops, NestMemory):
         finals = [start for _, start in accs]
         at = lo
         if not (isinstance(extent, int) and extent < self.width and hi is None):
-            step = self.width * count
+            width = wide or self.width
+            step = width * count
             length = self.arith("sub", end, lo) if lo != "0" else end
             whole = self.arith("and", length, str(-step))
             stop = self.arith("add", lo, whole)
 
             def main(index: str, carried: list[str]) -> list[str]:
                 ends: list[str] = []
-                for u in range(count):
-                    here = self.arith("add", index, str(u * self.width))
-                    ends += self.at(here, Mask(), carried[u * per : (u + 1) * per], body)
+                with self.lanes(width):
+                    for u in range(count):
+                        here = self.arith("add", index, str(u * width))
+                        ends += self.at(here, Mask(), carried[u * per : (u + 1) * per], body)
                 return ends
 
             finals = self.loop(lo, stop, step, accs, main)

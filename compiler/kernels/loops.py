@@ -244,6 +244,19 @@ def cost(fn: str) -> float:
     return 1.0
 
 
+def most_live(stmts: Sequence[Stmt]) -> int:
+    """The most values at once that statements of a phase have computed and still need."""
+    last = {a: i for i, s in enumerate(stmts) for a in s.args}
+    alive: set[int] = set()
+    most = 0
+    for i, s in enumerate(stmts):
+        alive = {a for a in alive if last[a] > i}
+        if s.fn != "const" and s.id in last:
+            alive.add(s.id)
+        most = max(most, len(alive))
+    return most
+
+
 def compute_dtype(dtype: DType) -> DType:
     """16-bit floats are computed in float32 and rounded after every operation."""
     return dtypes.float32 if dtype.is_floating and dtype.bits == 16 else dtype
