@@ -6,7 +6,8 @@ and the mask of the vector, but not the loops.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from graphgrad.compiler import dtypes
@@ -64,6 +65,13 @@ class NestMemory:
         self.written = streams.written(nest, width)
         self.flags: set[str] = set()  # i1 values of the prologue
         self.around = False  # does it write around the caches?
+
+    @contextmanager
+    def lanes(self, width: int) -> Iterator[None]:
+        """Vectors have `width` lanes within."""
+        before, self.width = self.width, width
+        yield
+        self.width = before
 
     # -- sizes and addresses
 

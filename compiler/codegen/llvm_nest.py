@@ -12,13 +12,13 @@ not depend on the machine; LLVM splits them to what the machine has.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_loops import Loops
 from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, NestMemory
+from graphgrad.compiler.codegen.llvm_pairs import paired
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
     FunctionText,
@@ -37,18 +37,12 @@ from graphgrad.compiler.kernels.loops import (
     Stmt,
     cost,
     is_flat,
-    most_live,
 )
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
 from graphgrad.runtime.program import STATUS_THREAD
 
 # Sweeps whose reductions feed on less than this use four accumulators a reduction, others two.
 CHEAP_SWEEP = 12.0
-# Bytes of a vector register of processors that have registers for masks (AVX-512).
-REGISTER_BYTES = 64
-# Two vectors are computed side by side in rows of at least so many vectors, where no more than so
-# many values of one are alive at once: of 32 registers, functions and their constants take most.
-PAIRED_ROW, PAIRED_LIVE = 4, 12
 # Rows that a cheap sweep combines before it adds to a row of column reductions: a power of two.
 ROW_BLOCK = 4
 
@@ -350,32 +344,6 @@ class NestEmitter(Loops, NestMemory):
             return 1
         return 4 if sum(cost(s.fn) for s in phase.stmts) < CHEAP_SWEEP else 2
 
-    def paired(self, phase: Phase) -> bool:
-        """Are two vectors computed side by side, each operation for both before the next one?
-
-        The function of an element is a long chain, each operation waiting for the last one, and a
-        processor looks only so far ahead for another. Not where a vector takes several registers
-        anyway, nor in a cheap sweep, which memory bounds, nor where two would not find registers,
-        nor in short rows, which would more often end in vectors that are partly outside.
-        """
-        last = self.nest.dims[-1] if self.nest.inner else 1
-        widest = max(a.dtype.itemsize for a in self.nest.arrays)
-        return (
-            self.parts.mask_registers
-            and widest * self.width <= REGISTER_BYTES
-            and not (isinstance(last, int) and last < PAIRED_ROW * self.width)
-            and all(s.fn != "reduce" for s in phase.stmts)
-            and sum(cost(s.fn) for s in phase.stmts) >= CHEAP_SWEEP
-            and most_live(phase.stmts) <= PAIRED_LIVE
-        )
-
-    @contextmanager
-    def lanes(self, width: int) -> Iterator[None]:
-        """Vectors have `width` lanes within."""
-        before, self.width = self.width, width
-        yield
-        self.width = before
-
     def sweep(self, phase: Phase, lo: str, hi: str | None, rows: Sequence[str] = ()) -> None:
         """Loop over the inner dims; reductions run in `unroll` accumulators each.
 
@@ -384,7 +352,8 @@ class NestEmitter(Loops, NestMemory):
         reductions = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind != "column"]
         columns = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind == "column"]
         count = self.unroll(phase)
-        wide = self.width * (2 if self.paired(phase) else 1)
+        pairs = self.parts.mask_registers and paired(self.nest, phase, self.width)
+        wide = self.width * (2 if pairs else 1)
         splats = {width: self.splat_rows(phase, width) for width in {self.width, wide}}
         starts = self.start_accumulators(reductions, count)
 

@@ -12,6 +12,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.scalar.builder import ScalarBuilder
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
+from graphgrad.compiler.scalar.formats import format_of, small_to_float
 
 # of every function with 512-bit values: without them LLVM splits vectors in two
 ATTRIBUTES = 'nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"'
@@ -20,6 +21,9 @@ COLD = "nounwind cold noinline"
 # a helper that returns a vector may save what it uses, so that a loop keeps its constants in
 # registers (x86; ignored elsewhere); one that returns a scalar may not: it ends in vzeroupper
 PRESERVING = '"no_caller_saved_registers"'
+
+REGISTER_BITS = 512  # of a vector register where masks have registers too (AVX-512)
+CURRENT_ROUNDING = 4  # operand of x86 intrinsics: as the processor's control register says
 
 _FLOAT_TYPES = {16: "half", 32: "float", 64: "double"}
 _INFIX = {
@@ -278,6 +282,55 @@ class VectorEmitter(ScalarBuilder):
         text = f"private unnamed_addr constant [{len(table)} x {element}] [{entries}]"
         globals_ = self.text.parts.globals
         return globals_.setdefault(text, f"@gg.table.{len(globals_)}")
+
+    # -- powers of two
+
+    def ldexp(self, x: Lanes, n: Lanes) -> Lanes:
+        """As the base class; where there are masks in registers (AVX-512) by the instruction of
+        such processors, which rounds once as well."""
+        bits = x.dtype.bits
+        lanes = REGISTER_BITS // bits
+        if not self.text.parts.mask_registers or bits < 32 or self.width % lanes:
+            return super().ldexp(x, n)  # type: ignore[no-any-return]
+        element, letter = ("float", "s") if bits == 32 else ("double", "d")
+        power = small_to_float(self, format_of(self, x), n)
+        registers = [
+            self._scaled(
+                self._part(x, k, lanes), self._part(power, k, lanes), element, letter, lanes
+            )
+            for k in range(0, self.width, lanes)
+        ]
+        return Lanes(self._joined(registers, element, lanes), x.dtype)
+
+    def _scaled(self, x: str, power: str, element: str, letter: str, lanes: int) -> str:
+        """One register of x * 2**power."""
+        vector, mask = f"<{lanes} x {element}>", f"i{lanes}"
+        name = f"@llvm.x86.avx512.mask.scalef.p{letter}.512"
+        self.text.parts.declares.add(
+            f"declare {vector} {name}({vector}, {vector}, {vector}, {mask}, i32)"
+        )
+        operands = f"{vector} {x}, {vector} {power}, {vector} zeroinitializer, {mask} -1"
+        return self.emit(f"call {vector} {name}({operands}, i32 {CURRENT_ROUNDING})")
+
+    def _part(self, x: Lanes, start: int, lanes: int) -> str:
+        """`lanes` of the lanes of `x`."""
+        if lanes == self.width:
+            return x.text
+        chosen = ", ".join(f"i32 {start + k}" for k in range(lanes))
+        both = f"{self.typed(x)}, {self.type(x.dtype)} poison"
+        return self.emit(f"shufflevector {both}, <{lanes} x i32> <{chosen}>")
+
+    def _joined(self, parts: list[str], element: str, lanes: int) -> str:
+        """Vectors of `lanes` one after another; their number is a power of two."""
+        while len(parts) > 1:
+            vector = f"<{lanes} x {element}>"
+            lanes *= 2
+            chosen = ", ".join(f"i32 {k}" for k in range(lanes))
+            parts = [
+                self.emit(f"shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{chosen}>")
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+        return parts[0]
 
     # -- integer division: defined on every operand, since a trap would kill the process
 

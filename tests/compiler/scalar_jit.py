@@ -13,6 +13,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
     FunctionText,
     Lanes,
+    ModuleParts,
     VectorEmitter,
     llvm_type,
 )
@@ -44,11 +45,12 @@ class Compiled:
         width: int | None = None,
         branches: bool = True,
         cpu: str | None = None,
+        mask_registers: bool = False,
     ) -> None:
         self.operands = operands
         self.result = result
         width = natural_width(*operands) if width is None else width
-        self.text = _kernel(build, operands, result, width, branches)
+        self.text = _kernel(build, operands, result, width, branches, mask_registers)
         self._engine, address = _compile(self.text, cpu)
         pointers = [ctypes.c_void_p] * (1 + len(operands))
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_int64, *pointers)(address)
@@ -76,8 +78,9 @@ def _kernel(
     result: DType,
     width: int,
     branches: bool,
+    mask_registers: bool,
 ) -> str:
-    text = FunctionText()
+    text = FunctionText(ModuleParts(mask_registers))
     s = Emitter(text, width, "loop" if branches else None)
 
     def vector(element: str) -> str:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphgrad.compiler.codegen import llvm_nest
-from graphgrad.compiler.codegen.llvm_nest import NestEmitter
+from graphgrad.compiler.codegen import llvm_nest, llvm_pairs
 from graphgrad.compiler.driver import compile_in_full
-from graphgrad.compiler.kernels.loops import Stmt, most_live
+from graphgrad.compiler.kernels.loops import LoopNest, Phase, Stmt, most_live
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import TensorType
 from graphgrad.runtime import engine
@@ -21,14 +20,20 @@ from tests.compiler.test_lowering import PROGRAMS
 AVX512, AVX2 = "+avx512f,+avx2", "+avx2"
 
 
+def pair(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
+    """Pair every sweep that can be, or none."""
+
+    def paired(nest: LoopNest, phase: Phase, width: int) -> bool:
+        return wanted and not any(s.fn in ("reduce", "require") for s in phase.stmts)
+
+    monkeypatch.setattr(llvm_nest, "paired", paired)
+
+
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every sweep that does not reduce is paired, on every processor."""
+    """Every sweep that can be is paired."""
 
-    def paired(self: NestEmitter, phase: Any) -> bool:
-        return all(s.fn != "reduce" for s in phase.stmts)
-
-    monkeypatch.setattr(NestEmitter, "paired", paired)
+    pair(monkeypatch, True)
 
 
 def chain(x: Any) -> Any:
@@ -36,7 +41,7 @@ def chain(x: Any) -> Any:
 
 
 def many_alive(x: Any) -> Any:
-    terms = [ops["exp"](x * float(k)) for k in range(llvm_nest.PAIRED_LIVE + 1)]
+    terms = [ops["exp"](x * float(k)) for k in range(llvm_pairs.PAIRED_LIVE + 1)]
     y = terms[0]
     for term in terms[::-1]:
         y = y * term + 1.0
@@ -75,6 +80,10 @@ def test_chains_of_functions_are_paired() -> None:
         pytest.param(lambda x: x + x * x, (t(1000),), AVX512, id="cheap"),
         pytest.param(chain, (t(63),), AVX512, id="short"),
         pytest.param(lambda x: chain(x).sum((0,)), (t(1000),), AVX512, id="reduces"),
+        pytest.param(
+            lambda x, i: chain(ops["gather"](x, i)), (t(1000), t(1000, dtype="int32")), AVX512,
+            id="checks its elements",
+        ),
         pytest.param(many_alive, (t(1000),), AVX512, id="many values alive"),
     ],
 )  # fmt: skip
@@ -97,16 +106,13 @@ def test_pairs_change_no_bit(
 ) -> None:
     kind = t(3, columns, dtype=dtype)
     graph, arrays = graph_of(fn, kind), samples((kind,))
+    has_masks = "+avx512f" in engine.host_target().features.split(",")
     found = []
     for pairs in (True, False):
-        monkeypatch.setattr(
-            NestEmitter,
-            "paired",
-            lambda self, phase, pairs=pairs: pairs and all(s.fn != "reduce" for s in phase.stmts),
-        )
+        pair(monkeypatch, pairs)
         compiled = compile_full(graph)
         wide = "<32 x float>" if dtype == "float32" else "<16 x double>"
-        if columns >= 16:
+        if columns >= 16 and has_masks:
             assert (wide in compiled.program.module) is pairs
         found.append(run_compiled(compiled, arrays))
     for a, b in zip(*found, strict=True):
