@@ -103,6 +103,8 @@ def _prepare(
     trace.may_go_native = bool(sizes)  # of more plans
     if form.wants(sizes) and form.add_plan(sizes, trace.runner.executable, arrays, release):
         arrange(f, trace)
+    if form.wants(sizes):  # the number of threads has changed meanwhile
+        trace.may_go_native = True
 
 
 def arrange(f: Any, first: ConcreteFunction | None = None) -> None:

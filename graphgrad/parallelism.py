@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphgrad.compiler.errors import ArgumentError
-from graphgrad.runtime import blas, threads
+from graphgrad.runtime import threads
 
 
 def get_intra_op_parallelism_threads() -> int:
@@ -34,7 +34,10 @@ def set_intra_op_parallelism_threads(num_threads: int) -> None:
         raise ArgumentError(f"the number of threads is at least 0, got {num_threads}")
     threads.set_count(num_threads or None)
     if num_threads:
-        blas.set_threads(num_threads)
+        # Imported here: it brings the engine, which eager programs never need.
+        from graphgrad.runtime import pool
+
+        pool.set_blas_threads(num_threads)
 
 
 __all__ = ["get_intra_op_parallelism_threads", "set_intra_op_parallelism_threads"]

@@ -19,7 +19,7 @@ import numpy as np
 
 from graphgrad.runtime import engine, layout, llvm_engine
 from graphgrad.runtime.cache import cache_key, default_cache
-from graphgrad.runtime.executor import Executable
+from graphgrad.runtime.executor import Executable, NativeParts
 from graphgrad.runtime.memory import Array, address
 
 SOURCE = Path(__file__).with_name("entry.ll")
@@ -28,6 +28,7 @@ _LEVELS = (
     0,
 )  # of passes and code generator: a fifth of the time to compile, 30 to 60 ns more a call
 _FIRST_PLAN, _CALLS = 8, 16  # words of a form
+_NEXT, _RELEASE = 0, 3  # words of a plan
 _PLANS = 16  # of one form
 _FASTCALL = 0x82  # METH_FASTCALL | METH_KEYWORDS
 
@@ -169,6 +170,7 @@ class Form(Words):
         self.inputs = arguments.tensors + captures.count
         self.results = results
         self.plans: dict[tuple[int, ...], int] = {}  # 0 for sizes that Python has to run
+        self._records: dict[tuple[tuple[int, ...], int], Array] = {}  # by sizes and threads
         self.keep += [arguments, captures]
         pairs = [self.object(f) for lock in locks for f in (lock.acquire, lock.release)]
         parameters = arguments.parameters
@@ -214,6 +216,23 @@ class Form(Words):
         parts = executable.native_parts(arrays)
         if parts is None or len(arrays) != self.inputs:
             return False
+        key = sizes, parts.plan.threads
+        if key not in self._records:
+            self._records[key] = self._record_of(sizes, executable, parts, arrays)
+        record = self._records[key]
+        record[_NEXT], record[_RELEASE] = self.words[_FIRST_PLAN], release
+        self.plans[sizes] = address(record)
+        self.words[_FIRST_PLAN] = self.plans[sizes]
+        if not executable.is_current(parts.plan):  # the number of threads has changed meanwhile
+            self.forget_plans()
+            return False
+        return True
+
+    def _record_of(
+        self, sizes: tuple[int, ...], executable: Executable, parts: NativeParts,
+        arrays: Sequence[Array],
+    ) -> Array:  # fmt: skip
+        """A plan, as entry.ll reads it; it serves again whenever there are as many threads."""
         frame, specs = parts.frame, parts.plan.outputs
         outputs: list[int] = []
         for k, (shape, dtype, _) in enumerate(specs):
@@ -227,14 +246,14 @@ class Form(Words):
             outputs += [self.object(dtype), len(shape), self.record(shape), variable, source]
         room = [0] * len(specs)
         self.keep.append((executable, frame))
-        self.plans[sizes] = self.record([
-            int(self.words[_FIRST_PLAN]), self.record(sizes), 0, int(release),
+        self.record([
+            0, self.record(sizes), 0, 0,
             ctypes.addressof(frame.table), ctypes.addressof(frame.status), len(parts.entries),
             self.record(parts.entries), len(specs), self.record(outputs),
             self.record([0] * self.inputs), self.record(room), self.record(room),
         ])  # fmt: skip
-        self.words[_FIRST_PLAN] = self.plans[sizes]
-        return True
+        record: Array = self.keep[-1]
+        return record
 
 
 class Forms:

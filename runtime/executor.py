@@ -101,7 +101,8 @@ class Executable:
         self._dims = _sized_inputs(program)
         if program.shared:
             threads.watch(self)
-        self.replan()
+        else:
+            self.replan()
         self._frames: list[Frame] = []
         self._output_slots = [i for i, s in enumerate(slots) if s.kind == "output"]
         self._arena_word = program.arena_word
@@ -203,13 +204,17 @@ class Executable:
         values = self._values(arrays, made)
         for step, entry in zip(self.program.steps, self._entries):
             self._run_step(step, entry, frame, plan, values)
-            keep = frame, values
+            keep = self, frame, values  # the code as well
             yield None if entry is None else Repeat(entry, frame.status_ref, frame.table_ref, keep)
 
     def replan(self) -> None:
         """Forget all plans: they are made anew, for the number of threads that is set now."""
         self._plans: dict[Any, Plan] = {}
         self._static = None if self._dims else Plan(self.program, self._words, ())
+
+    def is_current(self, plan: Plan) -> bool:
+        """Would calls use `plan` now?"""
+        return plan is self._static or plan in self._plans.values()
 
     def release(self) -> int:
         """Free the arenas that no call is using; calls to come allocate new ones. Their bytes."""
@@ -294,12 +299,13 @@ class Executable:
     def _plan(self, arrays: Sequence[Array]) -> Plan:
         """The plan for the shapes of `arrays`, made at their first call."""
         key = tuple([arrays[i].shape for i in self._dims])
-        plan = self._plans.get(key)
+        plans = self._plans  # what `replan` puts in its place gets no plan that began before
+        plan = plans.get(key)
         if plan is None:
             plan = Plan(self.program, self._words, [a.shape for a in arrays])
-            if len(self._plans) >= _PLANS:
-                self._plans = {}  # replaced, not emptied: another thread may be reading it
-            self._plans[key] = plan
+            if len(plans) >= _PLANS:
+                plans.clear()
+            plans[key] = plan
         return plan
 
     def _static_words(self) -> list[int]:

@@ -391,6 +391,20 @@ define void @use_blas(ptr %get, ptr %set) nounwind {
   ret void
 }
 
+; Another number of threads for the BLAS: now, or when the products under way have ended.
+define void @set_blas(i32 %count) nounwind {
+entry:
+  call void @lock_blas()
+  %set = load ptr, ptr @blas_set
+  %users = load i64, ptr @blas_users
+  %inside = icmp ne i64 %users, 0
+  %now = select i1 %inside, i32 1, i32 %count
+  store i32 %count, ptr @blas_before
+  call void %set(i32 %now)
+  store atomic i32 0, ptr @blas_lock release, align 4
+  ret void
+}
+
 ; For the child of a fork, which has the memory of the pool but none of its threads.
 define void @forget() nounwind {
 entry:

@@ -58,6 +58,15 @@ def _pool() -> engine.Library:
     return library
 
 
+def set_blas_threads(count: int) -> None:
+    """`blas.set_threads`; products under way keep their one thread, and leave this number."""
+    blas.set_threads(count)
+    with _lock:
+        if _pool.cache_info().currsize and blas.thread_switch() is not None:
+            set_blas = ctypes.CFUNCTYPE(None, ctypes.c_int32)
+            set_blas(_pool().address("set_blas"))(count)
+
+
 def pool_text() -> str:
     """The LLVM text of the pool for this machine."""
     text = Path(__file__).with_name("pool.ll").read_text(encoding="utf-8")

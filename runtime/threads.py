@@ -19,9 +19,9 @@ class User(Protocol):
         """The number has changed."""
 
 
-_users: weakref.WeakSet[User] = weakref.WeakSet()
+_users: weakref.WeakKeyDictionary[User, None] = weakref.WeakKeyDictionary()  # in order
 _chosen: int | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal may come while it is held
 
 
 def count() -> int:
@@ -37,17 +37,20 @@ def set_count(number: int | None) -> None:
     global _chosen
     if number is not None and number < 1:
         raise ValueError(f"the number of threads is at least 1, got {number}")
-    _chosen = None if number is None else min(number, MOST) if available() else 1
     with _lock:
-        users = list(_users)
-    for user in users:
-        user.replan()
+        _chosen = None if number is None else min(number, MOST) if available() else 1
+        for user in list(_users):
+            user.replan()
 
 
 def watch(user: User) -> None:
-    """Tell `user`, for as long as it lives, when the number of threads changes."""
+    """Have `user` plan now, and for as long as it lives when the number of threads changes.
+
+    Users are told in the order in which they came: what plans were made from before their holders.
+    """
     with _lock:
-        _users.add(user)
+        _users[user] = None
+        user.replan()
 
 
 @functools.cache
@@ -72,7 +75,7 @@ def available() -> bool:
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # another thread may have held it
+    _lock = threading.RLock()  # another thread may have held it
 
 
 if hasattr(os, "register_at_fork"):

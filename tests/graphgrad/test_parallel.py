@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import graphgrad as gg
+from graphgrad import native
+from graphgrad.function import Function
 from graphgrad.runtime import executor, threads
 from tests.graphgrad.test_threads import together
 from tests.runtime.programs import through_host
@@ -204,3 +206,49 @@ def test_no_thread_is_left_behind():
         set_threads(1 + k % 4)
         gg.function(lambda x: gg.nn.softmax(x) * 3.0)(X)
     assert len(os.listdir("/proc/self/task")) <= max(before, before + 3)
+
+
+def only_form(f):
+    (trace,) = f._all
+    assert trace.form is not None
+    return trace.form
+
+
+needs_entry = pytest.mark.skipif(native.entry(Function) is None, reason="no native entry here")
+
+
+@needs_entry
+def test_native_calls_go_on_after_each_change_and_need_no_more_memory():
+    f = gg.function(lambda x: gg.reduce_sum(gg.exp(x), 0))
+    expected, held = bits([f(X)]), []
+    for k in range(12):
+        set_threads(2 + k % 3)
+        for _ in range(3):
+            assert bits([f(X)]) == expected
+        form = only_form(f)
+        calls = form.calls
+        assert bits([f(X)]) == expected
+        assert form.calls == calls + 1
+        held.append(len(form.keep))
+    assert held[2:] == [held[2]] * 10
+
+
+@needs_entry
+def test_a_native_plan_that_a_change_overtakes_is_not_used(monkeypatch):
+    made = executor.Executable.native_parts
+    found = []
+
+    def overtaken(self, arrays):
+        parts = made(self, arrays)
+        found.append(parts.plan.threads)
+        if len(found) == 1:
+            set_threads(2)
+        return parts
+
+    f = gg.function(lambda x: gg.reduce_sum(gg.exp(x), 0))
+    monkeypatch.setattr(executor.Executable, "native_parts", overtaken)
+    expected = bits([f(X)])
+    for _ in range(6):
+        assert bits([f(X)]) == expected
+    assert found == [4, 2]
+    assert only_form(f).calls >= 2

@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
-from graphgrad.runtime import blas, executor, memory
+from graphgrad.runtime import blas, executor, memory, threads
 from graphgrad.runtime.executor import (
     KernelFailure,
     prepare,
@@ -463,3 +463,34 @@ def test_an_executable_goes_when_it_is_dropped():
     gone = weakref.ref(executable)
     del executable
     assert gone() is None
+
+
+def test_what_repeats_a_step_holds_its_code():
+    executable = prepare(elementwise(size=3))
+    step, alive = next(executable.steps([f32(1, 2, 3)])), weakref.ref(executable)
+    assert step is not None
+    del executable
+    gc.collect()
+    assert alive() is not None
+    step(2)
+
+
+def test_a_plan_made_for_another_number_of_threads_is_not_kept(monkeypatch):
+    program = dataclasses.replace(elementwise(), shared=((N, 1),))
+    executable = prepare(program)
+    made = executor.Plan
+
+    def overtaken(*args):
+        plan = made(*args)
+        monkeypatch.undo()
+        threads.set_count(2)
+        return plan
+
+    threads.set_count(3)
+    monkeypatch.setattr(executor, "Plan", overtaken)
+    try:
+        for wanted in (3, 2):
+            executable.run([f32(1, 2, 3)])
+            assert [f.plan.threads for f in executable._frames] == [wanted]
+    finally:
+        threads.set_count(None)

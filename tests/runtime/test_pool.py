@@ -11,8 +11,14 @@ import time
 
 import pytest
 
-from graphgrad.runtime import engine, pool, threads
-from graphgrad.runtime.program import PARALLEL, STATUS_THREAD, STATUS_THREADS, STATUS_WORDS
+from graphgrad.runtime import blas, engine, pool, threads
+from graphgrad.runtime.program import (
+    PARALLEL,
+    PRODUCTS,
+    STATUS_THREAD,
+    STATUS_THREADS,
+    STATUS_WORDS,
+)
 
 pytestmark = pytest.mark.skipif(not threads.available(), reason="no threads here")
 
@@ -252,3 +258,29 @@ def test_default_number_of_threads():
 def test_an_impossible_number_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         threads.set_count(0)
+
+
+@pytest.mark.skipif(blas.thread_switch() is None, reason="the BLAS has one number of threads")
+def test_a_number_of_threads_set_during_a_product_remains():
+    word, number = ctypes.c_void_p, ctypes.c_int64
+    kind = ctypes.CFUNCTYPE(ctypes.c_int32, word, number, number, word)
+    products = ctypes.CFUNCTYPE(ctypes.c_int32, word, kind, number, number, word)(
+        pool.routine_address(PRODUCTS)
+    )
+    during = []
+
+    def kernel(*_):
+        during.append(blas.get_threads())
+        pool.set_blas_threads(2)
+        during.append(blas.get_threads())
+        return 0
+
+    before = blas.get_threads()
+    try:
+        pool.set_blas_threads(3)
+        assert blas.get_threads() == 3
+        assert products((ctypes.c_int64 * STATUS_WORDS)(), kind(kernel), 1, 1, None) == 0
+        assert during == [1, 1]
+        assert blas.get_threads() == 2
+    finally:
+        pool.set_blas_threads(before)
