@@ -7,6 +7,7 @@ twice the lanes, which LLVM splits; elsewhere each operation stands for several 
 
 from __future__ import annotations
 
+from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_scalar import REGISTER_BITS
 from graphgrad.compiler.kernels.loops import LoopNest, Phase, cost, most_live
 
@@ -16,6 +17,9 @@ PAIRED_COST = 12.0
 PAIRED_ROW = 4
 # Values of one vector that are alive at once: of 32 registers, functions take most.
 PAIRED_LIVE = 12
+# The cost for each byte of an element's traffic from which a kernel that may exceed the caches
+# computes longer than memory takes: pairs, waiting for two lines at a time, lost up to a fifth.
+PAIRED_DENSITY = 8.0
 
 
 def paired(nest: LoopNest, phase: Phase, width: int) -> bool:
@@ -25,11 +29,15 @@ def paired(nest: LoopNest, phase: Phase, width: int) -> bool:
     the first of which is to be reported.
     """
     last = nest.dims[-1] if nest.inner else 1
+    total, traffic = sum(cost(s.fn) for s in phase.stmts), streams.traffic(nest)
+    known = streams.known_bytes(traffic)
+    small = known is not None and known <= streams.FETCHED_BYTES
     widest = max(a.dtype.bits for a in nest.arrays)
     return (
         widest * width <= REGISTER_BITS
         and not (isinstance(last, int) and last < PAIRED_ROW * width)
         and not any(s.fn in ("reduce", "require") or s.failures for s in phase.stmts)
-        and sum(cost(s.fn) for s in phase.stmts) >= PAIRED_COST
+        and total >= PAIRED_COST
+        and (small or total >= PAIRED_DENSITY * sum(term.itemsize for term in traffic))
         and most_live(phase.stmts) <= PAIRED_LIVE
     )

@@ -67,6 +67,7 @@ def test_chains_of_functions_are_paired() -> None:
     assert "<32 x float>" in text(chain, t(1000))
     assert "<16 x double>" in text(chain, t(1000, dtype="float64"))
     assert "<32 x float>" in text(chain, t(9, 64))
+    assert "<32 x float>" in text(lambda x: chain(chain(x)), t(1 << 20))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,7 @@ def test_chains_of_functions_are_paired() -> None:
             id="doubles in vectors of two registers",
         ),
         pytest.param(lambda x: x + x * x, (t(1000),), AVX512, id="cheap"),
+        pytest.param(ops["exp"], (t(1 << 20),), AVX512, id="memory takes longer"),
         pytest.param(chain, (t(63),), AVX512, id="short"),
         pytest.param(lambda x: chain(x).sum((0,)), (t(1000),), AVX512, id="reduces"),
         pytest.param(
