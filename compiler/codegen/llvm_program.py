@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blocks import nest_emitter
-from graphgrad.compiler.codegen.llvm_gemm import Gemm, gemm_kernel
+from graphgrad.compiler.codegen.llvm_gemm import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
@@ -228,10 +228,10 @@ class ModuleWriter:
         self.lines.append(f"  br i1 {bad}, label %{leave}, label %{on}")
         self.lines += [f"{leave}:", "  ret i32 1", f"{on}:"]
 
-    def gemm(self, call: Gemm, places: tuple[Place, Place, Place]) -> None:
-        """C = op(A) op(B), row-major, through CBLAS."""
+    def blas(self, call: BlasCall, places: tuple[Place, Place, Place]) -> None:
+        """A product through CBLAS."""
         name = f"k_{call.routine}"
-        self.kernels.setdefault(name, gemm_kernel(call, name))
+        self.kernels.setdefault(name, blas_kernel(call, name))
         words = [self.routine(call.routine), *map(self.pointer, places)]
         words.append(self.run_of_sizes(call.words))
         self.store_arguments([(word, "ptr") for word in words])

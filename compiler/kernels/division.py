@@ -38,9 +38,9 @@ BLOCK_ROWS = 64
 # sweep, of an element that is not beside its neighbour, of a scalar instruction, and of a row.
 INSTRUCTION, BYTE, APART, SCALAR, ROW = 6, 6, 600, 400, 10_000
 # Picoseconds of a multiplication and addition in a product.
-MAC = {"sgemm": 10, "dgemm": 20}
-# The BLAS keeps products with fewer multiplications on one thread by itself.
-SMALL_PRODUCT = 1 << 18
+MAC = {"sgemm": 10, "dgemm": 20, "sgemv": 24, "dgemv": 48, "sdot": 48, "ddot": 96}
+# The BLAS keeps products with fewer multiplications on one thread by itself, also with vectors.
+SMALL_PRODUCT, SMALL_VECTOR_PRODUCT = 1 << 18, 1 << 13
 # Rows or columns of a product go to threads in multiples of this.
 TILE = 16
 # The kernel of a tall product takes so many rows at once.
@@ -99,7 +99,8 @@ def product_division(macs: Size, count: Size, routine: str, tile: int = TILE) ->
     A product cannot be cut without packing its operands again, so there is a piece for each thread
     and no more.
     """
-    least = quotient(SMALL_PRODUCT, larger(macs, 1))
+    small = SMALL_PRODUCT if routine.endswith("gemm") else SMALL_VECTOR_PRODUCT
+    least = quotient(small, larger(macs, 1))
     share = quotient(total(count, total(THREADS, -1)), THREADS)
     grain = larger(share, smallest(CHUNK, times(macs, MAC[routine])))
     return Division("product", count, least, up(grain, tile))

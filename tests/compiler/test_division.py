@@ -16,8 +16,8 @@ from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.kernels import division
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import TensorType
-from graphgrad.runtime import engine, executor, threads
-from graphgrad.runtime.program import THREADS, Program
+from graphgrad.runtime import blas, engine, executor, threads
+from graphgrad.runtime.program import PRODUCTS, THREADS, Program
 from tests.compiler import models
 from tests.compiler.compiling import (
     assert_same,
@@ -51,6 +51,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"LEAST": 0, "CHUNK": 0, "LANES": 16, "BLOCK_ROWS": 2, "TILE": 1}.items():
         monkeypatch.setattr(division, name, value)
     monkeypatch.setattr(division, "SMALL_PRODUCT", 0)
+    monkeypatch.setattr(division, "SMALL_VECTOR_PRODUCT", 0)
 
 
 def check_shared(
@@ -150,7 +151,11 @@ def test_random_programs(seed: int) -> None:
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("sizes", [(50, 7, 20), (7, 50, 20), (33, 33, 0), (1, 1, 5), (0, 4, 3)])
+@pytest.mark.parametrize(
+    "sizes",
+    [(50, 7, 20), (7, 50, 20), (33, 33, 0), (1, 1, 5), (0, 4, 3), (1, 70, 40), (70, 1, 40),
+     (1, 9, 0), (1, 0, 4), (0, 1, 4)],
+)  # fmt: skip
 @pytest.mark.parametrize("batch", [(), (5,)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products(flags: Any, sizes: Any, batch: Any, dtype: str) -> None:
@@ -166,6 +171,26 @@ def test_products(flags: Any, sizes: Any, batch: Any, dtype: str) -> None:
 
 
 # -- what is cut, and what is not
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize(
+    "shapes", [((1, 300), (300, 400)), ((400, 300), (300, 1)), ((1, 9000), (9000, 1))]
+)
+def test_products_with_a_vector_leave_the_blas_one_thread(shapes: Any, unknown: bool) -> None:
+    """Left to themselves, gemv and dot use the BLAS's own threads."""
+    if blas.thread_switch() is None:
+        pytest.skip("the BLAS has one number of threads")
+    types = [t(*s) for s in shapes]
+    if unknown and shapes[0][0] == 1:
+        types[0] = t(DimScope().symbol("m", 0, 0), *shapes[0][1:])
+    executable = prepared(compile_full(graph_of(lambda a, b: ops["matmul"](a, b), *types)))
+    a, b = (np.random.default_rng(0).normal(size=s).astype(np.float32) for s in shapes)
+    threads.set_count(2)
+    (found,) = executable.run([a, b])
+    np.testing.assert_allclose(found, a.astype(float) @ b.astype(float), rtol=1e-4, atol=1e-3)
+    assert executable._frames[0].plan.threads == 2  # it goes through the pool's `products`
+    assert PRODUCTS in executable.program.routines
 
 
 def pieces(fn: Callable[..., Any], *types: TensorType) -> list[Any]:
