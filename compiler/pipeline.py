@@ -17,6 +17,7 @@ from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
 from graphgrad.compiler.passes.rewrite import Firing, RuleSet, refused, rewrite, set_refused
+from graphgrad.compiler.passes.transposes import move_transposes
 from graphgrad.compiler.verify import verify
 
 # Rounds of inlining and simplifying; each but the last was needed because a rule fired.
@@ -84,6 +85,9 @@ def optimise(graph: Graph, options: PassOptions = PassOptions()) -> tuple[Graph,
         work.sub_graphs()
         if not fired:
             break
+    if work.run("transposes", move_transposes):
+        work.run("cse", cse)
+        work.run("dce", dce)
     return work.graph, work.stages
 
 
@@ -98,8 +102,8 @@ class _Work:
 
     def run(
         self, name: str, run_pass: Callable[[Graph], Graph], firings: Sequence[Firing] = ()
-    ) -> None:
-        """Apply one pass, which may add to `firings`, and record what it did."""
+    ) -> bool:
+        """Apply one pass, which may add to `firings`, and record what it did; was it anything?"""
         before, start = self.graph, perf_counter()
         self.graph = run_pass(before)
         seconds = perf_counter() - start
@@ -107,6 +111,7 @@ class _Work:
             verify(self.graph, name)
         counts = len(before.nodes), len(self.graph.nodes)
         self.stages.append(StageRecord(name, *counts, seconds, tuple(firings)))
+        return self.graph is not before
 
     def sub_graphs(self) -> None:
         """Optimise the graphs that nodes hold, if there are any."""

@@ -347,9 +347,9 @@ class GroupLowering:
             return []
         row, sweep = self.body(), self.body()
         env: dict[Value, Lane] = {}
-        if self.group.partition.folded:  # what the loop computed a row at a time is out of scope
-            self.lanes = {v: lane for v, lane in self.lanes.items() if self.group.members[v].late}
-            self.rows = {}
+        # What the loop computed a row at a time is out of scope: the fold may be cut into blocks.
+        self.lanes = {v: lane for v, lane in self.lanes.items() if self.group.members[v].late}
+        self.rows = {}
         for m in late:
             v = m.node.out
             if isinstance(m.node.op, Reduce):
