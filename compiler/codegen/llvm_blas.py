@@ -1,10 +1,10 @@
-"""Matrix products by BLAS: gemv and dot where there are vectors, else gemm (`llvm_gemm`)."""
+"""Matrix products by BLAS: gemv and dot where there are vectors, else gemm (`llvm_blas_calls`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphgrad.compiler.codegen.llvm_gemm import gemm_of, vector_call
+from graphgrad.compiler.codegen.llvm_blas_calls import gemm_of, vector_call
 from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.products import Product

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import nest_emitter
-from graphgrad.compiler.codegen.llvm_gemm import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
