@@ -25,6 +25,7 @@ from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
@@ -87,9 +88,10 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds)
-    fusion = Fusion(optimised)
+    bare = over_parts(optimised)
+    fusion = Fusion(bare)
     plan = fusion.run()
-    assembly = Assembly(optimised, fusion, plan, target)
+    assembly = Assembly(bare, fusion, plan, target, optimised)
     program = assembly.run()
     return Compilation(
         program, optimised, tuple(assembly.report), tuple(plan.refusals), tuple(stages),
@@ -106,9 +108,10 @@ def compile_apart(
     `adjust` may put another nest over the same arrays in the place of each.
     """
     start = time.perf_counter()
-    fusion = Fusion(graph)
+    bare = over_parts(graph)
+    fusion = Fusion(bare)
     plan = fusion.run()
-    assembly = Assembly(graph, fusion, plan, target, apart=True)
+    assembly = Assembly(bare, fusion, plan, target, graph, apart=True)
     if adjust is not None:
         assembly.adjust = adjust
     program = assembly.run()
@@ -163,6 +166,7 @@ class Assembly:
     fusion: Fusion
     plan: Plan
     target: Target
+    declared: Graph  # whose parameters and outputs have the types that callers see
     slots: list[Slot] = field(default_factory=list)
     storage: dict[Value, Storage] = field(default_factory=dict)
     constants: list[Any] = field(default_factory=list)
@@ -177,8 +181,10 @@ class Assembly:
 
     def run(self) -> Program:
         graph = self.graph
-        for p in graph.params:
-            self.storage[p] = Storage(self.add_slot(slot("input", p.type)))
+        for given, p in zip(self.declared.params, graph.params, strict=True):
+            self.storage[given] = self.storage[p] = Storage(
+                self.add_slot(slot("input", given.type))
+            )
         lowered = [self.lower(step) for step in self.plan.steps]
         outputs = self.output_slots()
         touched = [
@@ -193,7 +199,7 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         return Program(
-            fingerprint=graph.fingerprint,
+            fingerprint=self.declared.fingerprint,
             module=writer.module(),
             slots=tuple(self.slots),
             inputs=tuple(range(len(graph.params))),
@@ -248,7 +254,7 @@ class Assembly:
     def output_slots(self) -> tuple[int, ...]:
         """The slot of each graph output; computed ones get an output slot of the output's shape."""
         slots = []
-        for v in self.graph.outputs:
+        for v, t in zip(self.graph.outputs, self.declared.output_types, strict=True):
             memory = self.fusion.memory_of(v)
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
@@ -256,7 +262,7 @@ class Assembly:
                     self.storage[memory] = self.constant(node)
                 else:
                     kind = "output" if self.is_native(memory) else "host"
-                    self.storage[memory] = Storage(self.add_slot(slot(kind, v.type)))
+                    self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
             slots.append(self.storage[memory].slot)
         return tuple(slots)
 

@@ -46,8 +46,17 @@ class Mask:
         )
 
 
+def conjugate(x: Any) -> Any:
+    """The complex conjugate of a value; a real one or a number itself."""
+    return ops["conj"](x) if isinstance(x, Arith) and x.dtype.is_complex else x
+
+
 def times_partial(g: Any, p: Any) -> Any:
-    """g * p for a partial that may be a number, a Mask or a value; exactly 0 where g is 0."""
+    """g * conj(p) for a partial that may be a number, a Mask or a value; exactly 0 where g is 0.
+
+    This is the adjoint of t -> t * p for the inner product Re(conj(a) b) of complex values, under
+    which the cotangent of x + iy is dL/dx + i dL/dy.
+    """
     if isinstance(p, Arith):
         return g.cotangent_product(p)
     if isinstance(p, Mask):
@@ -65,6 +74,10 @@ class Elementwise(Op):
     own). `output` is the result's dtype: None for the joined one, or a fixed DType, or
     a function of the attributes. `scalar(s, *xs, **attrs)` computes one element on a ScalarBuilder.
     `partials[i](z, *xs)` is dz/dx_i: a number, a Mask, a value, or None for an input without one.
+
+    An op that takes complex values is holomorphic in them if it has `partials`. `split(*parts,
+    **attrs)` is its lowering for them, in real ops: it gets a pair (real, imaginary) for each input,
+    or the value of an input that is real, and returns the same for the output.
     """
 
     type: Callable[..., TensorType | Types] = None  # type: ignore[assignment]  # set below
@@ -73,8 +86,10 @@ class Elementwise(Op):
     arity: int = 1
     inputs: str = "promote"
     output: DType | Callable[..., DType] | None = None
+    split: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "takes_complex", self.takes_complex or self.split is not None)
         if self.type is None:
             object.__setattr__(self, "type", self._type)
         if self.partials is not None and len(self.partials) != self.arity:
@@ -92,6 +107,11 @@ class Elementwise(Op):
             dtype = self.output
         return tensor_type(broadcast_shapes([t.shape for t in types], self.name), dtype)
 
+    def check_complex(self, dtype: DType, args: tuple[Any, ...]) -> None:
+        """Raise for a complex dtype if the op takes none."""
+        if not self.takes_complex:
+            raise self.refusal(dtype, map(describe, args))
+
     def join(self, args: tuple[Any, ...]) -> tuple[DType | None, ...]:
         """The dtype that each argument is to have; None: as it comes."""
         if self.inputs == "any":
@@ -105,7 +125,9 @@ class Elementwise(Op):
             return (dtypes.bool_,) * len(args)
         joined = args[1:] if self.inputs == "select" else args
         dtype = join_dtypes(joined)
-        if self.inputs in ("float", "divide") and not dtype.is_floating:
+        if dtype.is_complex:
+            self.check_complex(dtype, args)
+        if self.inputs in ("float", "divide") and not dtype.is_inexact:
             dtype = dtypes.float32 if self.inputs == "float" else dtypes.float64
         if self.inputs == "number" and dtype.is_bool:
             given = " and ".join(map(describe, args))
@@ -168,11 +190,14 @@ class Elementwise(Op):
         if self.partials is None:
             return super().pushforward(ts, outs, xs, attrs)
         terms = [
-            times_partial(t, p(outs[0], *xs, **attrs))
+            times_partial(t, conjugate(p(outs[0], *xs, **attrs)))
             for t, p in zip(ts, self.partials, strict=True)
             if t is not None and p is not None
         ]
-        return (add_all(terms),)
+        total = add_all(terms)
+        if total is not None and total.dtype.is_complex and not outs[0].dtype.is_complex:
+            total = ops["real"](total)  # dz = Re(p dx): |x| of a complex x
+        return (total,)
 
 
 def add_all(terms: list[Any]) -> Any:
@@ -188,9 +213,6 @@ def describe(x: object) -> str:
     """An argument in an error text: `f32[2, 3]`, or the value of a Python number."""
     t = getattr(x, "type", None)
     return str(t) if isinstance(t, TensorType) else repr(x)
-
-
-_KIND_RANK = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
 def join_dtypes(args: tuple[Any, ...]) -> DType:
@@ -215,8 +237,10 @@ def join_dtypes(args: tuple[Any, ...]) -> DType:
             result = own
         elif strong is None:
             result = dtypes.promote(result, own)
-        elif _KIND_RANK[own.kind] > _KIND_RANK[result.kind]:
-            result = own
+        elif dtypes.KIND_RANK[own.kind] > dtypes.KIND_RANK[result.kind]:
+            # What is complex keeps the precision of a float; a Python number has none of its own.
+            wide = own if hasattr(a, "dtype") else dtypes.complex64
+            result = dtypes.promote(result, wide) if result.is_floating else own
     assert result is not None
     return result
 
@@ -229,6 +253,8 @@ def weak_dtype(x: object) -> DType:
         return dtypes.int32 if -(2**31) <= x < 2**31 else dtypes.int64
     if isinstance(x, float) and not isinstance(x, np.generic):  # np.float64 is a float
         return dtypes.float32
+    if isinstance(x, complex) and not isinstance(x, np.generic):
+        return dtypes.complex128
     if isinstance(x, Dim):
         return dtypes.int32
     own = getattr(x, "dtype", None)
@@ -284,6 +310,8 @@ class View(Op):
     """
 
     index_map: Callable[..., tuple[tuple[int | None, Any, Any], ...] | None]
+    takes_complex: bool = True
+    by_component: bool = True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -301,6 +329,8 @@ class Indexed(Op):
     """
 
     lowering: str
+    takes_complex: bool = True
+    by_component: bool = True
     variadic: bool = False  # any number of inputs; called with a list
 
 
@@ -340,5 +370,6 @@ class Control(Op):
     are batched.
     """
 
+    takes_complex: bool = True
     inlined: Callable[..., Any] | None = None
     augment: Callable[..., tuple[Any, ...]] | None = None

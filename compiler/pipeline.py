@@ -13,6 +13,7 @@ from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.passes import algebra, canonicalize, fold, stability
+from graphgrad.compiler.passes.complexes import split_complex
 from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
@@ -79,6 +80,8 @@ def optimise(graph: Graph, options: PassOptions = PassOptions()) -> tuple[Graph,
     work.rewrite("stability", stability.rules())
     for _ in range(ROUNDS):
         work.rewrite("inline", INLINE)
+        if any(node.is_complex for node in work.graph.nodes):
+            work.run("complex", split_complex)
         fired = work.rewrite("simplify", simplifying_rules())
         work.run("cse", cse)
         work.run("dce", dce)

@@ -303,7 +303,7 @@ def _contiguous(x: Any) -> Array:
 
 def _wanted(x: Any) -> bool:
     """Does a recorder in action follow `x`? One that does not say follows everything floating."""
-    if not x.dtype.is_floating:
+    if not x.dtype.is_inexact:
         return False
     return any(getattr(r, "wants", _everything)((x,)) for r in state.recorders)
 

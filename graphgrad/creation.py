@@ -202,7 +202,7 @@ def linspace(start: Any, stop: Any, num: int, name: str | None = None, axis: int
             f"linspace: two numbers and a positive count, got {first.type}, {last.type}, {num}"
         )
     dtype = dtypes.promote(first.dtype, last.dtype)
-    dtype = dtype if dtype.is_floating else dtypes.float64
+    dtype = dtype if dtype.is_inexact else dtypes.float64
     first, last = first.cast(dtype), last.cast(dtype)
     steps = ops["iota"](num, dtypes.int32)
     values = first + steps.cast(dtype) * ((last - first) / max(num - 1, 1))

@@ -24,7 +24,7 @@ _REDUCTIONS = {
 }  # fmt: skip
 _UFUNCS = {
     "true_divide": "divide", "floor_divide": "math.floordiv", "remainder": "math.mod",
-    "absolute": "abs",
+    "absolute": "abs", "conjugate": "math.conj",
     "power": "pow", "invert": "logical_not", "bitwise_not": "logical_not",
     "isnan": "math.is_nan", "isinf": "math.is_inf", "isfinite": "math.is_finite",
     "reciprocal": "math.reciprocal", "log": "math.log", "log1p": "math.log1p",
@@ -39,6 +39,7 @@ _FUNCTIONS = {
     "reshape": "reshape", "transpose": "transpose", "squeeze": "squeeze",
     "expand_dims": "expand_dims", "broadcast_to": "broadcast_to", "concatenate": "concat",
     "stack": "stack", "where": "where", "zeros_like": "zeros_like", "ones_like": "ones_like",
+    "real": "math.real", "imag": "math.imag", "angle": "math.angle",
     "clip": "clip_by_value", "tile": "tile", "flip": "reverse", "dot": "matmul",
 }  # fmt: skip
 
@@ -118,7 +119,7 @@ def _find(name: str) -> Callable[..., Any] | None:
 def _by_numpy(call: str, func: Any, args: Any, kwargs: Any) -> Any:
     """Let NumPy compute on the values, where there are values."""
     result = func(*_arrays(args, call), **{k: _arrays(v, call) for k, v in kwargs.items()})
-    if getattr(result, "dtype", np.dtype(bool)).kind == "f" and _watched((args, kwargs)):
+    if getattr(result, "dtype", np.dtype(bool)).kind in "fc" and _watched((args, kwargs)):
         warnings.warn(
             f"{call} has no counterpart in graphgrad: NumPy computes it, and no gradient flows "
             "through it", stacklevel=4

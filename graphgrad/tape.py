@@ -142,7 +142,7 @@ class GradientTape:
         """Called when a variable is read."""
         key = id(variable)
         if key not in self._variables:
-            if not (self._watch_accessed and variable.trainable and variable.dtype.is_floating):
+            if not (self._watch_accessed and variable.trainable and variable.dtype.is_inexact):
                 return
             self._variables[key] = variable
             self._versions[key] = {}
@@ -159,7 +159,7 @@ class GradientTape:
 
         Raises ValueError for what is no tensor; a tensor that is not floating gets a warning.
         """
-        if type(tensor) is EagerTensor and state.builder is None and tensor.dtype.is_floating:
+        if type(tensor) is EagerTensor and state.builder is None and tensor.dtype.is_inexact:
             self._watched.append(tensor)  # the loop below, for most calls
             self._active.add(id(tensor))
             return
@@ -169,7 +169,7 @@ class GradientTape:
                     f"Passed in object {t!r} of type {type(t).__name__!r}, not gg.Tensor or "
                     "gg.Variable.", here()
                 )  # fmt: skip
-            if not t.dtype.is_floating:
+            if not t.dtype.is_inexact:
                 warnings.warn(
                     "The dtype of the watched tensor must be floating (e.g. gg.float32), got "
                     f"{t.dtype!r}", stacklevel=2
@@ -382,7 +382,7 @@ class GradientTape:
     def _targets(self, target: Any, output_gradients: Any) -> list[tuple[Any, Any]]:
         """The recorded targets, each with its cotangent; None stands for ones."""
         plain = output_gradients is None and type(target) is EagerTensor
-        if plain and state.builder is None and target.dtype.is_floating:
+        if plain and state.builder is None and target.dtype.is_inexact:
             return [(target, None)] if id(target) in self._active else []
         targets = nest.flatten(target)
         if output_gradients is None:
@@ -401,7 +401,7 @@ class GradientTape:
                     f"gradient: the target is {t!r} of type {type(t).__name__!r}, not a tensor",
                     here(),
                 )
-            if not t.dtype.is_floating:
+            if not t.dtype.is_inexact:
                 warnings.warn(
                     "The dtype of the target tensor must be floating (e.g. gg.float32) when "
                     f"calling GradientTape.gradient, got {t.dtype!r}", stacklevel=3

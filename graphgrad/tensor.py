@@ -21,7 +21,7 @@ from graphgrad.tracebacks import filtered
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DTYPES = {d.dtype: d for d in dtypes.ALL}
-BUFFERS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})  # NumPy can wrap their memory
+BUFFERS = frozenset(np.dtype(c) for c in "fdFD")  # NumPy can wrap their memory
 CPU_NAME = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 

@@ -37,7 +37,7 @@ def check_grads(
 
     def flat(*values: Any) -> Any:
         results = nest.flatten(f(*nest.pack(list(args), values)))
-        return [r for r in map(eager_lift, results) if r.dtype.is_floating]
+        return [r for r in map(eager_lift, results) if r.dtype.is_inexact]
 
     _check(flat, xs, order, tuple(modes), step, tolerance, rng, 1)
 
@@ -49,14 +49,14 @@ def eager_lift(x: Any) -> Any:
 
 def _double(x: Any) -> Any:
     t = eager.lift(x)
-    return t.cast(dtypes.float64) if t.dtype.is_floating else t
+    return t.cast(dtypes.float64) if t.dtype.is_inexact else t
 
 
 def _check(
     f: Callable[..., Any], xs: list[Any], order: int, modes: tuple[str, ...], step: float,
     tolerance: float, rng: np.random.Generator, level: int,
 ) -> None:  # fmt: skip
-    moving = [x.dtype.is_floating for x in xs]
+    moving = [x.dtype.is_inexact for x in xs]
     direction = [
         EagerTensor(np.asarray(rng.standard_normal(x.type.shape))) if m else None
         for x, m in zip(xs, moving)
@@ -91,14 +91,14 @@ def _check(
 
 def _gradients(f: Callable[..., Any], xs: list[Any], weights: list[Any]) -> list[Any]:
     xs = [ops["identity"](x) for x in xs]
-    floating = [x for x in xs if x.dtype.is_floating]
+    floating = [x for x in xs if x.dtype.is_inexact]
     with GradientTape() as tape:
         tape.watch(floating)
         ys = f(*xs)
     found = iter(
         tape.gradient(ys, floating, output_gradients=weights, unconnected_gradients="zero")
     )
-    return [next(found) if x.dtype.is_floating else x for x in xs]
+    return [next(found) if x.dtype.is_inexact else x for x in xs]
 
 
 def _compare(mode: str, level: int, got: float, expected: float, tolerance: float) -> None:

@@ -84,10 +84,10 @@ def value_and_grad(
 
 def _need_float(x: Any, what: str) -> None:
     dtype = current_kind().lift(x).dtype
-    if not dtype.is_floating:
+    if not dtype.is_inexact:
         raise DTypeError(
-            f"grad: {what} is {dtype.name}, and only floats have derivatives; convert it with "
-            "gg.cast, or pass 2.0 for 2", here()
+            f"grad: {what} is {dtype.name}, and only floats and complex numbers have derivatives; "
+            "convert it with gg.cast, or pass 2.0 for 2", here()
         )  # fmt: skip
 
 
@@ -141,14 +141,14 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         for t, x in zip(nest.flatten(list(tangents)), xs)
     ]
     graph, captured, structure = traced(f, list(primals), [x.type for x in xs])
-    given = (*[x.dtype.is_floating for x in xs], *[False] * len(captured))
+    given = (*[x.dtype.is_inexact for x in xs], *[False] * len(captured))
     ahead = jvp_graph(graph, given)
-    moving = [t for t, x in zip(ts, xs) if x.dtype.is_floating]
+    moving = [t for t, x in zip(ts, xs) if x.dtype.is_inexact]
     count = len(graph.outputs)
     results = ops["call"](*xs, *captured, *moving, graph=ahead)
     marks = iter(results[count:])
     tangent_leaves = [
-        next(marks) if y.dtype.is_floating else kind.lift(0, y.dtype).broadcast_to(y.type.shape)
+        next(marks) if y.dtype.is_inexact else kind.lift(0, y.dtype).broadcast_to(y.type.shape)
         for y in results[:count]
     ]
     return nest.pack(structure, results[:count]), nest.pack(structure, tangent_leaves)

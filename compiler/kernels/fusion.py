@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphgrad.compiler.families import Generator, Reduce, View
+from graphgrad.compiler.families import Generator, Reduce
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.groups import (
     GROUP_LIMIT,
@@ -23,6 +23,7 @@ from graphgrad.compiler.kernels.groups import (
     is_gather,
     is_inline,
     is_row_reduction,
+    is_view,
     partition,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
@@ -74,7 +75,7 @@ class Fusion(Views):
                 continue
             if is_fusible(node) or (node.outputs and node.out in self.opaque):
                 self.place(node)
-            elif not isinstance(node.op, View) and not is_inline(node):
+            elif not is_view(node) and not is_inline(node):
                 self.single.update(dict.fromkeys(node.outputs, node))
                 self.settle(node, node)
         self.merge_siblings()
@@ -180,7 +181,7 @@ class Fusion(Views):
 
     def reads(self, node: Node, indices: Indices) -> Iterable[tuple[Value, Indices]]:
         """The sources that a node reads for its domain indices."""
-        if isinstance(node.op, View):  # an opaque view: a copy
+        if is_view(node):  # an opaque view: a copy
             found = through_view(node, indices)
             assert found is not None
             yield self.source(node.inputs[0], found)
@@ -361,7 +362,7 @@ class Fusion(Views):
         """Members that something outside their group reads, or that the graph returns."""
         stored = {s for v in self.graph.outputs if (s := self.memory_of(v)) in self.group_of}
         for node in self.graph.nodes:
-            if isinstance(node.op, View) and node.out not in self.opaque:
+            if is_view(node) and node.out not in self.opaque:
                 continue
             for x in node.inputs:
                 source = self.behind(x)

@@ -13,6 +13,7 @@ from graphgrad.compiler.op import Op
 from graphgrad.compiler.op import ops as registry
 from graphgrad.compiler.ops import (
     compare,
+    complex,
     composite,
     control,
     core,
@@ -47,6 +48,7 @@ __all__ = [
     "BUILT_IN",
     "FUNCTIONS",
     "compare",
+    "complex",
     "composite",
     "control",
     "core",

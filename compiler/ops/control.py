@@ -188,7 +188,7 @@ cond = Control(
 
 def _custom_type(*types: TensorType, graph: Graph, backward: Graph) -> tuple[TensorType, ...]:
     outputs = output_types("custom_gradient", graph, types)
-    wanted = [t for t in types if t.dtype.is_floating]
+    wanted = [t for t in types if t.dtype.is_inexact]
     found = output_types(
         "custom_gradient", backward, (*types, *outputs, *select(outputs, _floats(outputs)))
     )
@@ -206,7 +206,7 @@ def _custom_type(*types: TensorType, graph: Graph, backward: Graph) -> tuple[Ten
 
 
 def _floats(types: Sequence[TensorType]) -> Mask:
-    return tuple(t.dtype.is_floating for t in types)
+    return tuple(t.dtype.is_inexact for t in types)
 
 
 def _custom_vjp(
@@ -215,7 +215,7 @@ def _custom_vjp(
     seeds = [
         zeros_like(v.type) if g is None else g
         for v, g in zip(outs, gs, strict=True)
-        if v.dtype.is_floating
+        if v.dtype.is_inexact
     ]
     grads = scattered(floating(xs), call(*xs, *outs, *seeds, graph=backward))
     return tuple(g if need else None for g, need in zip(grads, needs, strict=True))

@@ -34,6 +34,9 @@ def in_float64(fn: Callable[..., Array]) -> Callable[..., Array]:
 
     def wrapped(*xs: Array) -> Array:
         dtype = xs[0].dtype
+        if dtype.kind == "c":
+            wide_xs = (x.astype(np.complex128, copy=False) for x in xs)
+            return np.asarray(fn(*wide_xs)).astype(dtype, copy=False)
         if dtype.itemsize == 8:
             return fn(*xs)
         if isinstance(fn, np.ufunc) and dtype.itemsize == 4:
@@ -52,8 +55,9 @@ def carried(x: Any) -> Any:
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) without overflow, and with all digits where it is small."""
     one = x.dtype.type(1)
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x < 0, e, one) / (one + e))
+    left = x.real < 0
+    e = np.exp(np.where(left, x, -x))
+    return np.asarray(np.where(left, e, one) / (one + e))
 
 
 def softplus(x: Array) -> Array:
