@@ -76,8 +76,8 @@ class Elementwise(Op):
     `partials[i](z, *xs)` is dz/dx_i: a number, a Mask, a value, or None for an input without one.
 
     An op that takes complex values is holomorphic in them if it has `partials`. `split(*parts,
-    **attrs)` is its lowering for them, in real ops: it gets a pair (real, imaginary) for each input,
-    or the value of an input that is real, and returns the same for the output.
+    **attrs)` is its lowering for them, in real ops: it gets a pair (real, imaginary) for each
+    input, or the value of an input that is real, and returns the same for the output.
     """
 
     type: Callable[..., TensorType | Types] = None  # type: ignore[assignment]  # set below
@@ -212,6 +212,8 @@ def add_all(terms: list[Any]) -> Any:
 def describe(x: object) -> str:
     """An argument in an error text: `f32[2, 3]`, or the value of a Python number."""
     t = getattr(x, "type", None)
+    if isinstance(x, np.ndarray) and (dtype := dtypes.as_dtype_or_none(x.dtype)) is not None:
+        t = tensor_type(x.shape, dtype)
     return str(t) if isinstance(t, TensorType) else repr(x)
 
 

@@ -25,7 +25,7 @@ def _complex_order(op: Any) -> Any:
 
 
 def _sampled(oracle: Any, *more: str) -> Samples:
-    errors = () if more else ((_complex_order, "takes no complex numbers, got c64[2] and"),)
+    errors = () if more else ((_complex_order, "takes no complex numbers, got c64[2] and 1.0"),)
     return Samples(dtypes=(*DTYPES, *more), oracle=oracle, ulp=0.0, errors=errors)
 
 

@@ -12,7 +12,7 @@ from graphgrad.compiler.errors import DTypeError
 from graphgrad.compiler.families import Composite, Elementwise, Library, describe, join_dtypes
 from graphgrad.compiler.op import Attrs, Op, Samples, current_kind, ops
 from graphgrad.compiler.ops.special import Array, in_float32
-from graphgrad.compiler.types import TensorType, tensor_type
+from graphgrad.compiler.types import TensorType, broadcast_shapes, tensor_type
 
 Bound = tuple[tuple[Any, ...], Attrs]
 COMPLEX = ("complex64", "complex128")
@@ -38,7 +38,7 @@ real = Elementwise(
     split=lambda x: x[0],
     bind=lambda input, name=None: ((input,), {}),
     transpose=lambda g, x: (g.cast(x.dtype),),
-    samples=Samples(dtypes=SAMPLED, oracle=lambda x: (x + np.conj(x)) / 2, ulp=0.0),
+    samples=Samples(dtypes=SAMPLED, oracle=lambda x: x.real, ulp=0.0),
     doc="""The real part of each element; a real tensor itself.
 
     >>> import graphgrad as gg
@@ -56,7 +56,7 @@ imag = Elementwise(
     split=lambda x: x[1],
     bind=lambda input, name=None: ((input,), {}),
     transpose=lambda g, x: (ops["complex"](0, g) if x.dtype.is_complex else None,),
-    samples=Samples(dtypes=SAMPLED, oracle=lambda x: np.real((x - np.conj(x)) / (2j)), ulp=0.0),
+    samples=Samples(dtypes=SAMPLED, oracle=lambda x: x.imag, ulp=0.0),
     doc="""The imaginary part of each element; zeros for a real tensor.
 
     >>> import graphgrad as gg
@@ -72,7 +72,7 @@ conj = Elementwise(
     scalar=lambda s, x: x,
     split=lambda x: (x[0], -x[1]),
     transpose=lambda g, x: (ops["conj"](g),),
-    samples=Samples(dtypes=SAMPLED, oracle=lambda x: 2 * np.real(x) - x, ulp=0.0),
+    samples=Samples(dtypes=SAMPLED, oracle=lambda x: x - 2j * x.imag if np.iscomplexobj(x) else x),
     doc="""The complex conjugate of each element; a real tensor itself.
 
     >>> import graphgrad as gg
@@ -109,7 +109,9 @@ complex = Elementwise(
     public=("complex", "dtypes.complex"),
     arity=2,
     bind=_bind_complex,
-    type=lambda x, y: tensor_type(x.shape, complex_dtype(x.dtype)),
+    type=lambda x, y: tensor_type(
+        broadcast_shapes([x.shape, y.shape], "complex"), complex_dtype(x.dtype)
+    ),
     ref=_put_together,
     scalar=lambda s, x, y: x,
     split=lambda x, y: (x, y),
@@ -140,7 +142,7 @@ def _angle_cases(rng: np.random.Generator, dtype: Any) -> Any:
     for shape in ((), (5,), (2, 3), (0,)):
         x = rng.uniform(-2, 2, shape) + (1j * rng.uniform(-2, 2, shape) if dtype.kind == "c" else 0)
         yield (np.asarray(x).astype(dtype),), {}
-    yield (np.array([0.0, -0.0, 1.0, -1.0]).astype(dtype),), {}
+    yield (np.array([1.0, 1j if dtype.kind == "c" else -1.0]).astype(dtype),), {}
 
 
 angle = Composite(
@@ -153,7 +155,7 @@ angle = Composite(
     decompose=lambda x: (
         ops["atan2"](ops["imag"](x), ops["real"](x))
         if x.dtype.is_complex
-        else ops["where"](x < 0, np.pi, 0.0).cast(x.dtype)
+        else ops["where"](x < 0, x.dtype.dtype.type(np.pi), 0)
     ),
     samples=Samples(
         cases=_angle_cases,
@@ -171,7 +173,7 @@ angle = Composite(
 
 
 def _half_turn(x: Array) -> Array:
-    return np.where(x < 0, x.dtype.type(np.pi), x.dtype.type(0))
+    return np.asarray(np.where(x < 0, x.dtype.type(np.pi), x.dtype.type(0)))
 
 
 # -- parts in one array: what memory holds

@@ -13,6 +13,7 @@ from graphgrad.compiler.ops import split
 from graphgrad.compiler.types import tensor_type
 
 Array = np.ndarray[Any, Any]
+COMPLEX = ("complex64", "complex128")
 
 constant = Op(
     name="constant",
@@ -91,19 +92,10 @@ cast = Elementwise(
     jvp=lambda ts, z, x, dtype: ts[0].cast(dtype) if dtype.is_inexact else None,
     samples=Samples(
         cases=_cast_cases,
-        dtypes=(
-            "float32",
-            "float64",
-            "bfloat16",
-            "int32",
-            "int64",
-            "uint8",
-            "complex64",
-            "complex128",
-        ),
+        dtypes=("float32", "float64", "bfloat16", "int32", "int64", "uint8", *COMPLEX),
         oracle=_cast_oracle,
         ulp=0.5,
-    ),  # fmt: skip
+    ),
     doc="""The elements converted to `dtype`.
 
     Floats are truncated toward zero to integers; what does not fit becomes the nearest integer that

@@ -152,7 +152,11 @@ sigmoid = Elementwise(
     partials=(lambda z, x: z * (1 - z),),
     samples=Samples(
         dtypes=(*FLOATS, *COMPLEX),
-        oracle=lambda x: np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-np.abs(x))),
+        oracle=lambda x: (
+            np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-np.abs(x)))
+            if x.dtype.kind == "f"
+            else 1 / (1 + np.exp(-x))
+        ),
         ulp=2.0,
     ),
     doc="""1 / (1 + exp(-x)) for each element; never overflows.

@@ -16,7 +16,9 @@ from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.families import Elementwise, View
 from graphgrad.compiler.ir import Builder, Graph, Literal, Node, Value
-from graphgrad.compiler.op import Op, ops, reapply, state
+from graphgrad.compiler.op import Application, Op, ops, reapply, state
+from graphgrad.compiler.passes.patterns import Facts, node_rule
+from graphgrad.compiler.passes.rewrite import RuleSet
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.types import TensorType
 
@@ -171,31 +173,47 @@ def over_parts(graph: Graph) -> Graph:
     params = dict(zip(graph.params, graph.params, strict=True))
     outputs = dict(zip(graph.outputs, graph.outputs, strict=True))
     gone: set[Node] = set()
-    same: dict[Value, Value] = {}
     for node in graph.nodes:
-        if node.op.name == "view_as_real" and node.inputs[0] in params:
-            p = node.inputs[0]
-            params[p] = node.out if params[p] is p else params[p]
-            same[node.out] = params[p]
-            gone.add(node)
+        if node.op.name == "view_as_real" and params.get(node.inputs[0]) is node.inputs[0]:
+            if node.out not in outputs:
+                params[node.inputs[0]] = node.out
+                gone.add(node)
         elif node.op.name == "view_as_complex" and node.out in outputs:
-            made = graph.producers.get(node.inputs[0])
-            alone = len(graph.uses[node.inputs[0]]) == 1 and node.inputs[0] not in outputs
-            if (
-                made is not None
-                and made.op.name == "concat"
-                and alone
-                and node.out not in graph.uses
-            ):
-                outputs[node.out] = node.inputs[0]
+            both = node.inputs[0]
+            made = graph.producers.get(both)
+            alone = (
+                len(graph.uses[both]) == 1 and both not in outputs and node.out not in graph.uses
+            )
+            if made is not None and made.op.name == "concat" and alone:
+                outputs[node.out] = both
                 gone.add(node)
     if not gone:
         return graph
-    nodes = tuple(
-        Node(n.op, tuple(same.get(x, x) for x in n.inputs), n.attrs, n.outputs, n.where)
-        for n in graph.nodes
-        if n not in gone
-    )
+    nodes = tuple(n for n in graph.nodes if n not in gone)
     return Graph(
         tuple(params.values()), nodes, tuple(outputs[v] for v in graph.outputs), graph.name
     )
+
+
+def together_again(root: Application, facts: Facts) -> Value | None:
+    """Both parts of a complex value, put together: that value."""
+    joined = facts.producer(root.inputs[0])
+    if joined is None or joined.op.name != "concat" or len(joined.inputs) != 2:
+        return None
+    taken = [facts.producer(x) for x in joined.inputs]
+    last = joined.outputs[0].type.ndim - 1
+    for k, part in enumerate(taken):
+        if part is None or part.op.name != "slice" or part.inputs[0] is not taken[0].inputs[0]:  # type: ignore[union-attr]
+            return None
+        if part.attrs["starts"] != tuple(k if i == last else 0 for i in range(last + 1)):
+            return None
+        if part.outputs[0].type != joined.inputs[0].type or set(part.attrs["steps"]) != {1}:
+            return None
+    both = facts.producer(taken[0].inputs[0])  # type: ignore[union-attr]
+    if both is None or both.op.name != "view_as_real":
+        return None
+    whole: Value = both.inputs[0]
+    return whole if whole.type == root.outputs[0].type else None
+
+
+RULES = RuleSet((node_rule("parts together again", ("view_as_complex",), together_again),))
