@@ -91,7 +91,7 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     bare = over_parts(optimised)
     fusion = Fusion(bare)
     plan = fusion.run()
-    assembly = Assembly(bare, fusion, plan, target, optimised)
+    assembly = Assembly(bare, fusion, plan, target, typed=optimised)
     program = assembly.run()
     return Compilation(
         program, optimised, tuple(assembly.report), tuple(plan.refusals), tuple(stages),
@@ -111,7 +111,7 @@ def compile_apart(
     bare = over_parts(graph)
     fusion = Fusion(bare)
     plan = fusion.run()
-    assembly = Assembly(bare, fusion, plan, target, graph, apart=True)
+    assembly = Assembly(bare, fusion, plan, target, apart=True, typed=graph)
     if adjust is not None:
         assembly.adjust = adjust
     program = assembly.run()
@@ -166,7 +166,6 @@ class Assembly:
     fusion: Fusion
     plan: Plan
     target: Target
-    declared: Graph  # whose parameters and outputs have the types that callers see
     slots: list[Slot] = field(default_factory=list)
     storage: dict[Value, Storage] = field(default_factory=dict)
     constants: list[Any] = field(default_factory=list)
@@ -177,11 +176,14 @@ class Assembly:
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
+    # The graph whose parameters and outputs have the types that callers see, where not `graph`.
+    typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
 
     def run(self) -> Program:
         graph = self.graph
-        for given, p in zip(self.declared.params, graph.params, strict=True):
+        typed = self.typed or graph
+        for given, p in zip(typed.params, graph.params, strict=True):
             self.storage[given] = self.storage[p] = Storage(
                 self.add_slot(slot("input", given.type))
             )
@@ -199,7 +201,7 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         return Program(
-            fingerprint=self.declared.fingerprint,
+            fingerprint=typed.fingerprint,
             module=writer.module(),
             slots=tuple(self.slots),
             inputs=tuple(range(len(graph.params))),
@@ -254,7 +256,8 @@ class Assembly:
     def output_slots(self) -> tuple[int, ...]:
         """The slot of each graph output; computed ones get an output slot of the output's shape."""
         slots = []
-        for v, t in zip(self.graph.outputs, self.declared.output_types, strict=True):
+        types = (self.typed or self.graph).output_types
+        for v, t in zip(self.graph.outputs, types, strict=True):
             memory = self.fusion.memory_of(v)
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
