@@ -10,7 +10,7 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import config, dtypes, errors, linalg, math, nest, nn, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.compiler.dtypes import (
     DType,
@@ -84,6 +84,7 @@ __all__ = [
     "constant",
     "convert_to_tensor",
     "custom_gradient",
+    "dtypes",
     "double",
     "ensure_shape",
     "errors",

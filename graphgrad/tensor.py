@@ -120,6 +120,20 @@ class TensorLike(Arith):
         """The axes in reverse order."""
         return self.transpose(tuple(reversed(range(self.ndim))))
 
+    @property
+    def real(self) -> Any:
+        """The real parts."""
+        return numpy_protocol.namespace["math.real"](self)
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary parts."""
+        return numpy_protocol.namespace["math.imag"](self)
+
+    def conj(self) -> Any:
+        """The complex conjugates."""
+        return numpy_protocol.namespace["math.conj"](self)
+
     def ref(self) -> Reference:
         """A hashable stand-in, equal for one and the same tensor."""
         return Reference(self)

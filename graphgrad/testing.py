@@ -26,7 +26,7 @@ def check_grads(
 ) -> None:
     """Compare the derivatives of `f` at `args` with central differences, up to `order`.
 
-    Floating arguments are taken as float64. Each order is checked along one random direction;
+    Floating arguments are taken as float64, complex ones as complex128. Each order is checked along one random direction;
     AssertionError names the argument, the order and the two numbers.
 
     >>> import graphgrad as gg
@@ -49,7 +49,22 @@ def eager_lift(x: Any) -> Any:
 
 def _double(x: Any) -> Any:
     t = eager.lift(x)
-    return t.cast(dtypes.float64) if t.dtype.is_inexact else t
+    return t.cast(dtypes.promote(t.dtype, dtypes.float64)) if t.dtype.is_inexact else t
+
+
+def _random(like: Any, rng: np.random.Generator) -> EagerTensor:
+    """Normal numbers of the shape of `like`; complex ones where it is complex."""
+    found = np.asarray(rng.standard_normal(like.type.shape))
+    if like.dtype.is_complex:
+        found = np.asarray(found + 1j * rng.standard_normal(like.type.shape))
+    return EagerTensor(found)
+
+
+def _inner(xs: Sequence[Any], ys: Sequence[Any]) -> float:
+    """Re(sum conj(x) y): under it the gradient by a complex x + iy is dL/dx + i dL/dy."""
+    return sum(
+        float(np.real(np.vdot(x.numpy(), y.numpy()))) for x, y in zip(xs, ys) if y is not None
+    )
 
 
 def _check(
@@ -57,30 +72,23 @@ def _check(
     tolerance: float, rng: np.random.Generator, level: int,
 ) -> None:  # fmt: skip
     moving = [x.dtype.is_inexact for x in xs]
-    direction = [
-        EagerTensor(np.asarray(rng.standard_normal(x.type.shape))) if m else None
-        for x, m in zip(xs, moving)
-    ]
-    weights = [EagerTensor(np.asarray(rng.standard_normal(y.type.shape))) for y in f(*xs)]
+    direction = [_random(x, rng) if m else None for x, m in zip(xs, moving)]
+    weights = [_random(y, rng) for y in f(*xs)]
 
     def along(sign: float) -> float:
         moved = [x if d is None else x + d * (sign * step) for x, d in zip(xs, direction)]
-        return sum(float(np.sum(y.numpy() * w.numpy())) for y, w in zip(f(*moved), weights))
+        return _inner(f(*moved), weights)
 
     expected = (along(1) - along(-1)) / (2 * step)
     if "reverse" in modes:
         grads = _gradients(f, xs, weights)
-        got = sum(
-            float(np.sum(g.numpy() * d.numpy())) for g, d in zip(grads, direction) if d is not None
-        )
-        _compare("reverse", level, got, expected, tolerance)
+        _compare("reverse", level, _inner(grads, direction), expected, tolerance)
     if "forward" in modes:
         tangents = [
             eager.lift(np.zeros(x.type.shape)) if d is None else d for x, d in zip(xs, direction)
         ]
         _, ts = jvp(lambda *v: f(*v), xs, tangents)
-        got = sum(float(np.sum(t.numpy() * w.numpy())) for t, w in zip(ts, weights))
-        _compare("forward", level, got, expected, tolerance)
+        _compare("forward", level, _inner(ts, weights), expected, tolerance)
     if level < order:
 
         def gradient(*values: Any) -> Any:

@@ -8,8 +8,15 @@ import numpy as np
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.errors import DTypeError
-from graphgrad.compiler.families import Composite, Elementwise, Library, describe, join_dtypes
+from graphgrad.compiler.errors import DTypeError, ShapeError
+from graphgrad.compiler.families import (
+    Composite,
+    Elementwise,
+    Library,
+    conjugate,
+    describe,
+    join_dtypes,
+)
 from graphgrad.compiler.op import Attrs, Op, Samples, current_kind, ops
 from graphgrad.compiler.ops.special import Array, in_float32
 from graphgrad.compiler.types import TensorType, broadcast_shapes, tensor_type
@@ -242,4 +249,44 @@ view_as_complex = Library(
         errors=((lambda op: op([1.0, 2.0, 3.0]), "whose last axis has 2, got f32[3]"),),
     ),
     doc="The complex array whose real and imaginary parts lie along the last axis.",
+)
+
+
+# -- adjoint
+
+
+def _adjoint_type(x: TensorType) -> TensorType:
+    if x.ndim < 2:
+        raise ShapeError(f"adjoint: takes matrices and stacks of them, got {x}")
+    return tensor_type((*x.shape[:-2], x.shape[-1], x.shape[-2]), x.dtype)
+
+
+def _adjoint_cases(rng: np.random.Generator, dtype: Any) -> Any:
+    for shape in ((2, 3), (2, 3, 1), (0, 2)):
+        x = rng.normal(size=shape) + (1j * rng.normal(size=shape) if dtype.kind == "c" else 0)
+        yield (x.astype(dtype),), {}
+
+
+adjoint = Composite(
+    name="adjoint",
+    public=("linalg.adjoint",),
+    takes_complex=True,
+    bind=lambda matrix, name=None: ((matrix,), {}),
+    type=_adjoint_type,
+    ref=lambda x: np.conjugate(np.swapaxes(x, -1, -2)),
+    decompose=lambda x: conjugate(x).transpose((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)),
+    samples=Samples(
+        cases=_adjoint_cases,
+        dtypes=("float32", "float64", *COMPLEX),
+        oracle=lambda x: np.einsum("...ij->...ji", np.conj(x)),
+        ulp=0.0,
+        errors=((lambda op: op([1j]), "adjoint: takes matrices and stacks of them, got c128[1]"),),
+    ),
+    doc="""The conjugate transpose of each matrix.
+
+    >>> import graphgrad as gg
+    >>> gg.linalg.adjoint([[1 + 2j, 3j]]).numpy()
+    array([[1.-2.j],
+           [0.-3.j]])
+    """,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.families import Elementwise, Generator
-from graphgrad.compiler.op import Op, Samples
+from graphgrad.compiler.op import Op, Samples, ops
 from graphgrad.compiler.ops import split
 from graphgrad.compiler.types import tensor_type
 
@@ -87,9 +87,9 @@ cast = Elementwise(
     scalar=lambda s, x, dtype: s.convert(x, dtype),
     split=split.cast,
     vjp=lambda g, z, x, needs, dtype: (
-        g.cast(x.dtype) if dtype.is_inexact and x.dtype.is_inexact else None,
+        ops["cast"](g, x.dtype) if dtype.is_inexact and x.dtype.is_inexact else None,
     ),
-    jvp=lambda ts, z, x, dtype: ts[0].cast(dtype) if dtype.is_inexact else None,
+    jvp=lambda ts, z, x, dtype: ops["cast"](ts[0], dtype) if dtype.is_inexact else None,
     samples=Samples(
         cases=_cast_cases,
         dtypes=("float32", "float64", "bfloat16", "int32", "int64", "uint8", *COMPLEX),
