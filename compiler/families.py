@@ -107,11 +107,6 @@ class Elementwise(Op):
             dtype = self.output
         return tensor_type(broadcast_shapes([t.shape for t in types], self.name), dtype)
 
-    def check_complex(self, dtype: DType, args: tuple[Any, ...]) -> None:
-        """Raise for a complex dtype if the op takes none."""
-        if not self.takes_complex:
-            raise self.refusal(dtype, map(describe, args))
-
     def join(self, args: tuple[Any, ...]) -> tuple[DType | None, ...]:
         """The dtype that each argument is to have; None: as it comes."""
         if self.inputs == "any":
@@ -125,8 +120,8 @@ class Elementwise(Op):
             return (dtypes.bool_,) * len(args)
         joined = args[1:] if self.inputs == "select" else args
         dtype = join_dtypes(joined)
-        if dtype.is_complex:
-            self.check_complex(dtype, args)
+        if dtype.is_complex and not self.takes_complex:
+            raise self.refusal(map(describe, args))
         if self.inputs in ("float", "divide") and not dtype.is_inexact:
             dtype = dtypes.float32 if self.inputs == "float" else dtypes.float64
         if self.inputs == "number" and dtype.is_bool:

@@ -206,10 +206,10 @@ class Op:
         error, message = self.failures[kind]
         return error(message.format(a=a, b=b, index=index, **attrs))
 
-    def refusal(self, dtype: DType, given: Iterable[str]) -> DTypeError:
+    def refusal(self, given: Iterable[str]) -> DTypeError:
         """The error for complex values where the op takes none."""
         return DTypeError(
-            f"{self.name}: takes no complex numbers, got {' and '.join(given)} ({dtype.name}); "
+            f"{self.name}: takes no complex numbers, got {' and '.join(given)}; "
             f"{self.instead_of_complex}"
         )
 
@@ -251,8 +251,7 @@ class Op:
         """The types of the outputs; errors name the op and the user's line."""
         try:
             if not self.takes_complex and any([t.dtype.is_complex for t in types]):
-                dtype = next(t.dtype for t in types if t.dtype.is_complex)
-                raise self.refusal(dtype, map(str, types))
+                raise self.refusal(map(str, types))
             result = self.type(*types, **attrs)
         except GraphgradError as e:
             raise e.at(state.where or here()) from None

@@ -297,10 +297,10 @@ class EagerTensor(Tensor):
         return bool(self.array.reshape(())[()])
 
     def __float__(self) -> float:
-        return float(self._only("float"))
+        return float(self._real("float"))
 
     def __int__(self) -> int:
-        return int(self._only("int"))
+        return int(self._real("int"))
 
     def __complex__(self) -> complex:
         return complex(self._only("complex"))
@@ -309,6 +309,11 @@ class EagerTensor(Tensor):
         if not self.dtype.is_integer or self.array.ndim:
             raise TypeError(f"only 0-d integer tensors can be an index, this is {self.type}")
         return int(self.array[()])
+
+    def _real(self, what: str) -> Any:
+        if self.dtype.is_complex:
+            raise TypeError(f"{self.type} does not convert to {what}; take its .real, or gg.abs")
+        return self._only(what)
 
     def _only(self, what: str) -> Any:
         if self.array.size != 1:

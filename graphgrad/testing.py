@@ -26,8 +26,8 @@ def check_grads(
 ) -> None:
     """Compare the derivatives of `f` at `args` with central differences, up to `order`.
 
-    Floating arguments are taken as float64, complex ones as complex128. Each order is checked along one random direction;
-    AssertionError names the argument, the order and the two numbers.
+    Floating arguments are taken as float64, complex ones as complex128. Each order is checked along
+    one random direction; AssertionError names the argument, the order and the two numbers.
 
     >>> import graphgrad as gg
     >>> gg.testing.check_grads(lambda x: gg.sin(x) * x, 0.7)

@@ -75,6 +75,7 @@ conj = Elementwise(
     name="conj",
     public=("math.conj",),
     inputs="any",
+    bind=lambda x, name=None: ((x,), {}),
     ref=lambda x: np.conjugate(x) if x.dtype.kind == "c" else x,
     scalar=lambda s, x: x,
     split=lambda x: (x[0], -x[1]),

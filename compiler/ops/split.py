@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Builder
 from graphgrad.compiler.op import current_kind, ops
@@ -98,18 +97,14 @@ def cast(x: Any, dtype: DType) -> Any:
 # -- functions
 
 
-def turned(size: Any, angle: Any) -> Pair:
-    """`size` at an angle; a real result where the angle is 0, also for an infinite size."""
-    return size * ops["cos"](angle), where(angle == 0, angle, size * ops["sin"](angle))
-
-
 def exp(x: Pair) -> Pair:
-    """In two factors exp(a/2), so that it overflows only where the result does."""
+    """In two factors exp(a/2), so that it overflows only where the result does; real where b is 0,
+    also for an infinite a."""
     a, b = x
     half = ops["exp"](a * 0.5)
-    real, imag = turned(half, b)
+    real, imag = half * ops["cos"](b) * half, where(b == 0, b, half * ops["sin"](b) * half)
     nothing = a == -math.inf
-    return where(nothing, 0, real * half), where(nothing, 0, imag * half)
+    return where(nothing, 0, real), where(nothing, 0, imag)
 
 
 def log(x: Pair) -> Pair:
@@ -232,8 +227,3 @@ def _known(x: Any) -> float | None:
         return None
     found = float(node.attrs["value"].array)
     return found if math.isfinite(found) else None
-
-
-def wide(x: Pair) -> Pair:
-    """The parts as float64."""
-    return x[0].cast(dtypes.float64), x[1].cast(dtypes.float64)
