@@ -282,6 +282,8 @@ class Assembly:
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
         memory = self.fusion.memory_of(value)
+        if memory in self.fusion.places:
+            memory = self.fusion.places[memory].memory
         if memory not in self.storage:
             node = self.fusion.producers[memory]
             if node.op.name == "constant":
@@ -354,6 +356,8 @@ class Assembly:
         pieces = pieces_of(node)
         if pieces is not None:
             for piece, values in pieces:
+                if self.fusion.memory_of(values[0]) in self.fusion.places:
+                    continue  # the kernel that computes it has written it
                 nest = divided(self.adjust(piece))
                 kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
                 done("kernel", (node,), nest, kernel, tuple(values))

@@ -27,6 +27,7 @@ from graphgrad.compiler.kernels.groups import (
     partition,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
+from graphgrad.compiler.kernels.interleave import Place, interleaved
 from graphgrad.compiler.kernels.reach import Reach
 from graphgrad.compiler.kernels.views import Views
 from graphgrad.compiler.types import Shape
@@ -68,6 +69,9 @@ class Fusion(Views):
         self.reach = Reach()
         self.numbers: dict[Group | Node, int] = {}  # of the units, in `reach`
         self.refusals: list[tuple[Node, Node, str]] = []
+        self.places: dict[
+            Value, Place
+        ] = {}  # of members that are not stored in memory of their own
 
     def run(self) -> Plan:
         for node in self.graph.nodes:
@@ -79,6 +83,7 @@ class Fusion(Views):
                 self.single.update(dict.fromkeys(node.outputs, node))
                 self.settle(node, node)
         self.merge_siblings()
+        self.places = interleaved(self, self.group_of)
         return Plan(self.order(), self.stored_values(), self.refusals)
 
     # -- placing nodes
