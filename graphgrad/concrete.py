@@ -186,7 +186,7 @@ class ConcreteFunction:
         tensors: list[Any] = [x for x in leaves if isinstance(x, Arith | np.ndarray | np.generic)]
         wanted = self.types
         if len(tensors) != len(wanted):
-            numbers = [x for x in leaves if isinstance(x, int | float | list)]
+            numbers = [x for x in leaves if isinstance(x, int | float | complex | list)]
             if len(tensors) + len(numbers) != len(wanted):
                 raise ArgumentError(
                     f"{self.name}: this concrete function takes {len(wanted)} tensors, got "
@@ -195,7 +195,7 @@ class ConcreteFunction:
             tensors = [
                 x
                 for x in leaves
-                if isinstance(x, Arith | np.ndarray | np.generic | int | float | list)
+                if isinstance(x, Arith | np.ndarray | np.generic | int | float | complex | list)
             ]
         fitted = [self._fit(x, t) for x, t in zip(tensors, wanted)]
         sizes: tuple[Any, ...] = tuple(
@@ -314,7 +314,7 @@ def _everything(values: Any) -> bool:
 
 def is_data(x: object) -> bool:
     """Is this leaf of a function's result given back as a tensor?"""
-    return isinstance(x, Arith | np.ndarray | np.generic | bool | int | float)
+    return isinstance(x, Arith | np.ndarray | np.generic | bool | int | float | complex)
 
 
 def _template(result: Any, outputs: list[Value], builder: FunctionBuilder) -> Any:

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.ir import Builder
 from graphgrad.compiler.op import current_kind, ops
 
 Pair = tuple[Any, Any]
@@ -216,13 +215,12 @@ def known_number(x: Pair) -> complex | None:
 
 
 def _known(x: Any) -> float | None:
-    builder = current_kind()
-    if not isinstance(builder, Builder):
+    producer = getattr(current_kind(), "producer", None)  # of a pass over graphs
+    if producer is None:
         return None
-    made = {v: n for n in builder.nodes for v in n.outputs}
-    node = made.get(x)
+    node = producer(x)
     while node is not None and node.op.name in ("broadcast_to", "reshape"):
-        node = made.get(node.inputs[0])
+        node = producer(node.inputs[0])
     if node is None or node.op.name != "constant" or node.attrs["value"].array.ndim:
         return None
     found = float(node.attrs["value"].array)

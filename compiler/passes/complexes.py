@@ -4,8 +4,8 @@ Memory holds complex numbers as NumPy does, real and imaginary parts in turn: `v
 `view_as_complex` lie between such an array and its parts. What has no form in parts (a matrix
 product, a condition) keeps its complex operands and runs as a host step.
 
-A value is split when a node asks for its parts, and put together when one asks for the whole; what
-only moves data takes the form that is asked for.
+A value is put together where a node asks for the whole; views have both forms, and the one that is
+not asked for is dead code.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.families import Elementwise, View
-from graphgrad.compiler.ir import Builder, Graph, Literal, Node, Value
-from graphgrad.compiler.op import Application, Op, ops, reapply, state
+from graphgrad.compiler.ir import Builder, Graph, Node, Value
+from graphgrad.compiler.op import Application, Attrs, Op, ops, reapply
 from graphgrad.compiler.passes.patterns import Facts, node_rule
 from graphgrad.compiler.passes.rewrite import RuleSet
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.transform.autodiff import at
 from graphgrad.compiler.types import TensorType
 
 
@@ -30,15 +31,12 @@ def split_complex(graph: Graph) -> Graph:
     """
     if not any(splits(n) for n in graph.nodes):
         return graph
-    builder = Splicing(graph.name, scope=DimScope())
+    builder = Splicing(graph.name)
     with builder.tracing():
         splitter = Splitter(graph, builder)
         for node in graph.nodes:
-            state.where, saved = node.where, state.where
-            try:
+            with at(node.where):
                 splitter.visit(node)
-            finally:
-                state.where = saved
         outputs = [splitter.output(v) for v in graph.outputs]
     return Graph(graph.params, tuple(builder.nodes), tuple(outputs), graph.name)
 
@@ -56,11 +54,23 @@ def splits(node: Node) -> bool:
 class Splicing(Builder):
     """Builds a graph in which values of another go on."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name, scope=DimScope())
+        self.made: dict[Value, Node] = {}
+
     def value(self, type: TensorType, where: Where | None = None) -> Value:
         return Value(type, None, where)
 
     def lift(self, x: object, dtype: DType | None = None) -> Value:
         return x if isinstance(x, Value) else super().lift(x, dtype)
+
+    def append(self, op: Op, inputs: tuple[Value, ...], attrs: Attrs) -> tuple[Value, ...]:
+        outputs = super().append(op, inputs, attrs)
+        self.made.update(dict.fromkeys(outputs, self.nodes[-1]))
+        return outputs
+
+    def producer(self, value: Value) -> Node | None:
+        return self.made.get(value)
 
 
 class Splitter:
@@ -69,99 +79,83 @@ class Splitter:
     def __init__(self, graph: Graph, builder: Builder) -> None:
         self.producers = graph.producers
         self.builder = builder
-        self.wholes: dict[Value, Value] = {p: p for p in graph.params}
+        self.wholes: dict[Value, Value] = {p: p for p in graph.params}  # real values among them
         self.pairs: dict[Value, tuple[Value, Value]] = {}
 
     def visit(self, node: Node) -> None:
-        """Real results now; complex ones of nodes that split when somebody asks."""
+        """A node of the old graph; what nobody asks for in the end is dead code."""
         if not splits(node):
-            inputs = tuple(map(self.whole, node.inputs))
-            if node.op.name != "constant" or not node.out.type.dtype.is_complex:
-                self.builder.nodes.append(
-                    Node(node.op, inputs, node.attrs, node.outputs, node.where)
-                )
-                self.wholes.update(zip(node.outputs, node.outputs, strict=True))
-        elif not node.out.type.dtype.is_complex:
-            self.wholes[node.out] = self.on_parts(node)
+            self.copy(node)
+            return
+        if is_view(node) and node.inputs[0] in self.wholes:
+            self.wholes[node.out] = self.applied(node, [self.wholes[node.inputs[0]]])
+        xs = [self.parts(x) if x.type.dtype.is_complex else self.wholes[x] for x in node.inputs]
+        if not node.out.type.dtype.is_complex:
+            self.wholes[node.out] = self.on_parts(node, xs)
+        else:
+            real, imag = self.on_parts(node, xs)
+            self.pairs[node.out] = self.builder.lift(real), self.builder.lift(imag)
 
-    def on_parts(self, node: Node) -> Any:
+    def copy(self, node: Node) -> None:
+        """A node as it is, on whole values."""
+        inputs = tuple(map(self.whole, node.inputs))
+        self.builder.nodes.append(Node(node.op, inputs, node.attrs, node.outputs, node.where))
+        self.wholes.update(zip(node.outputs, node.outputs, strict=True))
+        if node.op.name == "constant" and node.is_complex:
+            array = node.attrs["value"].array
+            real, imag = (self.builder.literal(x.copy()) for x in (array.real, array.imag))
+            self.pairs[node.out] = real, imag
+
+    def on_parts(self, node: Node, xs: list[Any]) -> Any:
         """The result of a node by the parts of its complex operands."""
-        state.where, saved = node.where, state.where
-        try:
-            xs = [self.parts(x) if x.type.dtype.is_complex else self.whole(x) for x in node.inputs]
-            if isinstance(node.op, Elementwise):
-                assert node.op.split is not None
-                return node.op.split(*xs, **node.attrs)
-            real, imag = (
-                reapply(node.op, [x[k] if isinstance(x, tuple) else x for x in xs], node.attrs)[0]
-                for k in (0, 1)
-            )
-            return real, imag
-        finally:
-            state.where = saved
+        if isinstance(node.op, Elementwise):
+            assert node.op.split is not None
+            return node.op.split(*xs, **node.attrs)
+        return [
+            self.applied(node, [x[k] if isinstance(x, tuple) else x for x in xs]) for k in (0, 1)
+        ]
+
+    def applied(self, node: Node, xs: list[Value]) -> Value:
+        """The op of `node` on other values."""
+        (value,) = reapply(node.op, xs, node.attrs)
+        return self.builder.lift(value)
 
     def parts(self, value: Value) -> tuple[Value, Value]:
         """The real and the imaginary part of a complex value of the old graph."""
-        found = self.pairs.get(value)
-        if found is None:
-            found = self.pairs[value] = self.find_parts(value)
-        return found
+        if value not in self.pairs:
+            both = self.builder.lift(ops["view_as_real"](self.wholes[value]))
+            last, shape = both.type.ndim - 1, value.type.shape
 
-    def find_parts(self, value: Value) -> tuple[Value, Value]:
-        node = self.producers.get(value)
-        if node is not None and node.op.name == "constant":
-            array = node.attrs["value"].array
-            return self.builder.literal(array.real.copy()), self.builder.literal(array.imag.copy())
-        if node is not None and splits(node):
-            real, imag = self.on_parts(node)
-            return self.builder.lift(real), self.builder.lift(imag)
-        both = ops["view_as_real"](self.whole(value))
-        last, shape = both.ndim - 1, value.type.shape
+            def part(k: int) -> Value:
+                starts = tuple(k if i == last else 0 for i in range(last + 1))
+                taken: Value = ops["slice"](both, starts, (*shape, 1)).reshape(shape)
+                return taken
 
-        def part(k: int) -> Value:
-            starts = tuple(k if i == last else 0 for i in range(both.ndim))
-            taken: Value = ops["slice"](both, starts, (*shape, 1)).reshape(shape)
-            return taken
-
-        return part(0), part(1)
+            self.pairs[value] = part(0), part(1)
+        return self.pairs[value]
 
     def whole(self, value: Value) -> Value:
         """A value of the old graph in one array."""
-        found = self.wholes.get(value)
-        if found is None:
-            found = self.wholes[value] = self.find_whole(value)
-        return found
-
-    def find_whole(self, value: Value) -> Value:
-        node = self.producers[value]
-        if node.op.name == "constant":
-            return self.builder.append(node.op, (), {"value": Literal(node.attrs["value"].array)})[
-                0
-            ]
-        if self.lies_whole(value):
-            return reapply(node.op, tuple(map(self.whole, node.inputs)), node.attrs)[0]  # type: ignore[no-any-return]
-        return self.joined(value)
-
-    def lies_whole(self, value: Value) -> bool:
-        """Is it made by views of something that has memory as a whole?"""
-        node = self.producers.get(value)
-        while node is not None and isinstance(node.op, View):
-            value = node.inputs[0]
-            node = self.producers.get(value)
-        return node is None or not splits(node)
+        if value not in self.wholes:
+            self.wholes[value] = self.joined(value)
+        return self.wholes[value]
 
     def joined(self, value: Value) -> Value:
         """The parts in one array, in turn."""
-        columns = [x.reshape((*x.type.shape, 1)) for x in self.parts(value)]
-        together: Value = ops["view_as_complex"](ops["concat"](columns, value.type.ndim))
-        return together
+        with at(self.producers[value].where):
+            columns = [x.reshape((*x.type.shape, 1)) for x in self.parts(value)]
+            together: Value = ops["view_as_complex"](ops["concat"](columns, value.type.ndim))
+            return together
 
     def output(self, value: Value) -> Value:
         """What the graph returns: put together by kernels where it is not in memory already."""
         node = self.producers.get(value)
-        if not value.type.dtype.is_complex or node is None or not isinstance(node.op, View):
-            return self.whole(value)
-        return self.joined(value)
+        moved = node is not None and is_view(node) and value.type.dtype.is_complex
+        return self.joined(value) if moved else self.whole(value)
+
+
+def is_view(node: Node) -> bool:
+    return isinstance(node.op, View)
 
 
 def over_parts(graph: Graph) -> Graph:

@@ -287,6 +287,16 @@ def test_a_value_is_returned_twice_and_read_by_a_product():
         np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
+def test_a_long_chain():
+    def f(z):
+        for _ in range(1500):
+            z = z * 1.0001 + 0.001j
+        return z
+
+    z = gg.constant([0.5 + 0.5j, -1j])
+    np.testing.assert_allclose(gg.function(f)(z), f(z), rtol=1e-9)
+
+
 def test_open_sizes():
     f = gg.function(
         lambda z: gg.exp(z) * 2, input_signature=[gg.TensorSpec([None, 2], gg.complex64)]
