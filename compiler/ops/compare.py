@@ -204,8 +204,12 @@ isnan = Elementwise(
     output=dtypes.bool_,
     ref=np.isnan,
     scalar=lambda s, x: s.isnan(x),
+    split=split.either("isnan"),
     nondifferentiable=True,
-    samples=Samples(dtypes=FLOATS, oracle=lambda x: ~((x <= 0) | (x > 0))),
+    samples=Samples(
+        dtypes=(*FLOATS, *COMPLEX),
+        oracle=lambda x: ~((x.real <= 0) | (x.real > 0)) | ~((x.imag <= 0) | (x.imag > 0)),
+    ),
     doc="""Which elements are NaN.
 
     >>> import graphgrad as gg
@@ -220,8 +224,12 @@ isinf = Elementwise(
     output=dtypes.bool_,
     ref=np.isinf,
     scalar=lambda s, x: s.isinf(x),
+    split=split.either("isinf"),
     nondifferentiable=True,
-    samples=Samples(dtypes=FLOATS, oracle=lambda x: (x == np.inf) | (x == -np.inf)),
+    samples=Samples(
+        dtypes=(*FLOATS, *COMPLEX),
+        oracle=lambda x: (np.abs(x.real) == np.inf) | (np.abs(x.imag) == np.inf),
+    ),
     doc="""Which elements are infinite.
 
     >>> import graphgrad as gg
@@ -236,8 +244,9 @@ isfinite = Elementwise(
     output=dtypes.bool_,
     ref=np.isfinite,
     scalar=lambda s, x: s.isfinite(x),
+    split=split.is_finite,
     nondifferentiable=True,
-    samples=Samples(dtypes=FLOATS, oracle=lambda x: (x - x) == 0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle=lambda x: np.abs(x) < np.inf),
     doc="""Which elements are neither infinite nor NaN.
 
     >>> import graphgrad as gg

@@ -56,8 +56,9 @@ expm1 = Elementwise(
     inputs="float",
     ref=in_float64(np.expm1),
     scalar=lambda s, x: s.expm1(x),
+    split=split.expm1,
     partials=(lambda z, x: ops["exp"](x),),  # z + 1 loses all digits where x is far below 0
-    samples=Samples(dtypes=FLOATS, oracle="expm1", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="expm1", ulp=2.0),
     doc="""exp(x) - 1 for each element, with all digits where x is small.
 
     >>> import graphgrad as gg
@@ -115,10 +116,11 @@ log1p = Elementwise(
     name="log1p",
     public=("math.log1p",),
     inputs="float",
-    ref=np.log1p,
+    ref=special.log1p,
     scalar=lambda s, x: s.log1p(x),
+    split=split.log1p,
     partials=(lambda z, x: 1 / (1 + x),),
-    samples=Samples(domain=(-0.8, 9.0), dtypes=FLOATS, oracle="log1p", ulp=2.0),
+    samples=Samples(domain=(-0.8, 9.0), dtypes=(*FLOATS, *COMPLEX), oracle="log1p", ulp=2.0),
     doc="""log(1 + x) for each element, with all digits where x is small.
 
     >>> import graphgrad as gg

@@ -70,6 +70,15 @@ def not_equal(x: Pair, y: Pair) -> Any:
     return (x[0] != y[0]) | (x[1] != y[1])
 
 
+def either(name: str) -> Any:
+    """Whether the op `name` says so of one part at least."""
+    return lambda x: ops[name](x[0]) | ops[name](x[1])
+
+
+def is_finite(x: Pair) -> Any:
+    return ops["isfinite"](x[0]) & ops["isfinite"](x[1])
+
+
 def select(condition: Any, x: Pair, y: Pair) -> Pair:
     return where(condition, x[0], y[0]), where(condition, x[1], y[1])
 
@@ -116,6 +125,23 @@ def log(x: Pair) -> Pair:
     excess = where(near, (large - 1) * (large + 1) + small * small, 0)
     real = where(near, 0.5 * ops["log1p"](excess), ops["log"](size))
     return real, ops["atan2"](b, a)
+
+
+def expm1(x: Pair) -> Pair:
+    """exp(a) cos b - 1 as expm1(a) cos b - 2 sin(b/2)**2."""
+    a, b = x
+    half = ops["sin"](b * 0.5)
+    real = ops["expm1"](a) * ops["cos"](b) - 2 * half * half
+    return real, where(b == 0, b, ops["exp"](a) * ops["sin"](b))
+
+
+def log1p(x: Pair) -> Pair:
+    """log |1 + x| as log1p(|1 + x|**2 - 1) / 2 where x is small."""
+    a, b = x
+    small = (ops["abs"](a) < 0.5) & (ops["abs"](b) < 0.5)
+    excess = where(small, a * (a + 2) + b * b, 0)
+    real, imag = log((1 + a, b))
+    return where(small, 0.5 * ops["log1p"](excess), real), imag
 
 
 def sqrt(x: Pair) -> Pair:
@@ -167,6 +193,12 @@ def tanh(x: Pair) -> Pair:
     real = slope * ops["sqrt"](1 + s * s) * s / below
     tail = 4 * ops["sin"](b) * ops["cos"](b) * ops["exp"](-2 * ops["abs"](a))
     return where(far, ops["sign"](a), real), where(far, tail, t / below)
+
+
+def tan(x: Pair) -> Pair:
+    """-i tanh(i x)."""
+    real, imag = tanh((-x[1], x[0]))
+    return imag, -real
 
 
 def sigmoid(x: Pair) -> Pair:

@@ -52,8 +52,9 @@ tan = Elementwise(
     inputs="float",
     ref=in_float64(np.tan),
     scalar=lambda s, x: s.tan(x),
+    split=split.tan,
     partials=(lambda z, x: 1 + z * z,),
-    samples=Samples(domain=(-1.2, 1.2), dtypes=FLOATS, oracle="tan", ulp=2.0),
+    samples=Samples(domain=(-1.2, 1.2), dtypes=(*FLOATS, *COMPLEX), oracle="tan", ulp=2.0),
     doc="""The tangent of each element, in radians.
 
     >>> import graphgrad as gg

@@ -388,6 +388,12 @@ ENDLESS = {
     "abs": [complex(INF, NAN), 1e200 + 1e200j, 3e-200j],
     "reciprocal": [complex(INF, 0), 1e200 + 1e200j],
     "square": [1e200 + 0j],
+    "expm1": [1e-10 + 1e-12j, 1e-300 + 1e-200j, complex(-800, 1)],
+    "log1p": [1e-10 + 1e-12j, 1e-300 + 1e-200j, 1e200j, -1 + 1e-9j],
+    "tan": [30j, complex(1, -800), 1e-300j],
+    "isfinite": [complex(INF, 1), complex(1, NAN)],
+    "isnan": [complex(INF, 1), complex(1, NAN), complex(NAN, INF)],
+    "isinf": [complex(INF, 1), complex(1, -INF), complex(NAN, INF)],
     "sigmoid": [complex(800, 1), complex(-800, 1)],
 }
 
