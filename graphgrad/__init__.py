@@ -10,7 +10,19 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, dtypes, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import (
+    config,
+    dtypes,
+    errors,
+    linalg,
+    math,
+    nest,
+    nn,
+    random,
+    signal,
+    slices,
+    testing,
+)
 from graphgrad.batching import vmap
 from graphgrad.compiler.dtypes import (
     DType,
@@ -117,6 +129,7 @@ __all__ = [
     "rank",
     "roofline",
     "shape",
+    "signal",
     "size",
     "slices",
     "testing",

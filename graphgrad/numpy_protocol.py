@@ -39,6 +39,8 @@ _FUNCTIONS = {
     "reshape": "reshape", "transpose": "transpose", "squeeze": "squeeze",
     "expand_dims": "expand_dims", "broadcast_to": "broadcast_to", "concatenate": "concat",
     "stack": "stack", "where": "where", "zeros_like": "zeros_like", "ones_like": "ones_like",
+    "fft": "signal.fft", "ifft": "signal.ifft", "fft2": "signal.fft2d", "ifft2": "signal.ifft2d",
+    "rfft": "signal.rfft", "irfft": "signal.irfft",
     "real": "math.real", "imag": "math.imag", "angle": "math.angle",
     "clip": "clip_by_value", "tile": "tile", "flip": "reverse", "dot": "matmul",
 }  # fmt: skip
@@ -105,6 +107,8 @@ def _as_numpy(name: str, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if "axis" in kwargs and axis is None:
             return ([namespace["reshape"](x, (-1,)) for x in args[0]], 0), {}
         return (args[0], 0 if axis is None else axis), {}
+    if name.rstrip("2").endswith("fft") and (len(args) > 1 or kwargs):
+        return None
     if name == "dot" and not all(1 <= np.ndim(x) <= 2 for x in args):
         return None
     if name == "where" and len(args) != 3:

@@ -18,6 +18,7 @@ from graphgrad.compiler.ops import (
     control,
     core,
     elementwise,
+    fourier,
     index,
     indexing,
     join,
@@ -39,6 +40,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "squeeze": view.squeeze,
     "stack": join.stack,
     "unstack": join.unstack,
+    **{f"signal.{f.__name__}": f for f in fourier.FUNCTIONS},
 }
 
 # The ops whose records are part of the compiler, in contrast to those that a user adds.
@@ -53,6 +55,7 @@ __all__ = [
     "control",
     "core",
     "elementwise",
+    "fourier",
     "index",
     "indexing",
     "join",
