@@ -10,7 +10,7 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import bitwise, config, errors, linalg, math, nest, nn, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.compiler.dtypes import (
     DType,
@@ -74,6 +74,7 @@ __all__ = [
     "Variable",
     "as_dtype",
     "bfloat16",
+    "bitwise",
     "bool",
     "cond",
     "config",
