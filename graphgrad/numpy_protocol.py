@@ -82,7 +82,7 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return found(*args, **kwargs)
     if name in ("round", "around") and isinstance(args[0], Arith) and "out" not in kwargs:
         decimals = args[1] if len(args) > 1 else kwargs.get("decimals", 0)
-        return args[0].__round__(int(decimals))  # type: ignore[attr-defined]
+        return args[0].__round__(int(decimals))
     if name in ("shape", "ndim", "size"):
         x = args[0]
         if name == "size" and len(args) > 1:

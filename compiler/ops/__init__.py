@@ -12,6 +12,7 @@ from typing import Any
 from graphgrad.compiler.op import Op
 from graphgrad.compiler.op import ops as registry
 from graphgrad.compiler.ops import (
+    activations,
     bitwise,
     clipping,
     compare,
@@ -20,6 +21,7 @@ from graphgrad.compiler.ops import (
     core,
     division,
     elementwise,
+    gated,
     index,
     indexing,
     join,
@@ -51,6 +53,7 @@ BUILT_IN: frozenset[Op] = frozenset(registry.values())
 __all__ = [
     "BUILT_IN",
     "FUNCTIONS",
+    "activations",
     "bitwise",
     "clipping",
     "compare",
@@ -59,6 +62,7 @@ __all__ = [
     "core",
     "division",
     "elementwise",
+    "gated",
     "index",
     "indexing",
     "join",

@@ -70,7 +70,7 @@ round_ = Elementwise(
     scalar=_rounded,
     nondifferentiable=True,
     samples=Samples(dtypes=(*FLOATS, "int32", "uint8"), edges=EDGES, oracle=_half_to_even, ulp=0.0),
-    doc="""The integer nearest to each element, halves to even, in its dtype. There is no derivative.
+    doc="""The integer nearest to each element, halves to even, in its dtype; no derivative.
 
     >>> import graphgrad as gg
     >>> gg.round([0.5, 1.5, 2.5, -1.7]).numpy()
