@@ -10,7 +10,19 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import bitwise, config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import (
+    bitwise,
+    config,
+    errors,
+    linalg,
+    losses,
+    math,
+    nest,
+    nn,
+    random,
+    slices,
+    testing,
+)
 from graphgrad.batching import vmap
 from graphgrad.compiler.dtypes import (
     DType,
@@ -102,6 +114,7 @@ __all__ = [
     "jvp",
     "linalg",
     "linspace",
+    "losses",
     "math",
     "nest",
     "newaxis",

@@ -176,7 +176,7 @@ log_sigmoid = Elementwise(
 
 
 def _gate(x: Array) -> Array:
-    return np.minimum(np.maximum(x + 3, 0), 6)
+    return np.asarray(np.minimum(np.maximum(x + 3, 0), 6))
 
 
 def _scalar_gate(s: Any, x: Any) -> Any:

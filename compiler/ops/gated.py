@@ -99,7 +99,7 @@ def _gelu(x: Array, approximate: bool) -> Array:
 def _gelu_oracle(x: Array, approximate: bool = False) -> Array:
     """x erfc(-x / sqrt 2) / 2, or x / (1 + exp(-2 y)) with the approximation's y."""
     if approximate:
-        return x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * x * (1 + CUBIC * x * x)))
+        return np.asarray(x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * x * (1 + CUBIC * x * x))))
     erfc = np.vectorize(math.erfc, otypes=[np.float64])
     return np.asarray(x * erfc(-x * ROOT_HALF) / 2)
 
