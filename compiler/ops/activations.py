@@ -230,7 +230,7 @@ hard_silu = Elementwise(
 hard_tanh = Elementwise(
     name="hard_tanh",
     public=("nn.hard_tanh",),
-    inputs="number",
+    inputs="float",
     ref=in_float32(lambda x: np.minimum(np.maximum(x, x.dtype.type(-1)), x.dtype.type(1))),
     scalar=lambda s, x: s.minimum(s.maximum(x, -1), 1),
     partials=(lambda z, x: Mask((x < -1) | (x > 1), negate=True),),
