@@ -209,4 +209,4 @@ def erfcinv(x: Any, name: str | None = None) -> Any:
     >>> gg.math.erfcinv([1.0, 0.5]).numpy().round(3)
     array([0.   , 0.477], dtype=float32)
     """
-    return ops["ndtri"](ops["mul"](x, 0.5)) * -math.sqrt(0.5)
+    return 0.0 - ops["ndtri"](ops["mul"](x, 0.5)) * math.sqrt(0.5)

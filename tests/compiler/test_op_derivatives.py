@@ -280,6 +280,18 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
             )
         },
     ),
+    ("xlogy", {"partials": (lambda z, x, y: ops["log"](y), lambda z, x, y: x / (y * y))}),
+    ("clip_by_value", {"partials": (lambda z, t, low, high: 1, None, None)}),
+    ("elu", {"partials": (lambda z, x, alpha: ops["where"](x < 0, ops["exp"](x), 1),)}),
+    ("leaky_relu", {"partials": (lambda z, x, alpha: Mask(x > 0),)}),
+    (
+        "gelu",
+        {"vjp": lambda g, z, x, needs, approximate: (g * (0.5 + 0.5 * ops["erf"](x)),)},
+    ),
+    ("sigmoid_cross_entropy", {"jvp": lambda ts, z, x, y: ops["sigmoid"](x) * ts[0]}),
+    ("lgamma", {"partials": (lambda z, x: ops["log"](x) - 0.5 / x,)}),
+    ("trigamma", {"partials": (lambda z, x: 2 / (x * x * x) - 1 / (x * x),)}),
+    ("erfinv", {"partials": (lambda z, x: 0.8863 * ops["exp"](z * z),)}),  # three digits
     ("update_slice", {"jvp": lambda ts, z, x, update, *dynamic, starts, steps: ts[0]}),
 ]
 
