@@ -237,7 +237,8 @@ class Assembly:
             for kind, (error, message) in node.op.failures.items():
                 text = message
                 for key, value in node.attrs.items():
-                    text = text.replace("{" + key + "}", str(value))
+                    plain = str(value).replace("{", "{{").replace("}", "}}")
+                    text = text.replace("{" + key + "}", plain)
                 numbered.append((kind, len(self.failures)))
                 place = node.where.describe() if node.where is not None else ""
                 self.failures.append(Failure(error.__name__, text, place))

@@ -10,8 +10,9 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import config, debugging, errors, linalg, math, nest, nn, random, slices, testing
 from graphgrad.batching import vmap
+from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
     DType,
     as_dtype,
@@ -49,12 +50,16 @@ from graphgrad.creation import (
     zeros_like,
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
+from graphgrad.debugging import Assert
+from graphgrad.devices import device
 from graphgrad.function import Function, function
 from graphgrad.measurement import Roofline, roofline
+from graphgrad.printing import print
 from graphgrad.public import exported
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape, UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
+from graphgrad.timing import benchmark
 from graphgrad.transforms import grad, jvp, value_and_grad, vjp
 from graphgrad.variable import Variable
 
@@ -63,6 +68,7 @@ double, half = float64, float16
 newaxis = None
 
 __all__ = [
+    "Assert",
     "DType",
     "Function",
     "GradientTape",
@@ -73,6 +79,7 @@ __all__ = [
     "UnconnectedGradients",
     "Variable",
     "as_dtype",
+    "benchmark",
     "bfloat16",
     "bool",
     "cond",
@@ -80,6 +87,8 @@ __all__ = [
     "constant",
     "convert_to_tensor",
     "custom_gradient",
+    "debugging",
+    "device",
     "double",
     "ensure_shape",
     "errors",
@@ -105,8 +114,11 @@ __all__ = [
     "nest",
     "newaxis",
     "nn",
+    "numpy_function",
     "ones",
     "ones_like",
+    "print",
+    "py_function",
     "random",
     "range",
     "rank",

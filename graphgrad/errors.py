@@ -2,17 +2,21 @@
 
 from graphgrad.compiler.errors import (
     ArgumentError,
+    AssertionFailed,
     DivisionByZero,
     DTypeError,
     GraphgradError,
     IndexOutOfRange,
+    InvalidArgumentError,
     LeakedTensorError,
+    NotFinite,
     ShapeError,
     TraceError,
 )
 from graphgrad.function import SideEffectWarning
 
 __all__ = [
-    "ArgumentError", "DTypeError", "DivisionByZero", "GraphgradError", "IndexOutOfRange",
-    "LeakedTensorError", "ShapeError", "SideEffectWarning", "TraceError",
+    "ArgumentError", "AssertionFailed", "DTypeError", "DivisionByZero", "GraphgradError",
+    "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError", "NotFinite", "ShapeError",
+    "SideEffectWarning", "TraceError",
 ]  # fmt: skip

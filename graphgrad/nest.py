@@ -22,6 +22,11 @@ def _keys(d: dict[Any, Any]) -> list[Any]:
         return list(d)
 
 
+def ordered_items(d: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """The items of a dictionary in the order in which its leaves come."""
+    return [(k, d[k]) for k in _keys(d)]
+
+
 def is_nest(x: object) -> bool:
     """Is `x` a structure rather than a leaf?"""
     if isinstance(x, Arith):

@@ -12,6 +12,8 @@ from typing import Any
 from graphgrad.compiler.op import Op
 from graphgrad.compiler.op import ops as registry
 from graphgrad.compiler.ops import (
+    callback,
+    check,
     compare,
     composite,
     control,
@@ -46,6 +48,8 @@ BUILT_IN: frozenset[Op] = frozenset(registry.values())
 __all__ = [
     "BUILT_IN",
     "FUNCTIONS",
+    "callback",
+    "check",
     "compare",
     "composite",
     "control",

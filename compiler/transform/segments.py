@@ -15,6 +15,7 @@ from typing import Any
 from graphgrad.compiler.interpret import Array, run_node
 from graphgrad.compiler.ir import Graph, Node, Value, replay
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.transform.sizes import (
     attrs_at,
     bind_sizes,
@@ -64,13 +65,19 @@ def segmented(graph: Graph) -> Graph:
 
 
 def levels_of(graph: Graph) -> dict[int, int]:
-    """A level for each node, by identity, not below those it reads: odd where sizes are unknown."""
+    """A level for each node, by identity, not below those it reads: odd where sizes are unknown.
+    No effect is below one that comes before it."""
     of_value = dict.fromkeys(graph.params, 0)
     found: dict[int, int] = {}
+    last_effect = 0
     for node in graph.nodes:
         unknown = any(is_runtime(v.type) for v in (*node.inputs, *node.outputs))
         level = max((of_value[x] for x in node.inputs), default=0)
+        if has_effect(node):
+            level = max(level, last_effect)
         found[id(node)] = level if level % 2 == unknown else level + 1
+        if has_effect(node):
+            last_effect = found[id(node)]
         of_value.update(dict.fromkeys(node.outputs, found[id(node)]))
     return found
 
