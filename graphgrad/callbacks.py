@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from graphgrad.eager import EagerTensor, eager
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape, UnconnectedGradients
 from graphgrad.tensor import Array
+from graphgrad.tracing import outside
 
 
 def py_function(func: Callable[..., Any], inp: Any, Tout: Any, name: str | None = None) -> Any:
@@ -149,14 +149,3 @@ def _over_tensors(function: Callable[..., Sequence[Any]], name: str) -> Callback
 
 def _owned(array: Array) -> EagerTensor:
     return EagerTensor(np.array(array, order="C"))
-
-
-@contextmanager
-def outside() -> Iterator[None]:
-    """Run what a call of a compiled function calls: no trace and no tape of the caller sees it."""
-    saved = state.builder, state.recorders
-    state.builder, state.recorders = None, ()
-    try:
-        yield
-    finally:
-        state.builder, state.recorders = saved
