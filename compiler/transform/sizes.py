@@ -6,7 +6,7 @@ only once the loop has run. No argument binds it, so `specialise` leaves it as i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graphgrad.compiler.dims import Dim, DimScope, Extent, Symbol, substitute, symbols_of
@@ -16,10 +16,10 @@ from graphgrad.compiler.types import Shape, TensorType, tensor_type
 RUNTIME = -1
 
 
-def runtime_size(name: str) -> Dim:
-    """A new size known only at run time. It has a scope of its own: no call can be guarded by
-    it."""
-    return DimScope().symbol(name, RUNTIME, 0)
+def runtime_size(name: str, where: Callable[[], Any] = lambda: None) -> Dim:
+    """A new size known only at run time. It has a scope of its own: no call can be guarded by it,
+    and what the trace assumes of it is checked by the run."""
+    return DimScope(where=where).symbol(name, RUNTIME, 0)
 
 
 def is_runtime(t: TensorType) -> bool:
