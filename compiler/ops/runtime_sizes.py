@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.dims import Extent
+from graphgrad.compiler.dims import Dim, Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError, TraceError
 from graphgrad.compiler.families import Library
@@ -33,7 +33,8 @@ def _size_of(name: str, x: Any, count: Callable[[Array], Any]) -> Extent:
     array = getattr(x, "array", None)
     if array is not None:
         return int(count(array))
-    return runtime_size(name, lambda: state.where or here())
+    number = sum(isinstance(n.attrs.get("size"), Dim) for n in x.builder.nodes)
+    return runtime_size(f"{name}{number}", lambda: state.where or here())
 
 
 def _no_batch(what: str) -> Any:
@@ -82,9 +83,24 @@ def flat_places(mask: Any) -> Any:
     return ops["nonzero"](mask.reshape((mask.type.size,))).reshape((-1,))
 
 
-def where_found(condition: Any) -> Any:
-    """`where(condition)`: the index tuples of what is not 0."""
-    return ops["nonzero"](condition)
+@located
+def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Any:
+    """x where the bool `condition` holds, else y, element by element; the three broadcast.
+
+    The branch not taken contributes exactly 0 to a derivative, whatever its value. A condition
+    alone gives the places where it holds (is not 0), an index tuple a row; in a function their
+    number is known at run time only.
+
+    >>> import graphgrad as gg
+    >>> gg.where([True, False], 1.0, [2.0, 3.0]).numpy()
+    array([1., 3.], dtype=float32)
+    >>> gg.where([True, False, True]).numpy()
+    array([[0],
+           [2]])
+    """
+    if x is None and y is None:
+        return ops["nonzero"](condition)
+    return ops["where"](condition, x, y)
 
 
 @located
@@ -373,4 +389,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dynamic_stitch": dynamic_stitch,
     "sequence_mask": sequence_mask,
     "unique": unique,
+    "where": where,
 }
