@@ -115,9 +115,8 @@ TUPLES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
 
 
 def _tuples(rng: np.random.Generator, sizes: Sequence[int], shape: Sequence[int]) -> Array:
-    """Random index tuples of the given shape."""
-    columns = [rng.integers(0, n, shape[:-1], dtype=np.int32) for n in sizes[: shape[-1]]]
-    return np.stack(columns, -1) if columns else np.zeros(shape, np.int32)
+    """Random index tuples of the given shape, of which every element fits every axis."""
+    return rng.integers(0, min(sizes[: shape[-1]], default=1), shape, dtype=np.int32)
 
 
 def _gather_nd_cases(rng: np.random.Generator, dtype: Any) -> Any:
