@@ -60,11 +60,21 @@ def known(x: Any) -> Any:
 
     try:
         return value(builder.lift(x)).tolist()
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         raise ShapeError(
             "a shape must be known while tracing, and this one is computed from values; use "
             "x.shape, whose unknown sizes are symbols"
         ) from None
+
+
+def known_or_none(x: Any) -> Any:
+    """What an argument holds, if that is known: numbers, sizes, and tensors of them in a trace."""
+    if not isinstance(x, Arith):
+        return x
+    try:
+        return known(x)
+    except ShapeError:
+        return None
 
 
 def check_block(

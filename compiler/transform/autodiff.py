@@ -21,6 +21,7 @@ from graphgrad.compiler.ir import Builder, Graph, Node, Value, trace
 from graphgrad.compiler.op import Application, Attrs, Op, current_kind, ops, state
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.transform.sizes import size_makers, symbols_in
 from graphgrad.compiler.types import TensorType
 
 
@@ -337,10 +338,13 @@ def live(graph: Graph) -> Graph:
     """Without the nodes that no output needs; a derivative does not repeat effects, so those
     too."""
     needed = set(graph.outputs)
+    makers = size_makers(graph)
     kept = []
     for node in reversed(graph.nodes):
         if not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
+            if makers:
+                needed.update(makers[s] for s in symbols_in(node) if s in makers)
             kept.append(node)
     return Graph(graph.params, tuple(reversed(kept)), graph.outputs, graph.name)
 
