@@ -12,16 +12,13 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError
 from graphgrad.compiler.families import Composite
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.moments import over, root
-from graphgrad.compiler.ops.reduce import (
-    NUMBERS,
-    Axes,
-    add_up,
-    binder,
-    carrier,
-    reduce_samples,
-    restore,
-    typer,
-)
+from graphgrad.compiler.ops.reduce import NUMBERS, Axes
+from graphgrad.compiler.ops.reduce import _add_up as add_up
+from graphgrad.compiler.ops.reduce import _binder as binder
+from graphgrad.compiler.ops.reduce import _restore as restore
+from graphgrad.compiler.ops.reduce import _samples as reduce_samples
+from graphgrad.compiler.ops.reduce import _typer as typer
+from graphgrad.compiler.ops.reduce import _wide as carrier
 from graphgrad.compiler.ops.special import Array, carried
 from graphgrad.compiler.types import normalize_axes, reduced_shape
 
@@ -81,10 +78,14 @@ def _floating(x: Any) -> Any:
 
 
 def _power(x: Any, order: float, axes: Axes) -> Any:
-    """sum(|x|**p) ** (1/p), with the derivative 0 where it is 0."""
-    total = ops["sum"](ops["pow"](ops["abs"](x), order), axes, True)
-    some = total > 0
-    return ops["where"](some, ops["pow"](ops["where"](some, total, 1), 1 / order), total)
+    """sum(|x|**p) ** (1/p), with derivatives of 0 where it is 0, and at elements that are."""
+    return _raised(ops["sum"](_raised(ops["abs"](x), order), axes, True), 1 / order)
+
+
+def _raised(x: Any, power: float) -> Any:
+    """x**power of what is not negative, with the derivative 0 at 0."""
+    some = x > 0
+    return ops["where"](some, ops["pow"](ops["where"](some, x, 1), power), x)
 
 
 def _vector_norm(x: Any, order: Any, axes: Axes) -> Any:
