@@ -167,7 +167,11 @@ def general(op: Op, *args: Any) -> Any:
 
 _NUMBERS = frozenset(d.dtype for d in dtypes.ALL if not d.is_bool)
 _FLOATING = frozenset(d.dtype for d in dtypes.ALL if d.is_floating)
-_ALLOWED = {"promote": _KNOWN, "number": _NUMBERS, "float": _FLOATING, "divide": _FLOATING}
+_INTEGERS = _NUMBERS - _FLOATING
+_ALLOWED = {
+    "promote": _KNOWN, "number": _NUMBERS, "float": _FLOATING, "divide": _FLOATING,
+    "bits": _KNOWN - _FLOATING, "integer": _INTEGERS,
+}  # fmt: skip
 
 
 def short_ways() -> dict[str, Callable[..., Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -49,64 +48,46 @@ def sigmoid_cross_entropy_with_logits(labels: Any, logits: Any, name: str | None
     return ops["softplus"](x) - x * z
 
 
-def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:
-    """x where it is positive, else alpha * x.
+def leaky_relu(features: Any, alpha: Any = 0.2, name: str | None = None) -> Any:
+    """x where it is positive, else alpha * x; a tensor `alpha` has a derivative too.
+
+    The derivative at 0 is alpha.
 
     >>> import graphgrad as gg
     >>> gg.nn.leaky_relu([-1.0, 2.0]).numpy()
     array([-0.2,  2. ], dtype=float32)
     """
+    if isinstance(alpha, float | int):
+        return ops["leaky_relu"](features, alpha)
     x = _floating(features)
     return ops["where"](x > 0, x, x * alpha)
 
 
-def elu(features: Any, name: str | None = None) -> Any:
-    """x where it is positive, else exp(x) - 1.
+def silu(features: Any, beta: Any = 1.0) -> Any:
+    """x * sigmoid(beta * x), also called swish; a tensor `beta` has a derivative too.
 
     >>> import graphgrad as gg
-    >>> gg.nn.elu([0.0, 2.0]).numpy()
-    array([0., 2.], dtype=float32)
+    >>> gg.nn.silu([-1.0, 0.0, 1.0]).numpy().round(3)
+    array([-0.269,  0.   ,  0.731], dtype=float32)
     """
+    if isinstance(beta, float | int) and beta == 1:
+        return ops["silu"](features)
     x = _floating(features)
-    return ops["where"](x > 0, x, ops["expm1"](x))
-
-
-def silu(features: Any, beta: float = 1.0) -> Any:
-    """x * sigmoid(beta * x), also called swish.
-
-    >>> import graphgrad as gg
-    >>> gg.nn.silu([0.0]).numpy()
-    array([0.], dtype=float32)
-    """
-    x = _floating(features)
-    return x * ops["sigmoid"](x if beta == 1.0 else x * beta)
+    return x * ops["sigmoid"](x * beta)
 
 
 swish = silu
 
 
-def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:
-    """x * P(N <= x) for a standard normal N; `approximate` takes tanh in place of erf.
+def crelu(features: Any, axis: int = -1, name: str | None = None) -> Any:
+    """relu(x) and relu(-x), one after the other along `axis`, which so doubles.
 
     >>> import graphgrad as gg
-    >>> gg.nn.gelu([0.0]).numpy()
-    array([0.], dtype=float32)
+    >>> gg.nn.crelu([-1.0, 2.0]).numpy()
+    array([0., 2., 1., 0.], dtype=float32)
     """
-    x = _floating(features)
-    if approximate:
-        inner = (x + 0.044715 * (x * x * x)) * math.sqrt(2 / math.pi)
-        return 0.5 * x * (1.0 + ops["tanh"](inner))
-    return 0.5 * x * (1.0 + ops["erf"](x * math.sqrt(0.5)))
-
-
-def relu6(features: Any, name: str | None = None) -> Any:
-    """min(max(x, 0), 6).
-
-    >>> import graphgrad as gg
-    >>> gg.nn.relu6([-1.0, 8.0]).numpy()
-    array([0., 6.], dtype=float32)
-    """
-    return ops["minimum"](ops["relu"](features), 6)
+    x = current_kind().lift(features)
+    return ops["relu"](ops["concat"]([x, -x], axis))
 
 
 def l2_loss(t: Any, name: str | None = None) -> Any:
