@@ -10,8 +10,19 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, debugging, errors, linalg, math, nest, nn, random, slices, testing
-from graphgrad import bitwise, config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import (
+    bitwise,
+    config,
+    debugging,
+    errors,
+    linalg,
+    math,
+    nest,
+    nn,
+    random,
+    slices,
+    testing,
+)
 from graphgrad.batching import vmap
 from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
