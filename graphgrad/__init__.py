@@ -10,7 +10,7 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import config, errors, linalg, math, nest, nn, numpy_shapes, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.compiler.dtypes import (
     DType,
@@ -31,6 +31,8 @@ from graphgrad.compiler.dtypes import (
 from graphgrad.compiler.dtypes import bool_ as bool
 from graphgrad.control import cond, while_loop
 from graphgrad.creation import (
+    broadcast_dynamic_shape,
+    broadcast_static_shape,
     constant,
     convert_to_tensor,
     ensure_shape,
@@ -44,6 +46,7 @@ from graphgrad.creation import (
     range,
     rank,
     shape,
+    shape_n,
     size,
     zeros,
     zeros_like,
@@ -52,6 +55,7 @@ from graphgrad.custom import custom_gradient, grad_pass_through
 from graphgrad.function import Function, function
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.public import exported
+from graphgrad.scattering import IndexedSlices
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape, UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
@@ -66,6 +70,7 @@ __all__ = [
     "DType",
     "Function",
     "GradientTape",
+    "IndexedSlices",
     "Roofline",
     "Tensor",
     "TensorShape",
@@ -75,6 +80,8 @@ __all__ = [
     "as_dtype",
     "bfloat16",
     "bool",
+    "broadcast_dynamic_shape",
+    "broadcast_static_shape",
     "cond",
     "config",
     "constant",
@@ -105,6 +112,7 @@ __all__ = [
     "nest",
     "newaxis",
     "nn",
+    "numpy_shapes",
     "ones",
     "ones_like",
     "random",
@@ -112,6 +120,7 @@ __all__ = [
     "rank",
     "roofline",
     "shape",
+    "shape_n",
     "size",
     "slices",
     "testing",

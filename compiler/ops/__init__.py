@@ -44,6 +44,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "reverse": view.reverse,
     "squeeze": view.squeeze,
     "stack": join.stack,
+    "strided_slice": indexing.strided_slice,
     "unstack": join.unstack,
     **diagonals.FUNCTIONS,
     **padding.FUNCTIONS,
