@@ -23,6 +23,7 @@ from graphgrad import (
     slices,
     testing,
 )
+from graphgrad import config, errors, linalg, math, nest, nn, numpy_shapes, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
@@ -44,6 +45,8 @@ from graphgrad.compiler.dtypes import (
 from graphgrad.compiler.dtypes import bool_ as bool
 from graphgrad.control import cond, while_loop
 from graphgrad.creation import (
+    broadcast_dynamic_shape,
+    broadcast_static_shape,
     constant,
     convert_to_tensor,
     ensure_shape,
@@ -57,6 +60,7 @@ from graphgrad.creation import (
     range,
     rank,
     shape,
+    shape_n,
     size,
     zeros,
     zeros_like,
@@ -68,6 +72,7 @@ from graphgrad.function import Function, function
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.printing import print
 from graphgrad.public import exported
+from graphgrad.scattering import IndexedSlices
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape, UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
@@ -84,6 +89,7 @@ __all__ = [
     "DType",
     "Function",
     "GradientTape",
+    "IndexedSlices",
     "Roofline",
     "Tensor",
     "TensorShape",
@@ -95,6 +101,8 @@ __all__ = [
     "bfloat16",
     "bitwise",
     "bool",
+    "broadcast_dynamic_shape",
+    "broadcast_static_shape",
     "cond",
     "config",
     "constant",
@@ -128,6 +136,7 @@ __all__ = [
     "newaxis",
     "nn",
     "numpy_function",
+    "numpy_shapes",
     "ones",
     "ones_like",
     "print",
@@ -137,6 +146,7 @@ __all__ = [
     "rank",
     "roofline",
     "shape",
+    "shape_n",
     "size",
     "slices",
     "testing",

@@ -40,10 +40,9 @@ _FUNCTIONS = {
     "all": "reduce_all", "std": "math.reduce_std", "var": "math.reduce_variance",
     "argmax": "argmax", "argmin": "argmin", "cumsum": "cumsum", "cumprod": "math.cumprod",
     "reshape": "reshape", "transpose": "transpose", "squeeze": "squeeze",
-    "expand_dims": "expand_dims", "broadcast_to": "broadcast_to", "concatenate": "concat",
+    "broadcast_to": "broadcast_to", "concatenate": "concat",
     "stack": "stack", "where": "where", "zeros_like": "zeros_like", "ones_like": "ones_like",
-    "clip": "clip_by_value", "fix": "math.trunc", "tile": "tile",
-    "flip": "reverse", "dot": "matmul",
+    "clip": "clip_by_value", "fix": "math.trunc", "flip": "reverse", "dot": "matmul",
 }  # fmt: skip
 
 
@@ -74,7 +73,9 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = _bounds(*args, **kwargs), {}
     if name == "transpose" and "axes" in kwargs:
         kwargs = {"perm": kwargs["axes"]}
-    found = _find(_FUNCTIONS[name]) if name in _FUNCTIONS else None
+    found = namespace.get(f"numpy.{name}") or (
+        _find(_FUNCTIONS[name]) if name in _FUNCTIONS else None
+    )
     if found is not None and _takes(found, kwargs):
         ours = _as_numpy(name, args, kwargs)
         if ours is not None:
@@ -121,7 +122,7 @@ def _as_numpy(name: str, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
     if name == "dot" and not all(1 <= np.ndim(x) <= 2 for x in args):
         return None
     if name == "where" and len(args) != 3:
-        return None
+        return None  # NumPy's form is a tuple
     return args, kwargs
 
 

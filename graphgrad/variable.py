@@ -16,10 +16,11 @@ from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.source import here
 from graphgrad.compiler.types import TensorType
 from graphgrad.eager import array_of, eager, owned_array
+from graphgrad.scattering import ScatterMethods
 from graphgrad.tensor import Array, EagerTensor, SymbolicTensor, TensorLike, TensorShape, value_text
 
 
-class Variable(TensorLike):
+class Variable(ScatterMethods, TensorLike):
     """A tensor that can be assigned to; everywhere else it behaves as its value.
 
     Tapes watch trainable variables of floating dtype when they are read. Inside `gg.function`,

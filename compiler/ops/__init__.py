@@ -62,6 +62,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "saturate_cast": clipping.saturate_cast,
     "squeeze": view.squeeze,
     "stack": join.stack,
+    "strided_slice": indexing.strided_slice,
     "unstack": join.unstack,
     **diagonals.FUNCTIONS,
     **padding.FUNCTIONS,

@@ -14,6 +14,7 @@ from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.index import places_along
 from graphgrad.compiler.ops.indexing import index
+from graphgrad.compiler.ops.padding import pad
 from graphgrad.compiler.ops.shapes import known
 from graphgrad.compiler.types import same_shape, show_shape
 
@@ -80,8 +81,8 @@ def _placed(x: Any, diagonal: Any, k: int) -> Any:
         flat = x.reshape((*batch, rows * columns))
         return ops["update_slice"](flat, diagonal, starts, steps).reshape(x.shape)
     on = _distance(rows, columns) == k  # an open step: spread over the rows
-    pad = (*((0, 0) for _ in batch), (max(-k, 0), rows - n - max(-k, 0)))
-    column = ops["pad"](diagonal, pad).reshape((*batch, rows, 1))
+    pairs = (*((0, 0) for _ in batch), (max(-k, 0), rows - n - max(-k, 0)))
+    column = pad(diagonal, pairs).reshape((*batch, rows, 1))
     return ops["where"](on, column, x)
 
 
@@ -182,7 +183,7 @@ def diag_part(
         n = _length(rows, columns, d)
         start = _offset(d, n, longest, align)
         pairs = (*((0, 0),) * (x.ndim - 2), (start, longest - n - start))
-        found.append(ops["pad"](_picked(x, d), pairs, constant_values=padding_value))
+        found.append(pad(_picked(x, d), pairs, constant_values=padding_value))
     shape = (*x.shape[:-2], 1, longest)
     return ops["concat"]([row.reshape(shape) for row in found], x.ndim - 2)
 

@@ -13,7 +13,7 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim, Extent, at_least, shown
 from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from graphgrad.compiler.op import current_kind, located, ops, reapply, state
-from graphgrad.compiler.ops.shapes import known
+from graphgrad.compiler.ops.shapes import known, known_or_none
 from graphgrad.compiler.types import element_count, same_shape, show_shape
 
 
@@ -232,3 +232,47 @@ def _clip(bound: Any, n: Extent, low: Extent, high: Extent, default: Extent) -> 
     if not at_least(place, low):
         return low
     return place if at_least(high, place) else high
+
+
+@located
+def strided_slice(
+    input_: Any, begin: Any, end: Any, strides: Any = None, begin_mask: int = 0, end_mask: int = 0,
+    ellipsis_mask: int = 0, new_axis_mask: int = 0, shrink_axis_mask: int = 0, var: Any = None,
+    name: str | None = None,
+) -> Any:  # fmt: skip
+    """`input_[begin:end:strides]`, an entry an axis, in TensorFlow's form.
+
+    Bit i of a mask changes entry i: begin_mask and end_mask leave out the bound, ellipsis_mask
+    makes it `...`, new_axis_mask a new axis, and shrink_axis_mask the one index begin[i].
+
+    >>> import graphgrad as gg
+    >>> gg.strided_slice([1, 2, 3, 4], [3], [0], [-2]).numpy()
+    array([4, 2], dtype=int32)
+    """
+    first, last = _entries(begin), _entries(end)
+    steps = [1] * len(first) if strides is None else _entries(strides)
+    if not len(first) == len(last) == len(steps):
+        raise ShapeError(
+            f"strided_slice: {len(first)} begins, {len(last)} ends and {len(steps)} strides"
+        )
+    key: list[Any] = []
+    for i, (a, b, step) in enumerate(zip(first, last, steps, strict=True)):
+        if ellipsis_mask >> i & 1:
+            key.append(Ellipsis)
+        elif new_axis_mask >> i & 1:
+            key.append(None)
+        elif shrink_axis_mask >> i & 1:
+            key.append(a)
+        else:
+            low, high = (None if begin_mask >> i & 1 else a), (None if end_mask >> i & 1 else b)
+            key.append(slice(low, high, step))
+    return index(current_kind().lift(input_), tuple(key))
+
+
+def _entries(x: Any) -> list[Any]:
+    """The elements of a vector: numbers where they are known."""
+    found = known_or_none(x)
+    if found is not None:
+        return list(found)
+    v = current_kind().lift(x)
+    return [index(v, i) for i in range(v.shape[0])]

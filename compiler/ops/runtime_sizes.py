@@ -8,7 +8,7 @@ shapes; the run checks what the trace assumed of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None)
 
 @located
 def boolean_mask(
-    tensor: Any, mask: Any, name: str = "boolean_mask", axis: int | None = None
+    tensor: Any, mask: Any, axis: int | None = None, name: str = "boolean_mask"
 ) -> Any:
     """The elements of `tensor` where `mask` holds, whose axes are those from `axis` on (0).
 
@@ -182,6 +182,7 @@ def _unique_oracle(x: Array) -> Any:
 
 unique_with_counts = Library(
     name="unique_with_counts",
+    public="",
     multi=True,
     bind=_bind_unique,
     type=_unique_type,
@@ -194,19 +195,28 @@ unique_with_counts = Library(
         oracle=_unique_oracle,
         errors=((lambda op: op(np.zeros((2, 2))), "unique: takes a vector, got f64[2, 2]"),),
     ),
-    doc="""The values of a vector once each, in the order in which they come first; for each element
-    the index of its value; and how often each value comes.
-
-    >>> import graphgrad as gg
-    >>> y, index, count = gg.unique_with_counts([7, 5, 7])
-    >>> y.numpy(), index.numpy(), count.numpy()
-    (array([7, 5], dtype=int32), array([0, 1, 0], dtype=int32), array([2, 1], dtype=int32))
-    """,
+    doc="The values of a vector once each, in the order in which they come first; for each element "
+    "the index of its value; and how often each value comes.",
 )
 
 
+class Unique(NamedTuple):
+    """What `unique` gives."""
+
+    y: Any
+    idx: Any
+
+
+class UniqueWithCounts(NamedTuple):
+    """What `unique_with_counts` gives."""
+
+    y: Any
+    idx: Any
+    count: Any
+
+
 @located
-def unique(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> Any:
+def unique(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> Unique:
     """The values of a vector once each, in the order in which they come first, and for each element
     the index of its value.
 
@@ -215,8 +225,19 @@ def unique(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> Any:
     >>> y.numpy(), index.numpy()
     (array([7, 5], dtype=int32), array([0, 1, 0], dtype=int32))
     """
-    y, index, _ = ops["unique_with_counts"](x, out_idx)
-    return y, index
+    return Unique(*ops["unique_with_counts"](x, out_idx)[:2])
+
+
+@located
+def count_unique(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> UniqueWithCounts:
+    """`unique`, and how often each value comes.
+
+    >>> import graphgrad as gg
+    >>> y, index, count = gg.unique_with_counts([7, 5, 7])
+    >>> y.numpy(), count.numpy()
+    (array([7, 5], dtype=int32), array([2, 1], dtype=int32))
+    """
+    return UniqueWithCounts(*ops["unique_with_counts"](x, out_idx))
 
 
 # -- sizes that tensors hold
@@ -389,5 +410,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dynamic_stitch": dynamic_stitch,
     "sequence_mask": sequence_mask,
     "unique": unique,
+    "unique_with_counts": count_unique,
     "where": where,
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from graphgrad.compiler.dims import RUNTIME, DimScope, Extent, Symbol
+from graphgrad.compiler.dims import DimScope, Extent, Symbol
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_node
 from graphgrad.compiler.ir import Graph, Node, Value, replay
@@ -118,7 +118,7 @@ def outlined(graph: Graph, members: Sequence[Node]) -> Iterable[Node]:
         v for v in own if v in ends or any(id(n) not in inside for n in graph.uses.get(v, ()))
     ]
     sizes = sizes_of_arguments(inputs)
-    if any(not symbols_in(n) <= sizes.keys() for n in rest):
+    if any(not symbols_in(n) <= sizes.keys() for n in rest):  # none of the inputs tells them
         return kept + rest
     env = {x: Value(type_at(x.type, sizes), None, x.where) for x in (*reads, *own)}
     body = [*(constants[x] for x in reads if x in constants), *rest]
@@ -142,11 +142,11 @@ def outlined(graph: Graph, members: Sequence[Node]) -> Iterable[Node]:
 
 
 def sizes_of_arguments(inputs: Sequence[Value]) -> dict[Symbol, Extent]:
-    """New symbols for the run-time sizes that the shapes of `inputs` tell."""
+    """New symbols for the sizes that the shapes of `inputs` tell, as sizes of these arguments."""
     scope, found = DimScope(), dict[Symbol, Extent]()
     for argument, x in enumerate(inputs):
         for axis, n in enumerate(x.type.shape):
             for symbol in bind_sizes([tensor_type((n,), x.type.dtype)], [(-1,)]):
-                if symbol.argument == RUNTIME and symbol not in found:
+                if symbol not in found:
                     found[symbol] = scope.symbol(f"n{len(found)}", argument, axis)
     return found
