@@ -17,7 +17,7 @@ from graphgrad.compiler.dims import Extent, same_size, shown
 from graphgrad.compiler.dtypes import int64
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Library, add_all
-from graphgrad.compiler.op import Attrs, Samples, located, ops
+from graphgrad.compiler.op import Attrs, Samples, located, ops, reapply
 from graphgrad.compiler.ops.index import places_along
 from graphgrad.compiler.ops.join import together
 from graphgrad.compiler.ops.matrices import matrices, transposed
@@ -33,10 +33,13 @@ def product(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False
     return ops["matmul"](a, b, transpose_a, transpose_b)
 
 
-def in_triangle(x: Any, lower: bool) -> Any:
-    """The matrices with zeros outside the lower or upper triangle."""
+def in_triangle(x: Any, lower: bool = True, strictly: bool = False) -> Any:
+    """The matrices with zeros outside the lower or upper triangle, its diagonal left out where
+    `strictly`."""
     row, column = (places_along(x.shape[i], i + 2, 2, int64) for i in (-2, -1))
-    return ops["where"](row >= column if lower else row <= column, x, 0)
+    if not lower:
+        row, column = column, row
+    return ops["where"](row > column if strictly else row >= column, x, 0)
 
 
 def check_matrices(x: TensorType, op: str, square: bool = True) -> None:
@@ -100,8 +103,7 @@ def stack_batch(name: str) -> Callable[..., Any]:
         full = [
             x if b else x.broadcast_to((lanes, *x.shape)) for x, b in zip(xs, batched, strict=True)
         ]
-        z = ops[name](*full, **attrs)
-        return tuple(z) if ops[name].multi else (z,)
+        return reapply(ops[name], full, attrs)
 
     return batch
 
