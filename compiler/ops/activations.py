@@ -145,7 +145,7 @@ softsign = Elementwise(
     bind=_bind,
     ref=in_float32(lambda x: np.where(np.isinf(x), np.sign(x), x / (np.abs(x) + 1))),
     scalar=_softsign,
-    partials=(lambda z, x: 1 / ops["square"](ops["abs"](x) + 1),),
+    partials=(lambda z, x: ops["square"](ops["reciprocal"](ops["abs"](x) + 1)),),
     samples=Samples(
         dtypes=FLOATS,
         oracle=lambda x: np.where(np.isinf(x), np.sign(x), x / (1 + np.sqrt(x * x))),
@@ -176,7 +176,7 @@ log_sigmoid = Elementwise(
 
 
 def _gate(x: Array) -> Array:
-    return np.minimum(np.maximum(x + 3, 0), 6)
+    return np.asarray(np.minimum(np.maximum(x + 3, 0), 6))
 
 
 def _scalar_gate(s: Any, x: Any) -> Any:

@@ -71,18 +71,23 @@ def _inner(x: Any) -> Any:
     return (x + CUBIC * (x * x * x)) * ROOT_TWO_OVER_PI
 
 
+def _bounded(x: Any) -> Any:
+    """x within 30, beyond which tanh of `_inner` is -1 or 1: its cube does not overflow."""
+    return ops["clip_by_value"](x, -30.0, 30.0)
+
+
 def _gelu_parts(x: Any, approximate: bool) -> Any:
-    gate = ops["tanh"](_inner(x)) if approximate else ops["erf"](x * ROOT_HALF)
+    gate = ops["tanh"](_inner(_bounded(x))) if approximate else ops["erf"](x * ROOT_HALF)
     return 0.5 * x * (1.0 + gate)
 
 
 def _gelu_slope(x: Any, approximate: bool) -> Any:
-    """P(x) + x P'(x); where P' is 0 so is the product, though x**3 may have overflowed."""
+    """P(x) + x P'(x)."""
     if approximate:
-        gate = ops["tanh"](_inner(x))
-        inner = ROOT_TWO_OVER_PI * (1.0 + (3 * CUBIC) * (x * x))
-        rise = ops["cotangent_product"](1.0 - gate * gate, x * inner)
-        return 0.5 * (1.0 + gate) + 0.5 * rise
+        y = _bounded(x)
+        gate = ops["tanh"](_inner(y))
+        inner_slope = ROOT_TWO_OVER_PI * (1.0 + (3 * CUBIC) * (y * y))
+        return 0.5 * (1.0 + gate) + 0.5 * (1.0 - gate * gate) * (y * inner_slope)
     u = x * ROOT_HALF
     density = (0.5 * ROOT_TWO_OVER_PI) * ops["exp"](-(u * u))
     return 0.5 * (1.0 + ops["erf"](u)) + x * density
@@ -90,7 +95,8 @@ def _gelu_slope(x: Any, approximate: bool) -> Any:
 
 def _gelu(x: Array, approximate: bool) -> Array:
     if approximate:
-        gate = np.tanh(ROOT_TWO_OVER_PI * (x + CUBIC * (x * x * x)))
+        y = np.clip(x, -30, 30)
+        gate = np.tanh(ROOT_TWO_OVER_PI * (y + CUBIC * (y * y * y)))
     else:
         gate = special.erf(x * ROOT_HALF)
     return np.asarray(0.5 * x * (1.0 + gate))
@@ -99,7 +105,7 @@ def _gelu(x: Array, approximate: bool) -> Array:
 def _gelu_oracle(x: Array, approximate: bool = False) -> Array:
     """x erfc(-x / sqrt 2) / 2, or x / (1 + exp(-2 y)) with the approximation's y."""
     if approximate:
-        return x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * x * (1 + CUBIC * x * x)))
+        return np.asarray(x / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * x * (1 + CUBIC * x * x))))
     erfc = np.vectorize(math.erfc, otypes=[np.float64])
     return np.asarray(x * erfc(-x * ROOT_HALF) / 2)
 
