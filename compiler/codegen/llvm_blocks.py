@@ -12,15 +12,10 @@ from dataclasses import replace
 from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, memory_type
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter, combine, identity_of
 from graphgrad.compiler.codegen.llvm_scalar import Lanes, ModuleParts, VectorEmitter, llvm_type
-from graphgrad.compiler.kernels.division import folds, in_blocks
+from graphgrad.compiler.kernels.division import folds
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import Access, Affine, Array, LoopNest, Stmt
 from graphgrad.compiler.types import element_count
-
-
-def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
-    """What emits the function, or the functions, of a nest."""
-    return BlocksEmitter(nest, name, parts) if in_blocks(nest) else NestEmitter(nest, name, parts)
 
 
 class BlocksEmitter(NestEmitter):

@@ -231,16 +231,16 @@ class NestMemory:
             return one if e.width == 1 else self.splat(one)
         if stride == "1":
             at = self.arith("add", base, index)
-            return self.load_vector(e, access.array, at, dtype, mask)
+            return self.load_vector(e, self.pointer(access.array, at), dtype, mask)
         if stride == "-1":  # neighbours too, the last lane first
             at = self.arith("sub", self.arith("sub", base, index), str(e.width - 1))
-            x = self.load_vector(e, access.array, at, dtype, self.reversed_mask(mask))
+            pointer = self.pointer(access.array, at)
+            x = self.load_vector(e, pointer, dtype, self.reversed_mask(mask))
             return Lanes(self.reversed(x.text, llvm_type(dtype)), dtype)
         return self.gather(e, access, dtype, index, mask)
 
-    def load_vector(self, e: VectorEmitter, array: int, at: str, dtype: DType, mask: Mask) -> Lanes:
+    def load_vector(self, e: VectorEmitter, pointer: str, dtype: DType, mask: Mask) -> Lanes:
         """Neighbouring elements, those outside the mask left alone."""
-        pointer = self.pointer(array, at)
         name = "%" + self.text.name()
         vector, align = f"<{e.width} x {memory_type(dtype)}>", dtype.itemsize
         if mask.text is None:
@@ -308,7 +308,7 @@ class NestMemory:
         step = self.arith("mul", self.rows[s.args[0]].text, self.size(access.bounds[0]))
         base = self.arith("add", self.offset(access.at, self.outer_dims()), step)
         at = self.arith("add", base, e.index_text)
-        return self.load_vector(e, access.array, at, s.dtype, e.mask)
+        return self.load_vector(e, self.pointer(access.array, at), s.dtype, e.mask)
 
     def store(self, e: VectorEmitter, access: Access, x: Lanes, index: str, mask: Mask) -> None:
         base = self.offset(access.at, self.outer_dims())

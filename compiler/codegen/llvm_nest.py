@@ -155,20 +155,23 @@ class NestEmitter(Loops, NestMemory):
             part = is_flat(nest) or (nest.division is not None and nest.division.kind == "lanes")
             self.one_row("%lo" if part else "0", "%hi" if part else None)
             return
-        sizes = [self.extent(d) for d in range(nest.parallel)]
 
         def inside(index: str, _: list[str]) -> list[str]:
-            rest = index
-            for d in range(nest.parallel - 1, 0, -1):
-                quotient, remainder = "%" + self.text.name("q"), "%" + self.text.name("r")
-                self.text.line(f"{quotient} = udiv i64 {rest}, {sizes[d]}")
-                self.text.line(f"{remainder} = urem i64 {rest}, {sizes[d]}")
-                self.dim_values[d], rest = remainder, quotient
-            self.dim_values[0] = rest
+            self.place(index, nest.parallel)
             self.one_row("0", None)
             return []
 
         self.loop("%lo", "%hi", 1, [], inside)
+
+    def place(self, index: str, count: int) -> None:
+        """Set the indices of the first `count` dims, of whose points this is number `index`."""
+        rest = index
+        for d in range(count - 1, 0, -1):
+            quotient, remainder = "%" + self.text.name("q"), "%" + self.text.name("r")
+            self.text.line(f"{quotient} = udiv i64 {rest}, {self.extent(d)}")
+            self.text.line(f"{remainder} = urem i64 {rest}, {self.extent(d)}")
+            self.dim_values[d], rest = remainder, quotient
+        self.dim_values[0] = rest
 
     def one_row(self, lo: str, hi: str | None) -> None:
         """One point of the parallel dims: start the folds, run them, finish."""

@@ -21,6 +21,7 @@ from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import Array, Division, LoopNest, Phase, Stmt, cost, is_flat
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
+from graphgrad.compiler.kernels.tiles import crosswise
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import THREADS, Size, evaluate
 
@@ -35,13 +36,14 @@ LANES = 64
 BLOCK_ROWS = 64
 
 # Picoseconds of one cheap vector instruction an element of 32 bits, of a byte that is moved in a
-# sweep, of an element that is not beside its neighbour, of a scalar instruction, and of a row.
-INSTRUCTION, BYTE, APART, SCALAR, ROW = 6, 6, 600, 400, 10_000
+# sweep, of an element that is not beside its neighbour, of one that moves by way of a tile, of a
+# scalar instruction, and of a row.
+INSTRUCTION, BYTE, APART, TURNED, SCALAR, ROW = 6, 6, 600, 100, 400, 10_000
 # Picoseconds of a multiplication and addition in a product.
 MAC = {"sgemm": 10, "dgemm": 20, "sgemv": 24, "dgemv": 48, "sdot": 48, "ddot": 96}
 # The BLAS keeps products with fewer multiplications on one thread by itself, also with vectors.
 SMALL_PRODUCT, SMALL_VECTOR_PRODUCT = 1 << 18, 1 << 13
-# Rows or columns of a product go to threads in multiples of this.
+# Rows or columns of a product go to threads in multiples of this, and rows of what runs in tiles.
 TILE = 16
 # The kernel of a tall product takes so many rows at once.
 ROW_TILE = 8
@@ -58,7 +60,9 @@ def division_of(nest: LoopNest) -> Division | None:
     if is_flat(nest):
         return chunks("rows", to_size(nest.dims[0]), element_time(nest, nest.main), LANES)
     if nest.parallel:
-        return chunks("rows", to_size(element_count(nest.dims[: nest.parallel])), row)
+        rows = to_size(element_count(nest.dims[: nest.parallel]))
+        tiles = crosswise(nest) and may_exceed(rows, 4 * TILE)
+        return chunks("rows", rows, row, TILE if tiles else 1)
     if not nest.dims or not nest.main:
         return None
     if has_only_columns(nest) and is_short(nest.dims[0]):
@@ -195,8 +199,11 @@ def phases_time(nest: LoopNest, phases: tuple[Phase, ...]) -> Size:
 def element_time(nest: LoopNest, phases: tuple[Phase, ...]) -> int:
     """The time of one element of the sweeps among `phases`."""
     time = 1
+    turned = {s.id for s in crosswise(nest)}
     for s in (s for p in phases if p.kind == "sweep" for s in p.stmts):
-        if s.fn in ("load", "store", "load_at"):
+        if s.id in turned:
+            time += TURNED
+        elif s.fn in ("load", "store", "load_at"):
             stride = s.attr.at.strides[-1] if s.attr.at.strides else 0
             beside = s.attr.bounds is None and isinstance(stride, int) and stride in (0, 1)
             time += s.dtype.itemsize * BYTE if beside else APART
