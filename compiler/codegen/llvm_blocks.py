@@ -93,9 +93,13 @@ class BlocksEmitter(NestEmitter):
         for s in folds(nest):
             if s.attr.kind == "full":
                 self.rows[s.id] = self.combined_partials(s, count)
-                continue
-            self.combine_rows(s, count)
+            else:
+                self.combine_rows(s, self.partial_rows(count))
         self.phases(nest.tail, "0", None)
+
+    def partial_rows(self, count: str) -> str:
+        """How many rows of partial results `count` blocks leave."""
+        return count
 
     def combine_rows(self, s: Stmt, count: str) -> None:
         """The results of a column reduction, from those of the blocks."""

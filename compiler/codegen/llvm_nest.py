@@ -37,6 +37,7 @@ from graphgrad.compiler.kernels.loops import (
     Stmt,
     cost,
     is_flat,
+    lane_count,
 )
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
 from graphgrad.runtime.program import STATUS_THREAD
@@ -45,12 +46,6 @@ from graphgrad.runtime.program import STATUS_THREAD
 CHEAP_SWEEP = 12.0
 # Rows that a cheap sweep combines before it adds to a row of column reductions: a power of two.
 ROW_BLOCK = 4
-
-
-def lane_count(nest: LoopNest) -> int:
-    """8 lanes where every array is 64 bits wide, else 16."""
-    widths = {a.dtype.itemsize for a in nest.arrays}
-    return 8 if widths == {8} else 16
 
 
 # Arrays and sizes in a line of text.
@@ -212,7 +207,11 @@ class NestEmitter(Loops, NestMemory):
         """The loop over the folded dims, of the first of them over begin..end."""
         if self.adds_rows_together:
             self.fold_rows_together(begin, end, lo, hi)
-            return
+        else:
+            self.fold_rows(begin, end, lo, hi)
+
+    def fold_rows(self, begin: str, end: str, lo: str, hi: str | None) -> None:
+        """The folded loop, a row at a time."""
         first, after = self.nest.parallel, self.nest.parallel + self.nest.folded
 
         def inside(index: str, _: list[str]) -> list[str]:

@@ -22,6 +22,7 @@ from graphgrad.compiler.kernels.loops import Array, Division, LoopNest, Phase, S
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
 from graphgrad.compiler.kernels.tiles import crosswise
+from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import THREADS, Size, evaluate
 
@@ -74,6 +75,9 @@ def division_of(nest: LoopNest) -> Division | None:
     if nest.folded:
         rest = to_size(element_count(nest.dims[1 : nest.folded]))
         columns = any(s.attr.kind == "column" for s in folds(nest))
+        together = rows_in_one(nest)
+        if columns and together > 1:
+            return wide_blocks(nest, together)
         return blocks(to_size(nest.dims[0]), times(row, rest), BLOCK_ROWS if columns else 4)
     if nest.inner > 1 or any(s.fn == "reduce" and s.attr.kind == "row" for s in nest.statements()):
         return None
@@ -95,6 +99,16 @@ def blocks(extent: Size, time: Size, multiple: int) -> Division | None:
     block = up(larger(smallest(CHUNK, time), even), multiple)
     count = larger(quotient(total(extent, total(block, -1)), block), 1)
     return None if count == 1 else Division("blocks", count, 1, 1, block)
+
+
+def wide_blocks(nest: LoopNest, together: int) -> Division | None:
+    """Blocks of a fold that runs `together` rows as one; a single one, too, of more than a few."""
+    rows, n = to_size(nest.dims[0]), to_size(nest.dims[1])
+    if isinstance(rows, int) and rows < 4 * together:
+        return None
+    time = times(n, element_time(nest, nest.main))
+    found = blocks(rows, time, -(-BLOCK_ROWS // together) * together)
+    return found or Division("blocks", 1, 1, 1, up(rows, together))
 
 
 def product_division(macs: Size, count: Size, routine: str, tile: int = TILE) -> Division:
@@ -144,7 +158,8 @@ def partials(nest: LoopNest) -> list[tuple[DType, Size, Size]]:
         return []
     assert nest.division is not None
     count = nest.division.count
-    row = to_size(element_count(nest.dims[len(nest.dims) - nest.inner :]))
+    inner = element_count(nest.dims[len(nest.dims) - nest.inner :])
+    row = times(to_size(inner), rows_in_one(nest))
     return [(s.dtype, count, row if s.attr.kind == "column" else 1) for s in folds(nest)]
 
 

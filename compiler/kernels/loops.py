@@ -170,6 +170,12 @@ def is_flat(nest: LoopNest) -> bool:
     )
 
 
+def lane_count(nest: LoopNest) -> int:
+    """The lanes of a vector: 8 where every array is 64 bits wide, else 16."""
+    widths = {a.dtype.itemsize for a in nest.arrays}
+    return 8 if widths == {8} else 16
+
+
 @dataclass(slots=True)
 class Lane:
     """A scalar value while a nest is built: a statement's number and dtype."""
