@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, memory_type
+from graphgrad.compiler.codegen.llvm_memory import Emitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter, combine, identity_of
 from graphgrad.compiler.codegen.llvm_scalar import Lanes, ModuleParts, VectorEmitter, llvm_type
+from graphgrad.compiler.codegen.llvm_vectors import Mask, memory_type
 from graphgrad.compiler.kernels.division import folds
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import Access, Affine, Array, LoopNest, Stmt

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_loops import Loops
-from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, NestMemory
+from graphgrad.compiler.codegen.llvm_memory import Emitter, NestMemory
 from graphgrad.compiler.codegen.llvm_pairs import paired
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -27,6 +27,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     VectorEmitter,
     llvm_type,
 )
+from graphgrad.compiler.codegen.llvm_vectors import Mask
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.division import row_bytes
 from graphgrad.compiler.kernels.loops import (

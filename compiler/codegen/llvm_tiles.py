@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_loops import Loops
-from graphgrad.compiler.codegen.llvm_memory import Mask, memory_type
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -20,6 +19,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     ModuleParts,
     VectorEmitter,
 )
+from graphgrad.compiler.codegen.llvm_vectors import Mask, memory_type
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import Access, LoopNest
 from graphgrad.compiler.kernels.tiles import crosswise

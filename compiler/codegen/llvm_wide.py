@@ -7,8 +7,8 @@ as one; the second function combines all of them.
 from __future__ import annotations
 
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
-from graphgrad.compiler.codegen.llvm_memory import Mask, memory_type
 from graphgrad.compiler.codegen.llvm_scalar import Lanes, ModuleParts, VectorEmitter
+from graphgrad.compiler.codegen.llvm_vectors import Mask, memory_type
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import Access, LoopNest
 from graphgrad.compiler.kernels.wide_folds import is_repeated, rows_in_one, wide

@@ -18,7 +18,16 @@ from dataclasses import replace
 
 from graphgrad.compiler.dims import Extent, to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.kernels.loops import Array, Division, LoopNest, Phase, Stmt, cost, is_flat
+from graphgrad.compiler.kernels.loops import (
+    PICKED_STRIDE,
+    Array,
+    Division,
+    LoopNest,
+    Phase,
+    Stmt,
+    cost,
+    is_flat,
+)
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
 from graphgrad.compiler.kernels.tiles import crosswise
@@ -220,8 +229,9 @@ def element_time(nest: LoopNest, phases: tuple[Phase, ...]) -> int:
             time += TURNED
         elif s.fn in ("load", "store", "load_at"):
             stride = s.attr.at.strides[-1] if s.attr.at.strides else 0
-            beside = s.attr.bounds is None and isinstance(stride, int) and stride in (0, 1)
-            time += s.dtype.itemsize * BYTE if beside else APART
+            near = 1 if s.fn == "store" else PICKED_STRIDE
+            known = s.attr.bounds is None and isinstance(stride, int) and abs(stride) <= near
+            time += s.dtype.itemsize * BYTE * max(1, abs(stride)) if known else APART
         else:
             time += int(INSTRUCTION * cost(s.fn) * max(1, s.dtype.itemsize // 4))
     return time

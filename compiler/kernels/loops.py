@@ -45,6 +45,10 @@ class Affine:
     strides: tuple[Extent, ...]
 
 
+# Elements this far apart, or nearer, are picked from whole vectors, others gathered.
+PICKED_STRIDE = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Elements of an array of the nest: element number `at`, in elements from its start.
