@@ -58,6 +58,8 @@ from graphgrad.tensor import Tensor, TensorShape
 from graphgrad.transforms import grad, jvp, value_and_grad, vjp
 from graphgrad.variable import Variable
 
+from graphgrad import compat, optimizers, train  # isort: skip
+
 globals().update({k: v for k, v in exported("").items() if k not in globals()})
 double, half = float64, float16
 newaxis = None
@@ -75,6 +77,7 @@ __all__ = [
     "as_dtype",
     "bfloat16",
     "bool",
+    "compat",
     "cond",
     "config",
     "constant",
@@ -107,6 +110,7 @@ __all__ = [
     "nn",
     "ones",
     "ones_like",
+    "optimizers",
     "random",
     "range",
     "rank",
@@ -115,6 +119,7 @@ __all__ = [
     "size",
     "slices",
     "testing",
+    "train",
     "uint16",
     "uint32",
     "uint64",
