@@ -7,9 +7,9 @@ operations, so inside `gg.function` they are part of the compiled step.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -38,12 +38,13 @@ class LearningRateSchedule:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments that make a schedule like this one."""
-        if not is_dataclass(self):
+        kind = type(self)
+        if kind.__name__ not in _BY_NAME:
             raise NotImplementedError(
-                f"Learning rate schedule '{type(self).__name__}' must override `get_config()` in "
-                "order to be serializable."
+                f"Learning rate schedule '{kind.__name__}' must override `get_config()` in order "
+                "to be serializable."
             )
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: getattr(self, name) for name in inspect.signature(kind).parameters}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LearningRateSchedule:
@@ -69,7 +70,6 @@ def _check_positive(schedule: Any, name: str) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
 class ExponentialDecay(LearningRateSchedule):
     """initial_learning_rate * decay_rate ** (step / decay_steps).
 
@@ -80,11 +80,19 @@ class ExponentialDecay(LearningRateSchedule):
     np.float32(0.25)
     """
 
-    initial_learning_rate: Any
-    decay_steps: Any
-    decay_rate: Any
-    staircase: bool = False
-    name: str = "ExponentialDecay"
+    def __init__(
+        self,
+        initial_learning_rate: Any,
+        decay_steps: Any,
+        decay_rate: Any,
+        staircase: bool = False,
+        name: str = "ExponentialDecay",
+    ) -> None:
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+        self.name = name
 
     def __call__(self, step: Any) -> Any:
         rate = _scalar(self.initial_learning_rate)
@@ -94,7 +102,6 @@ class ExponentialDecay(LearningRateSchedule):
         return rate * ops["pow"](_cast(self.decay_rate, rate.dtype), p)
 
 
-@dataclass(frozen=True, eq=False)
 class InverseTimeDecay(LearningRateSchedule):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps).
 
@@ -105,11 +112,19 @@ class InverseTimeDecay(LearningRateSchedule):
     np.float32(0.5)
     """
 
-    initial_learning_rate: Any
-    decay_steps: Any
-    decay_rate: Any
-    staircase: bool = False
-    name: str = "InverseTimeDecay"
+    def __init__(
+        self,
+        initial_learning_rate: Any,
+        decay_steps: Any,
+        decay_rate: Any,
+        staircase: bool = False,
+        name: str = "InverseTimeDecay",
+    ) -> None:
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+        self.name = name
 
     def __call__(self, step: Any) -> Any:
         rate = _scalar(self.initial_learning_rate)
@@ -119,7 +134,6 @@ class InverseTimeDecay(LearningRateSchedule):
         return rate / (1 + _cast(self.decay_rate, rate.dtype) * p)
 
 
-@dataclass(frozen=True, eq=False)
 class PiecewiseConstantDecay(LearningRateSchedule):
     """values[0] up to and including step boundaries[0], values[1] up to boundaries[1], and so on.
 
@@ -131,11 +145,15 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     [1.0, 0.5, 0.5]
     """
 
-    boundaries: Sequence[Any]
-    values: Sequence[Any]
-    name: str = "PiecewiseConstant"
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        boundaries: Sequence[Any],
+        values: Sequence[Any],
+        name: str = "PiecewiseConstant",
+    ) -> None:
+        self.boundaries = boundaries
+        self.values = values
+        self.name = name
         if len(self.boundaries) != len(self.values) - 1:
             raise ArgumentError(
                 "PiecewiseConstantDecay: The length of boundaries should be 1 less than the length "
@@ -152,7 +170,6 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         return rate
 
 
-@dataclass(frozen=True, eq=False)
 class PolynomialDecay(LearningRateSchedule):
     """From initial_learning_rate to end_learning_rate over `decay_steps` steps, then constant:
 
@@ -167,12 +184,21 @@ class PolynomialDecay(LearningRateSchedule):
     [1.0, 0.75, 0.5]
     """
 
-    initial_learning_rate: Any
-    decay_steps: Any
-    end_learning_rate: Any = 0.0001
-    power: Any = 1.0
-    cycle: bool = False
-    name: str = "PolynomialDecay"
+    def __init__(
+        self,
+        initial_learning_rate: Any,
+        decay_steps: Any,
+        end_learning_rate: Any = 0.0001,
+        power: Any = 1.0,
+        cycle: bool = False,
+        name: str = "PolynomialDecay",
+    ) -> None:
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.end_learning_rate = end_learning_rate
+        self.power = power
+        self.cycle = cycle
+        self.name = name
 
     def __call__(self, step: Any) -> Any:
         rate = _scalar(self.initial_learning_rate)
@@ -186,7 +212,6 @@ class PolynomialDecay(LearningRateSchedule):
         return (rate - end) * ops["pow"](1 - step / total, power) + end
 
 
-@dataclass(frozen=True, eq=False)
 class CosineDecay(LearningRateSchedule):
     """Half a cosine from the initial rate to `alpha` times it, over `decay_steps` steps.
 
@@ -200,14 +225,21 @@ class CosineDecay(LearningRateSchedule):
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
 
-    initial_learning_rate: Any
-    decay_steps: Any
-    alpha: Any = 0.0
-    name: str = "CosineDecay"
-    warmup_target: Any = None
-    warmup_steps: Any = 0
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        initial_learning_rate: Any,
+        decay_steps: Any,
+        alpha: Any = 0.0,
+        name: str = "CosineDecay",
+        warmup_target: Any = None,
+        warmup_steps: Any = 0,
+    ) -> None:
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.alpha = alpha
+        self.name = name
+        self.warmup_target = warmup_target
+        self.warmup_steps = warmup_steps
         _check_positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Any:
@@ -225,7 +257,6 @@ class CosineDecay(LearningRateSchedule):
         return start * ((1 - self.alpha) * cosine + self.alpha)
 
 
-@dataclass(frozen=True, eq=False)
 class CosineDecayRestarts(LearningRateSchedule):
     """Cosine decay to `alpha` times the initial rate, again and again.
 
@@ -238,14 +269,21 @@ class CosineDecayRestarts(LearningRateSchedule):
     [1.0, 0.5, 0.5, 0.25]
     """
 
-    initial_learning_rate: Any
-    first_decay_steps: Any
-    t_mul: Any = 2.0
-    m_mul: Any = 1.0
-    alpha: Any = 0.0
-    name: str = "SGDRDecay"
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        initial_learning_rate: Any,
+        first_decay_steps: Any,
+        t_mul: Any = 2.0,
+        m_mul: Any = 1.0,
+        alpha: Any = 0.0,
+        name: str = "SGDRDecay",
+    ) -> None:
+        self.initial_learning_rate = initial_learning_rate
+        self.first_decay_steps = first_decay_steps
+        self.t_mul = t_mul
+        self.m_mul = m_mul
+        self.alpha = alpha
+        self.name = name
         _check_positive(self, "first_decay_steps")
 
     def __call__(self, step: Any) -> Any:
@@ -266,7 +304,6 @@ class CosineDecayRestarts(LearningRateSchedule):
         return initial * ((1 - self.alpha) * cosine + self.alpha)
 
 
-@dataclass(frozen=True, eq=False)
 class LinearWarmup(LearningRateSchedule):
     """A linear rise over `warmup_steps` steps to where `learning_rate` begins, then that.
 
@@ -278,12 +315,17 @@ class LinearWarmup(LearningRateSchedule):
     [0.0, 0.25, 1.0, 1.0]
     """
 
-    learning_rate: Any
-    warmup_steps: Any
-    initial_learning_rate: Any = 0.0
-    name: str = "LinearWarmup"
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        learning_rate: Any,
+        warmup_steps: Any,
+        initial_learning_rate: Any = 0.0,
+        name: str = "LinearWarmup",
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.initial_learning_rate = initial_learning_rate
+        self.name = name
         _check_positive(self, "warmup_steps")
 
     def __call__(self, step: Any) -> Any:
