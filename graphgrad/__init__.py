@@ -83,6 +83,8 @@ from graphgrad.timing import benchmark
 from graphgrad.transforms import grad, jvp, value_and_grad, vjp
 from graphgrad.variable import Variable
 
+from graphgrad import compat, optimizers, train  # isort: skip
+
 globals().update({k: v for k, v in exported("").items() if k not in globals()})
 double, half = float64, float16
 newaxis = None
@@ -106,6 +108,7 @@ __all__ = [
     "bool",
     "broadcast_dynamic_shape",
     "broadcast_static_shape",
+    "compat",
     "cond",
     "config",
     "constant",
@@ -145,6 +148,7 @@ __all__ = [
     "ones_like",
     "print",
     "py_function",
+    "optimizers",
     "random",
     "range",
     "rank",
@@ -154,6 +158,7 @@ __all__ = [
     "size",
     "slices",
     "testing",
+    "train",
     "uint16",
     "uint32",
     "uint64",
