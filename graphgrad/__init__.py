@@ -10,7 +10,7 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import autodiff, config, errors, linalg, math, nest, nn, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.compiler.dtypes import (
     DType,
@@ -53,7 +53,8 @@ from graphgrad.function import Function, function
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.public import exported
 from graphgrad.signature import TensorSpec
-from graphgrad.tape import GradientTape, UnconnectedGradients
+from graphgrad.tape import GradientTape
+from graphgrad.tape_arguments import UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
 from graphgrad.transforms import grad, jvp, value_and_grad, vjp
 from graphgrad.variable import Variable
@@ -73,6 +74,7 @@ __all__ = [
     "UnconnectedGradients",
     "Variable",
     "as_dtype",
+    "autodiff",
     "bfloat16",
     "bool",
     "cond",

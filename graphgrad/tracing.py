@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """The current value of each variable that was written, in one branch or in the whole trace."""
+    """The current value of each variable that was written, in one branch or in the whole trace.
 
-    __slots__ = ("values", "writes")
+    A sealed one belongs to a sub-graph that cannot write.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("values", "writes", "sealed")
+
+    def __init__(self, sealed: bool = False) -> None:
         self.values: dict[int, Any] = {}
         self.writes: dict[int, Variable] = {}
+        self.sealed = sealed
 
 
 class FunctionBuilder(Builder):
@@ -55,14 +59,17 @@ class FunctionBuilder(Builder):
         return self.capture(variable, variable.type)
 
     def write(self, variable: Variable, value: Any) -> None:
+        """Make `value` that of `variable` from here on."""
         table = self.tables[-1]
+        if table.sealed:
+            raise cannot_write()
         table.values[id(variable)] = value
         table.writes[id(variable)] = variable
 
     @contextmanager
-    def branch(self) -> Iterator[Table]:
-        """Writes meanwhile go to a table of their own."""
-        table = Table()
+    def branch(self, sealed: bool = False) -> Iterator[Table]:
+        """Writes meanwhile go to a table of their own, or are refused."""
+        table = Table(sealed)
         self.tables.append(table)
         try:
             yield table
@@ -98,6 +105,20 @@ def function_builder() -> FunctionBuilder | None:
     while builder is not None and not isinstance(builder, FunctionBuilder):
         builder = builder.parent
     return builder
+
+
+def may_write() -> bool:
+    """Can what is traced now write to variables?"""
+    trace = function_builder()
+    return trace is not None and not trace.tables[-1].sealed
+
+
+def cannot_write() -> TraceError:
+    """The error for an assignment inside of a sub-graph that has no place for it."""
+    return TraceError(
+        "a variable is assigned inside of a traced function that is not a gg.function "
+        "(vmap, or a loop body); assign its result outside", here()
+    )  # fmt: skip
 
 
 class Watcher:

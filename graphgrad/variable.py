@@ -252,10 +252,7 @@ class Variable(TensorLike):
             return
         trace = tracing.function_builder()
         if trace is None:
-            raise TraceError(
-                "a variable is assigned inside of a traced function that is not a gg.function "
-                "(vmap, or a loop body); assign its result outside", here()
-            )  # fmt: skip
+            raise tracing.cannot_write()
         version = ops["identity"](tensor)
         trace.write(self, version)
         _tell_assigned(version)
