@@ -50,13 +50,22 @@ from graphgrad.creation import (
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
 from graphgrad.function import Function, function
+from graphgrad.jacobians import hessian, jacfwd, jacrev
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.public import exported
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape
 from graphgrad.tape_arguments import UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
-from graphgrad.transforms import grad, jvp, value_and_grad, vjp
+from graphgrad.transforms import (
+    grad,
+    hvp,
+    jvp,
+    linear_transpose,
+    linearize,
+    value_and_grad,
+    vjp,
+)
 from graphgrad.variable import Variable
 
 globals().update({k: v for k, v in exported("").items() if k not in globals()})
@@ -95,13 +104,19 @@ __all__ = [
     "grad",
     "grad_pass_through",
     "half",
+    "hessian",
+    "hvp",
     "int16",
     "int32",
     "int64",
     "int8",
     "is_tensor",
+    "jacfwd",
+    "jacrev",
     "jvp",
     "linalg",
+    "linear_transpose",
+    "linearize",
     "linspace",
     "math",
     "nest",

@@ -15,7 +15,7 @@ from graphgrad.compiler.source import here, user_level
 from graphgrad.compiler.transform.autodiff import push_all
 from graphgrad.records import Record
 from graphgrad.tape import constant_of
-from graphgrad.tape_arguments import UnconnectedGradients, wants_zeros
+from graphgrad.tape_arguments import UnconnectedGradients, tangents_of, wants_zeros
 from graphgrad.variable import Variable
 
 __all__ = ["ForwardAccumulator"]
@@ -49,15 +49,9 @@ class ForwardAccumulator:
         self._records: list[Record] = []  # whose tangents are not computed yet
         self._pending: set[int] = set()  # ids of their outputs
         self._primals: list[Any] = []
-        try:
-            nest.assert_same(
-                primals, tangents, "ForwardAccumulator: primals and tangents", check_types=False
-            )
-        except ArgumentError as e:
-            raise e.at(here()) from None
         given: set[int] = set()
-        for (path, x), t in zip(nest.flatten_with_path(primals), nest.flatten(tangents)):
-            if x is None or t is None:
+        for path, x, t in tangents_of("ForwardAccumulator", primals, tangents):
+            if t is None:
                 continue
             self._add(x, t, f"the primal{path}")
             if id(x) in given:

@@ -68,6 +68,26 @@ def flatten_with_path(x: Any, path: str = "") -> list[tuple[str, Any]]:
     return [leaf for step, part in children(x) for leaf in flatten_with_path(part, path + step)]
 
 
+def flatten_up_to(
+    shallow: Any, deep: Any, what: str = "the structures", path: str = "", check_types: bool = True
+) -> list[tuple[str, Any, Any]]:
+    """The leaves of `shallow` with paths and the parts of `deep` there: a list may be one tensor.
+
+    ArgumentError that names the first place where `deep` has another form.
+    """
+    if not is_nest(shallow):
+        return [(path, shallow, deep)]
+    left, right = children(shallow), children(deep) if is_nest(deep) else []
+    other = check_types and type(shallow) is not type(deep)
+    if other or [k for k, _ in left] != [k for k, _ in right]:
+        assert_same(shallow, deep, what, path, check_types)
+    return [
+        leaf
+        for (k, s), (_, x) in zip(left, right)
+        for leaf in flatten_up_to(s, x, what, path + k, check_types)
+    ]
+
+
 def pack(structure: Any, leaves: Any) -> Any:
     """`leaves` in the form of `structure`.
 

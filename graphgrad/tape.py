@@ -19,7 +19,7 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.op import Attrs, Op, current_kind, state
 from graphgrad.compiler.passes.records import stabilise
 from graphgrad.compiler.source import here, is_internal, user_level
-from graphgrad.compiler.transform.autodiff import backprop
+from graphgrad.compiler.transform.autodiff import backprop, pushforward
 from graphgrad.compiler.types import element_count
 from graphgrad.records import Record
 from graphgrad.tape_arguments import (
@@ -339,6 +339,17 @@ class GradientTape:
             rows = zeros_like(end, (count,))
         rows = rows.transpose([1, 0, *range(2, rows.ndim)])
         return rows.reshape((size, *inner, *source.type.shape[1:]))
+
+    def forward(self) -> Callable[[list[tuple[Any, Any]], list[Any]], list[Any]]:
+        """What was recorded as a function that pushes tangents forward: from pairs of a value and
+        its tangent, and targets, to the tangents of these, None where there is no path."""
+        records = stabilise(self._records, sources=self._watched, constant=self._constant)
+
+        def push(seeds: list[tuple[Any, Any]], targets: list[Any]) -> list[Any]:
+            own = [(self._own(x), t) for x, t in seeds]
+            return pushforward(records, own, [self._own(y) for y in targets])
+
+        return push
 
     def report(self) -> str:
         """How the last gradient of this tape was computed: operation by operation, and why, or

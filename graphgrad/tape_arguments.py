@@ -60,19 +60,29 @@ def in_form_of(sources: Any, flat: list[Any], found: list[Any]) -> Any:
 
 def given_seeds(target: Any, output_gradients: Any) -> list[Any]:
     """The cotangent of each target, from the same structure."""
-    targets, given = nest.flatten(target), nest.flatten(output_gradients)
-    numbers = isinstance(output_gradients, list) and all(isinstance(g, int | float) for g in given)
-    if numbers and isinstance(target, Arith) and target.ndim:
-        return [output_gradients]  # for the elements of one target
-    if len(given) == len(targets) == 1:
-        return given
+    given = output_gradients
+    single = isinstance(given, list | tuple) and len(given) == 1
+    if single and not nest.is_nest(target) and not isinstance(given[0], int | float):
+        return list(given)
     try:
-        nest.assert_same(
-            target, output_gradients, "gradient: target and output_gradients", check_types=False
+        return [
+            g for _, _, g in nest.flatten_up_to(
+                target, given, "gradient: target and output_gradients", check_types=False
+            )
+        ]  # fmt: skip
+    except ArgumentError as e:
+        raise e.at(here()) from None
+
+
+def tangents_of(name: str, primals: Any, tangents: Any) -> list[tuple[str, Any, Any]]:
+    """The primals with their paths and tangents; primals that are None are left out."""
+    try:
+        pairs = nest.flatten_up_to(
+            primals, tangents, f"{name}: primals and tangents", check_types=False
         )
     except ArgumentError as e:
         raise e.at(here()) from None
-    return given
+    return [(path, x, t) for path, x, t in pairs if x is not None]
 
 
 def seed(target: Any, given: Any) -> Any:
@@ -90,3 +100,8 @@ def seed(target: Any, given: Any) -> Any:
 def zeros_like(t: Any, lead: tuple[Any, ...] = ()) -> Any:
     """Zeros of the type of `t`, with further axes in front."""
     return current_kind().lift(0, t.dtype).broadcast_to((*lead, *t.type.shape))
+
+
+def ones_like(t: Any) -> Any:
+    """Ones of the type of `t`."""
+    return current_kind().lift(1, t.dtype).broadcast_to(t.type.shape)

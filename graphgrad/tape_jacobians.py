@@ -149,6 +149,6 @@ def blocks(count: Any, at_once: int | None, name: str) -> list[tuple[int, Any]]:
     return [(i, min(at_once, count - i)) for i in range(0, count, at_once)]
 
 
-def joined(parts: Sequence[Any]) -> Any:
+def joined(parts: Sequence[Any], axis: int = 0) -> Any:
     """Blocks of rows as one tensor."""
-    return parts[0] if len(parts) == 1 else ops["concat"](list(parts), 0)
+    return parts[0] if len(parts) == 1 else ops["concat"](list(parts), axis)

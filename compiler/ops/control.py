@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.errors import DTypeError, ShapeError, TraceError
+from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import run_graph, set_graph_runner
 from graphgrad.compiler.ir import Graph
@@ -223,11 +223,18 @@ def _custom_vjp(
 
 def _custom_jvp(
     ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph, backward: Graph
-) -> Any:
-    raise TraceError(
-        f"`{graph.name}` has a custom gradient, which gives reverse mode alone: forward mode "
-        "cannot go through it; take the gradient with a tape"
-    )
+) -> tuple[Any, ...]:
+    """The transpose of `backward`, which is linear in the cotangents, at cotangents of zero."""
+    floats = [x for x in xs if x.dtype.is_floating]
+    tangents = [t for t, x in zip(ts, xs, strict=True) if x.dtype.is_floating]
+    seeds = [y for y in outs if y.dtype.is_floating]
+    wanted = (False,) * (len(xs) + len(outs)) + (True,) * len(seeds)
+    ahead, has = reverse(backward, given(tangents), wanted)
+    if not any(has):
+        return (None,) * len(outs)
+    zeros = [zeros_like(y.type) for y in (*seeds, *floats)]  # the cotangents, and what they give
+    found = call(*xs, *outs, *zeros, *present(tangents), graph=ahead)
+    return scattered(floating(outs), scattered(has[len(xs) + len(outs) :], found))
 
 
 custom_call = Control(
