@@ -53,6 +53,7 @@ from graphgrad.function import Function, function
 from graphgrad.jacobians import hessian, jacfwd, jacrev
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.public import exported
+from graphgrad.recompute import recompute_grad
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape
 from graphgrad.tape_arguments import UnconnectedGradients
@@ -127,6 +128,7 @@ __all__ = [
     "random",
     "range",
     "rank",
+    "recompute_grad",
     "roofline",
     "shape",
     "size",

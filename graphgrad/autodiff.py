@@ -41,7 +41,7 @@ class ForwardAccumulator:
     (np.float32(3.0), array([6., 0.], dtype=float32))
     """
 
-    forward = True  # it needs no residuals
+    keeps_residuals = False
 
     def __init__(self, primals: Any, tangents: Any) -> None:
         self._recording = False

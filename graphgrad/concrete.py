@@ -23,8 +23,8 @@ from graphgrad.guards import Guards
 from graphgrad.matching import SizeGuards, Slot, matcher, result_builder
 from graphgrad.signature import Arguments, TensorSpec, is_tensor_leaf
 from graphgrad.tensor import Array, EagerTensor
-from graphgrad.tracing import FunctionBuilder, storage
-from graphgrad.variable import Variable, _version
+from graphgrad.tracing import FunctionBuilder, replayed, storage
+from graphgrad.variable import Variable
 
 
 class ConcreteFunction:
@@ -172,14 +172,14 @@ class ConcreteFunction:
             for lock in self._locks:
                 stack.enter_context(lock)
             inputs = tensors + [eager.lift(x) for x in self.current_captures()]
-            if not any(map(_wanted, inputs)):
+            if not any(map(_wanted, inputs)) and replayed() is None:
                 return self.run([array_of(x) for x in tensors])
-            tapes = [r for r in state.recorders if not getattr(r, "forward", False)]
+            tapes = [r for r in state.recorders if getattr(r, "keeps_residuals", True)]
             needs = tuple(_wanted(x, tapes) for x in inputs)
             self.plain_count += 1
             outputs = call_for_tape(self.graph, inputs, needs)
             for v, new in zip(self.writes, outputs[self._returned :]):
-                v.commit(_version(new))
+                v.install(new)
         return _pack(self.structured_outputs_template, outputs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

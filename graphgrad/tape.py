@@ -149,7 +149,7 @@ class GradientTape:
         self._versions[key][id(value)] = value
         self._active.add(id(value))
 
-    def on_assign(self, value: Any) -> None:
+    def on_assign(self, variable: Variable, value: Any) -> None:
         """Called when a variable gets a value."""
         if id(value) in self._active:
             self._assigned.add(id(value))

@@ -48,9 +48,7 @@ def _call_vjp(
     return scattered(has, call(*xs, *outs, *present(gs), graph=back) if any(has) else ())
 
 
-def _call_jvp(
-    ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph
-) -> tuple[Any, ...]:
+def call_jvp(ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph) -> tuple[Any, ...]:
     ahead, has = forward(graph, given(ts))
     return scattered(has, call(*xs, *present(ts), graph=tail(ahead, len(outs))) if any(has) else ())
 
@@ -70,7 +68,7 @@ call = Control(
     type=lambda *types, graph: output_types("call", graph, types),
     ref=lambda *arrays, graph: run_graph(graph, arrays),
     vjp=_call_vjp,
-    jvp=_call_jvp,
+    jvp=call_jvp,
     inlined=lambda graph: graph,
     samples=None,
     doc="The outputs of `graph` for the inputs: a compiled function used inside another.",
