@@ -27,6 +27,7 @@ from graphgrad import (
     testing,
 )
 from graphgrad import config, errors, linalg, math, nest, nn, numpy_shapes, random, slices, testing
+from graphgrad import autodiff, config, errors, linalg, math, nest, nn, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
@@ -72,15 +73,27 @@ from graphgrad.custom import custom_gradient, grad_pass_through
 from graphgrad.debugging import Assert
 from graphgrad.devices import device
 from graphgrad.function import Function, function
+from graphgrad.jacobians import hessian, jacfwd, jacrev
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.printing import print
 from graphgrad.public import exported
 from graphgrad.scattering import IndexedSlices
+from graphgrad.recompute import recompute_grad
 from graphgrad.signature import TensorSpec
-from graphgrad.tape import GradientTape, UnconnectedGradients
+from graphgrad.tape import GradientTape
+from graphgrad.tape_arguments import UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
 from graphgrad.timing import benchmark
 from graphgrad.transforms import grad, jvp, value_and_grad, vjp
+from graphgrad.transforms import (
+    grad,
+    hvp,
+    jvp,
+    linear_transpose,
+    linearize,
+    value_and_grad,
+    vjp,
+)
 from graphgrad.variable import Variable
 
 from graphgrad import compat, optimizers, train  # isort: skip
@@ -103,6 +116,7 @@ __all__ = [
     "Variable",
     "as_dtype",
     "benchmark",
+    "autodiff",
     "bfloat16",
     "bitwise",
     "bool",
@@ -129,13 +143,19 @@ __all__ = [
     "grad",
     "grad_pass_through",
     "half",
+    "hessian",
+    "hvp",
     "int16",
     "int32",
     "int64",
     "int8",
     "is_tensor",
+    "jacfwd",
+    "jacrev",
     "jvp",
     "linalg",
+    "linear_transpose",
+    "linearize",
     "linspace",
     "losses",
     "math",
@@ -152,6 +172,7 @@ __all__ = [
     "random",
     "range",
     "rank",
+    "recompute_grad",
     "roofline",
     "shape",
     "shape_n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from graphgrad.compiler.transform.autodiff import recording
 from graphgrad.compiler.transform.batching import batch_graph
 from graphgrad.compiler.types import tensor_type
 from graphgrad.tensor import SymbolicTensor
-from graphgrad.tracing import Watcher
+from graphgrad.tracing import Watcher, function_builder
 
 
 def traced(
@@ -28,7 +29,8 @@ def traced(
     """The graph of `f` for flat arguments of `types`, what it captured, and its result."""
     parent = state.builder if isinstance(state.builder, Builder) else None
     builder = Builder(getattr(f, "__name__", "f"), parent=parent, value_class=SymbolicTensor)
-    with builder.tracing():
+    trace = function_builder()
+    with builder.tracing(), trace.branch(sealed=True) if trace is not None else nullcontext():
         with recording(Watcher()) as watcher:
             result = f(*nest.pack(args, [builder.param(t) for t in types]))
         outputs = [builder.lift(y) for y in nest.flatten(result)]

@@ -18,7 +18,7 @@ from graphgrad import nest, tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError, TraceError
 from graphgrad.compiler.ir import Builder
 from graphgrad.compiler.op import current_kind, state
-from graphgrad.compiler.source import here, is_internal
+from graphgrad.compiler.source import here, user_level
 from graphgrad.compiler.types import tensor_type
 from graphgrad.concrete import ConcreteFunction, example_type, is_data
 from graphgrad.eager import EagerTensor, array_of, owned_array
@@ -369,7 +369,7 @@ class Function:
                 warnings.warn(
                     f"`{self._name}` changes the Python value `{g.label}` (read in {g.line}). That "
                     "happens while the function is traced, not at each call; keep state in a "
-                    "gg.Variable", SideEffectWarning, stacklevel=_user_level()
+                    "gg.Variable", SideEffectWarning, stacklevel=user_level()
                 )  # fmt: skip
 
     def _difference(self, arguments: Arguments) -> str:
@@ -536,14 +536,6 @@ def _parameters(
         leaves.append(builder.param(tensor_type(tuple(shape), spec.dtype), here()))
         position += 1
     return leaves
-
-
-def _user_level() -> int:
-    """The stack level of the user's line, for warnings."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def function(

@@ -18,6 +18,7 @@ from graphgrad.compiler.types import TensorType
 from graphgrad.eager import array_of, eager, owned_array
 from graphgrad.scattering import ScatterMethods
 from graphgrad.tensor import Array, EagerTensor, SymbolicTensor, TensorLike, TensorShape, value_text
+from graphgrad.tracing import Active
 
 
 class Variable(ScatterMethods, TensorLike):
@@ -113,11 +114,17 @@ class Variable(ScatterMethods, TensorLike):
             trace = tracing.function_builder()
             value = trace.read(self) if trace is not None else self.tensor()
             value = builder.lift(value)
-        for recorder in state.recorders:
-            on_read = getattr(recorder, "on_read", None)
-            if on_read is not None:
-                on_read(self, value)
+        if Active.replays:
+            value = self._replayed(value)
+        if state.recorders:
+            tracing.tell_read(self, value)
         return value
+
+    def _replayed(self, value: Any) -> Any:
+        """The value in the run that is repeated, if one is."""
+        table = tracing.replayed()
+        found = None if table is None else table.values.get(id(self))
+        return value if found is None else current_kind().lift(found)
 
     def value(self) -> Any:
         """The current value as a tensor, which later assignments do not change."""
@@ -248,18 +255,27 @@ class Variable(ScatterMethods, TensorLike):
         """
         if self.constraint is not None:
             tensor = self._fit(self.constraint(tensor), "constraint")
-        if state.builder is None:
-            self.commit(_version(tensor))
+        if state.builder is None or (Active.replays and tracing.replayed() is not None):
+            self.install(tensor)
             return
         trace = tracing.function_builder()
         if trace is None:
-            raise TraceError(
-                "a variable is assigned inside of a traced function that is not a gg.function "
-                "(vmap, or a loop body); assign its result outside", here()
-            )  # fmt: skip
+            raise tracing.cannot_write()
         version = ops["identity"](tensor)
         trace.write(self, version)
-        _tell_assigned(version)
+        tracing.tell_assigned(self, version)
+
+    def install(self, tensor: Any) -> None:
+        """Make `tensor` the value at once, as a tensor of its own; in a replay for that alone."""
+        table = tracing.replayed() if Active.replays else None
+        if table is not None:
+            version = table.values[id(self)] = ops["identity"](tensor)
+        else:
+            version = EagerTensor(tensor.array)
+            for recorder in state.recorders:
+                recorder.record(ops["identity"], (tensor,), {}, (version,))
+            self.commit(version)
+        tracing.tell_assigned(self, version)
 
     def commit(self, tensor: EagerTensor) -> None:
         """Install a value that fits, at once."""
@@ -353,22 +369,6 @@ def _register(builder: tracing.FunctionBuilder, variable: Variable) -> None:
             "the gg.Variable is only created once or created outside gg.function.", here()
         )  # fmt: skip
     builder.created.append(variable)
-
-
-def _version(tensor: Any) -> EagerTensor:
-    """A new tensor with the value of `tensor`, connected to it for the tapes."""
-    version = EagerTensor(tensor.array)
-    for recorder in state.recorders:
-        recorder.record(ops["identity"], (tensor,), {}, (version,))
-    _tell_assigned(version)
-    return version
-
-
-def _tell_assigned(version: Any) -> None:
-    for recorder in state.recorders:
-        on_assign = getattr(recorder, "on_assign", None)
-        if on_assign is not None:
-            on_assign(version)
 
 
 def ops_update(x: Any, key: Any, value: Any) -> Any:
