@@ -49,7 +49,8 @@ from graphgrad.creation import (
     zeros_like,
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
-from graphgrad.function import Function, function
+from graphgrad.decorator import function
+from graphgrad.function import Function
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.public import exported
 from graphgrad.signature import TensorSpec

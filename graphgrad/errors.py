@@ -7,12 +7,14 @@ from graphgrad.compiler.errors import (
     GraphgradError,
     IndexOutOfRange,
     LeakedTensorError,
+    NoValueError,
     ShapeError,
     TraceError,
 )
-from graphgrad.function import SideEffectWarning
+from graphgrad.retracing import RetracingWarning, SideEffectWarning
 
 __all__ = [
     "ArgumentError", "DTypeError", "DivisionByZero", "GraphgradError", "IndexOutOfRange",
-    "LeakedTensorError", "ShapeError", "SideEffectWarning", "TraceError",
+    "LeakedTensorError", "NoValueError", "RetracingWarning", "ShapeError", "SideEffectWarning",
+    "TraceError",
 ]  # fmt: skip

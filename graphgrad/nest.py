@@ -1,18 +1,23 @@
 """Nested structures: lists, tuples, dicts, named tuples, dataclasses; leaves in a fixed order.
 
 Dictionaries are walked in the order of their sorted keys (insertion order where keys do not
-compare), as TensorFlow does; everything else is a leaf. A dataclass that can be called is one too:
-it is a model or an op rather than a record of its fields.
+compare), as TensorFlow does; everything else is a leaf. So are a `TensorShape`, and a dataclass
+that can be called: it is a model or an op rather than a record of its fields. A copy with other
+leaves is made without calling the class: its checks are for values, and the leaves may be
+specifications.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError
+from graphgrad.tensor import TensorShape
 
 
 def _keys(d: dict[Any, Any]) -> list[Any]:
@@ -24,7 +29,7 @@ def _keys(d: dict[Any, Any]) -> list[Any]:
 
 def is_nest(x: object) -> bool:
     """Is `x` a structure rather than a leaf?"""
-    if isinstance(x, Arith):
+    if isinstance(x, Arith | TensorShape):
         return False
     return isinstance(x, list | tuple | dict) or (
         dataclasses.is_dataclass(x) and not isinstance(x, type) and not callable(x)
@@ -39,7 +44,27 @@ def children(x: Any) -> list[tuple[str, Any]]:
         return [(f".{f}", getattr(x, f)) for f in x._fields]
     if isinstance(x, list | tuple):
         return [(f"[{i}]", v) for i, v in enumerate(x)]
-    return [(f".{f.name}", getattr(x, f.name)) for f in dataclasses.fields(x) if f.init]
+    return [(f".{name}", getattr(x, name)) for name in fields(x)]
+
+
+def fields(x: Any) -> list[str]:
+    """The fields of a dataclass that have values."""
+    return [f.name for f in dataclasses.fields(x) if hasattr(x, f.name)]
+
+
+def with_fields(x: Any, values: dict[str, Any]) -> Any:
+    """A copy of the dataclass `x` with these values, frozen or not."""
+    new = copy.copy(x)
+    for name, value in values.items():
+        object.__setattr__(new, name, value)
+    return new
+
+
+def like_dict(x: dict[Any, Any], items: dict[Any, Any]) -> Any:
+    """A dictionary of the type of `x` with other items."""
+    if isinstance(x, defaultdict):
+        return type(x)(x.default_factory, items)
+    return type(x)(items)
 
 
 def flatten(x: Any) -> list[Any]:
@@ -81,14 +106,13 @@ def _pack(x: Any, leaves: Iterator[Any]) -> Any:
     if isinstance(x, dict):
         found = {k: _pack(x[k], leaves) for k in _keys(x)}
         ordered = {k: found[k] for k in x}
-        return ordered if type(x) is dict else type(x)(ordered)
+        return ordered if type(x) is dict else like_dict(x, ordered)
     if hasattr(x, "_fields"):
-        return type(x)(*[_pack(getattr(x, f), leaves) for f in x._fields])
+        return type(x)._make(_pack(getattr(x, f), leaves) for f in x._fields)
     if isinstance(x, list | tuple):
         parts = [_pack(v, leaves) for v in x]
         return parts if type(x) is list else type(x)(parts)
-    names = [f.name for f in dataclasses.fields(x) if f.init]
-    return dataclasses.replace(x, **{n: _pack(getattr(x, n), leaves) for n in names})
+    return with_fields(x, {name: _pack(getattr(x, name), leaves) for name in fields(x)})
 
 
 def map_structure(f: Callable[..., Any], *structures: Any) -> Any:
