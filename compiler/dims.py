@@ -68,6 +68,13 @@ class Guard:
         value = evaluate(self.expression, sizes)
         return (value == 0 if self.question == "zero" else value >= 0) is self.answer
 
+    def asked_outside(self, sizes: Mapping[Symbol, Extent]) -> bool:
+        """Does it hold for the sizes of another trace? Unknown ones are asked there."""
+        value = substitute(self.expression, sizes)
+        if isinstance(value, Dim):
+            return _scope(value).decide(self.question, value, self.answer) is self.answer
+        return (value == 0 if self.question == "zero" else value >= 0) is self.answer
+
     def __str__(self) -> str:
         words = {
             ("zero", True): "==", ("zero", False): "!=",

@@ -65,6 +65,10 @@ class TraceError(GraphgradError, RuntimeError):
     """Something that cannot be done while a function is traced."""
 
 
+class NoValueError(TraceError, TypeError):
+    """The value of a symbolic tensor was asked for while its function is traced."""
+
+
 class LeakedTensorError(TraceError, TypeError):
     """A symbolic tensor used after its trace has ended."""
 

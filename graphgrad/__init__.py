@@ -11,23 +11,21 @@ np.float32(6.0)
 __version__ = "0.1.0"
 
 from graphgrad import (
+    autodiff,
     bitwise,
     config,
     debugging,
-    errors,
-    linalg,
     errors,
     linalg,
     losses,
     math,
     nest,
     nn,
+    numpy_shapes,
     random,
     slices,
     testing,
 )
-from graphgrad import config, errors, linalg, math, nest, nn, numpy_shapes, random, slices, testing
-from graphgrad import autodiff, config, errors, linalg, math, nest, nn, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
@@ -71,20 +69,20 @@ from graphgrad.creation import (
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
 from graphgrad.debugging import Assert
+from graphgrad.decorator import function
 from graphgrad.devices import device
-from graphgrad.function import Function, function
+from graphgrad.function import Function
 from graphgrad.jacobians import hessian, jacfwd, jacrev
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.printing import print
 from graphgrad.public import exported
-from graphgrad.scattering import IndexedSlices
 from graphgrad.recompute import recompute_grad
+from graphgrad.scattering import IndexedSlices
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape
 from graphgrad.tape_arguments import UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
 from graphgrad.timing import benchmark
-from graphgrad.transforms import grad, jvp, value_and_grad, vjp
 from graphgrad.transforms import (
     grad,
     hvp,

@@ -64,6 +64,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         places = [axis for (_, axis), d in zip(every, data) if d]
         leaves = [kind.lift(x) for (x, _), d in zip(every, data) if d]
 
+        @functools.wraps(f)
         def with_data(*values: Any) -> Any:
             found = iter(values)
             return f(*nest.pack(given, [next(found) if d else x for (x, _), d in zip(every, data)]))

@@ -10,13 +10,14 @@ from graphgrad.compiler.errors import (
     InvalidArgumentError,
     LeakedTensorError,
     NotFinite,
+    NoValueError,
     ShapeError,
     TraceError,
 )
-from graphgrad.function import SideEffectWarning
+from graphgrad.retracing import RetracingWarning, SideEffectWarning
 
 __all__ = [
     "ArgumentError", "AssertionFailed", "DTypeError", "DivisionByZero", "GraphgradError",
-    "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError", "NotFinite", "ShapeError",
-    "SideEffectWarning", "TraceError",
+    "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError", "NoValueError", "NotFinite",
+    "RetracingWarning", "ShapeError", "SideEffectWarning", "TraceError",
 ]  # fmt: skip

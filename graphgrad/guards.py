@@ -115,6 +115,13 @@ class Guards:
         except (KeyError, AttributeError, ValueError):
             return False
 
+    def value(self, g: Guard) -> Any:
+        """What the guarded expression gives now; None where it fails."""
+        try:
+            return eval(g.expression, self.names)
+        except (KeyError, AttributeError, ValueError):
+            return None
+
     def getter(self, x: Any) -> Callable[[], Any] | None:
         """How to read the captured tensor `x` again, if it was reached by a guarded name."""
         for g in self.guards.values():
@@ -214,7 +221,7 @@ def unchanged(x: Any, old: Any, snap: Any) -> bool:
 def _unchanged_items(x: Any, snap: Any) -> bool:
     if isinstance(x, dict):
         pairs = [(k, v, s) for (k, v), (_, _, s) in zip(x.items(), snap)]
-        return len(pairs) == len(snap) and all(
+        return len(x) == len(snap) and all(
             k == old_k and unchanged(v, old, s) for (k, v, s), (old_k, old, _) in zip(pairs, snap)
         )
     if isinstance(x, list | tuple):
@@ -269,9 +276,10 @@ class _Reader:
             for name, x in bound.items()
             if not isinstance(x, (Arith, *SCALARS))
         }
-        self.line = ""
+        self.line = ""  # of the instruction being read
 
     def read(self, code: types.CodeType) -> None:
+        self.line = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
         self._chains([i for i in instructions_of(code) if i.opname not in _SKIP], code)
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphgrad.compiler.dtypes import DType, int32
+from graphgrad.decorator import function
 from graphgrad.execution import translated
-from graphgrad.function import Function, function
+from graphgrad.function import Function
 from graphgrad.signature import TensorSpec
 from graphgrad.tensor import Array
 

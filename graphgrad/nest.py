@@ -1,8 +1,10 @@
 """Nested structures: lists, tuples, dicts, named tuples, dataclasses; leaves in a fixed order.
 
 Dictionaries are walked in the order of their sorted keys (insertion order where keys do not
-compare), as TensorFlow does; everything else is a leaf, None included. A dataclass that can be
-called is a leaf too: it is a model or an op rather than a record of its fields.
+compare), as TensorFlow does; everything else is a leaf, None included. So are a `TensorShape`, and
+a dataclass that can be called: it is a model or an op rather than a record of its fields. A copy
+with other leaves is made without calling the class: its checks are for values, and the leaves may
+be specifications.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError, DTypeError
 from graphgrad.compiler.source import here
+from graphgrad.tensor import TensorShape
 
 
 def _keys(d: dict[Any, Any]) -> list[Any]:
@@ -31,7 +34,7 @@ def ordered_items(d: dict[Any, Any]) -> list[tuple[Any, Any]]:
 
 def is_nest(x: object) -> bool:
     """Is `x` a structure rather than a leaf?"""
-    if isinstance(x, Arith):
+    if isinstance(x, Arith | TensorShape):
         return False
     return isinstance(x, list | tuple | dict) or (
         dataclasses.is_dataclass(x) and not isinstance(x, type) and not callable(x)
@@ -46,7 +49,28 @@ def children(x: Any) -> list[tuple[str, Any]]:
         return [(f".{f}", getattr(x, f)) for f in x._fields]
     if isinstance(x, list | tuple):
         return [(f"[{i}]", v) for i, v in enumerate(x)]
-    return [(f".{f.name}", getattr(x, f.name)) for f in dataclasses.fields(x) if f.init]
+    return [(f".{name}", getattr(x, name)) for name in fields(x)]
+
+
+def fields(x: Any) -> list[str]:
+    """The fields of a dataclass that have values."""
+    return [f.name for f in dataclasses.fields(x) if hasattr(x, f.name)]
+
+
+def with_fields(x: Any, values: dict[str, Any]) -> Any:
+    """A copy of the dataclass `x` with these values, frozen or not."""
+    new = copy.copy(x)
+    for name, value in values.items():
+        object.__setattr__(new, name, value)
+    return new
+
+
+def like_dict(x: dict[Any, Any], items: dict[Any, Any]) -> Any:
+    """A dictionary of the class of `x`, with what that keeps beside the items, and these."""
+    same = copy.copy(x)
+    same.clear()
+    same.update(items)
+    return same
 
 
 def flatten(x: Any) -> list[Any]:
@@ -107,19 +131,14 @@ def _pack(x: Any, leaves: Iterator[Any]) -> Any:
         return next(leaves)
     if isinstance(x, dict):
         found = {k: _pack(x[k], leaves) for k in _keys(x)}
-        if type(x) is dict:
-            return {k: found[k] for k in x}
-        same = copy.copy(x)  # of its class, with what that keeps beside the items
-        for k in found:
-            same[k] = found[k]
-        return same
+        ordered = {k: found[k] for k in x}
+        return ordered if type(x) is dict else like_dict(x, ordered)
     if hasattr(x, "_fields"):
-        return type(x)(*[_pack(getattr(x, f), leaves) for f in x._fields])
+        return type(x)._make(_pack(getattr(x, f), leaves) for f in x._fields)
     if isinstance(x, list | tuple):
         parts = [_pack(v, leaves) for v in x]
         return parts if type(x) is list else type(x)(parts)
-    names = [f.name for f in dataclasses.fields(x) if f.init]
-    return dataclasses.replace(x, **{n: _pack(getattr(x, n), leaves) for n in names})
+    return with_fields(x, {name: _pack(getattr(x, name), leaves) for name in fields(x)})
 
 
 def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler.arith import Arith
-from graphgrad.compiler.errors import TraceError
-from graphgrad.compiler.ir import Value
+from graphgrad.compiler.errors import NoValueError
+from graphgrad.compiler.ir import Value, leaked
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
 
@@ -150,13 +150,22 @@ def _watched(x: Any) -> bool:
     )
 
 
+def _way_out(call: str) -> str:
+    """The function of graphgrad that is called like NumPy's, though it takes other arguments."""
+    name = call.partition(" ")[0].rpartition(".")[2]
+    found = [known for known in sorted(namespace, key=len) if known.rpartition(".")[2] == name]
+    return f"use gg.{found[0]}" if found else "compose gg functions"
+
+
 def _arrays(x: Any, call: str) -> Any:
     if isinstance(x, list | tuple):
         return type(x)(_arrays(v, call) for v in x)
     if isinstance(x, Value):
-        raise TraceError(
+        if x.builder is not None and not x.builder.open:
+            raise leaked(x)
+        raise NoValueError(
             f"{call} has no counterpart in graphgrad, so it needs the value of a symbolic tensor "
-            f"{x.type}, and while a function is traced there is none yet; compose gg functions",
+            f"{x.type}, and while a function is traced there is none yet; {_way_out(call)}",
             state.where or here(),
         )
     return np.asarray(x) if isinstance(x, Arith) else x

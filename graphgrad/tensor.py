@@ -12,7 +12,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.errors import GraphgradError, TraceError
+from graphgrad.compiler.errors import GraphgradError, NoValueError, TraceError
 from graphgrad.compiler.ir import Builder, Value, leaked
 from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.source import Where, here
@@ -362,7 +362,7 @@ class SymbolicTensor(Tensor, Value):
         if self.builder is not None and not self.builder.open:
             return leaked(self)
         made = f" (made in {self.where.describe()})" if self.where is not None else ""
-        return TraceError(
+        return NoValueError(
             f"{what} needs the value of a symbolic tensor {self.type}{made}, and while a function "
             f"is traced there is none yet; {instead}",
             state.where or here(),
@@ -402,6 +402,11 @@ class SymbolicTensor(Tensor, Value):
 
     def tolist(self) -> Any:
         raise self._no_value(".tolist()", "return the tensor, and ask outside")
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise self._no_value(f"the format {spec!r}", "print the tensor without one")
+        return str(self)
 
     def __str__(self) -> str:
         return f"gg.Tensor(symbolic, shape={self.shape}, dtype={self.dtype.name})"

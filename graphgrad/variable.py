@@ -11,7 +11,7 @@ import numpy as np
 from graphgrad import numpy_protocol, tracing
 from graphgrad.compiler.dtypes import DType, as_dtype
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError, TraceError
-from graphgrad.compiler.ir import Value
+from graphgrad.compiler.ir import Value, leaked
 from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.source import here
 from graphgrad.compiler.types import TensorType
@@ -355,6 +355,8 @@ def _initial(value: Any, dtype: DType | None) -> EagerTensor:
 def evaluate_now(value: Any) -> EagerTensor:
     """A value of the trace in progress that does not depend on the function's arguments."""
     trace = tracing.function_builder()
+    if value.builder is not None and not value.builder.open:
+        raise leaked(value)
     if trace is None or value.builder is not trace:
         raise TraceError(
             "a variable's initial value must not depend on a conditional or loop", here()

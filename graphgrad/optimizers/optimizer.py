@@ -20,9 +20,9 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.op import current_kind, ops, state
-from graphgrad.compiler.source import here
+from graphgrad.compiler.source import here, user_level
 from graphgrad.compiler.types import show_shape
-from graphgrad.function import Function, _user_level
+from graphgrad.function import Function
 from graphgrad.optimizers import clipping
 from graphgrad.optimizers.state import State
 from graphgrad.tape import GradientTape
@@ -308,7 +308,7 @@ class Optimizer(State):
             self._warned.update(news)
             warnings.warn(
                 f"Gradients do not exist for variables {news} when minimizing the loss, and they "
-                f"are left as they are. {_WHY}", stacklevel=_user_level()
+                f"are left as they are. {_WHY}", stacklevel=user_level()
             )  # fmt: skip
         used, given = [], []
         for g, v in zip(grads, variables):
