@@ -5,9 +5,8 @@
     volga  d vega / d volatility
 
 Each price depends on its own option's numbers, so the gradient of the sum of all prices holds the
-greeks of each. The compiled function computes prices and first-order greeks in one pass over memory;
-tests against the closed forms are below. Source of the formulas: Hull, Options, Futures, and Other
-Derivatives.
+greeks of each. They are compared with the closed forms. Source of the formulas: Hull, Options,
+Futures, and Other Derivatives.
 
     python -m examples.black_scholes
 """
