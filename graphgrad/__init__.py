@@ -15,6 +15,7 @@ from graphgrad import (
     bitwise,
     config,
     debugging,
+    dtypes,
     errors,
     linalg,
     losses,
@@ -68,10 +69,34 @@ from graphgrad.creation import (
     zeros_like,
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
-from graphgrad.debugging import Assert
+from graphgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
 from graphgrad.decorator import function
 from graphgrad.devices import device
+from graphgrad.framework import (
+    bitcast,
+    control_dependencies,
+    executing_eagerly,
+    get_static_value,
+    gradients,
+    group,
+    identity_n,
+    init_scope,
+    inside_function,
+    is_symbolic_tensor,
+    name_scope,
+    no_op,
+    timestamp,
+    tuple_,
+    unravel_index,
+)
 from graphgrad.function import Function
+from graphgrad.initializers import (
+    constant_initializer,
+    ones_initializer,
+    random_normal_initializer,
+    random_uniform_initializer,
+    zeros_initializer,
+)
 from graphgrad.jacobians import hessian, jacfwd, jacrev
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.printing import print
@@ -98,6 +123,7 @@ from graphgrad import compat, optimizers, train  # isort: skip
 
 globals().update({k: v for k, v in exported("").items() if k not in globals()})
 double, half = float64, float16
+tuple = tuple_
 newaxis = None
 
 __all__ = [
@@ -113,9 +139,14 @@ __all__ = [
     "UnconnectedGradients",
     "Variable",
     "as_dtype",
-    "benchmark",
+    "assert_equal",
+    "assert_greater",
+    "assert_less",
+    "assert_rank",
     "autodiff",
+    "benchmark",
     "bfloat16",
+    "bitcast",
     "bitwise",
     "bool",
     "broadcast_dynamic_shape",
@@ -124,13 +155,17 @@ __all__ = [
     "cond",
     "config",
     "constant",
+    "constant_initializer",
+    "control_dependencies",
     "convert_to_tensor",
     "custom_gradient",
     "debugging",
     "device",
     "double",
+    "dtypes",
     "ensure_shape",
     "errors",
+    "executing_eagerly",
     "eye",
     "fill",
     "float16",
@@ -138,15 +173,22 @@ __all__ = [
     "float64",
     "from_dlpack",
     "function",
+    "get_static_value",
     "grad",
     "grad_pass_through",
+    "gradients",
+    "group",
     "half",
     "hessian",
     "hvp",
+    "identity_n",
+    "init_scope",
+    "inside_function",
     "int16",
     "int32",
     "int64",
     "int8",
+    "is_symbolic_tensor",
     "is_tensor",
     "jacfwd",
     "jacrev",
@@ -157,17 +199,22 @@ __all__ = [
     "linspace",
     "losses",
     "math",
+    "name_scope",
     "nest",
     "newaxis",
     "nn",
+    "no_op",
     "numpy_function",
     "numpy_shapes",
     "ones",
+    "ones_initializer",
     "ones_like",
+    "optimizers",
     "print",
     "py_function",
-    "optimizers",
     "random",
+    "random_normal_initializer",
+    "random_uniform_initializer",
     "range",
     "rank",
     "recompute_grad",
@@ -177,16 +224,20 @@ __all__ = [
     "size",
     "slices",
     "testing",
+    "timestamp",
     "train",
+    "tuple",
     "uint16",
     "uint32",
     "uint64",
     "uint8",
+    "unravel_index",
     "value_and_grad",
     "vjp",
     "vmap",
     "while_loop",
     "zeros",
+    "zeros_initializer",
     "zeros_like",
 ]
 __all__ += sorted(exported(""))

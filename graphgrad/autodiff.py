@@ -14,11 +14,11 @@ from graphgrad.compiler.passes.records import stabilise
 from graphgrad.compiler.source import here, user_level
 from graphgrad.compiler.transform.autodiff import push_all
 from graphgrad.records import Record
-from graphgrad.tape import constant_of
+from graphgrad.tape import GradientTape, constant_of
 from graphgrad.tape_arguments import UnconnectedGradients, tangents_of, wants_zeros
 from graphgrad.variable import Variable
 
-__all__ = ["ForwardAccumulator"]
+__all__ = ["ForwardAccumulator", "GradientTape"]
 
 
 class ForwardAccumulator:
