@@ -340,7 +340,7 @@ def is_runtime_size(x: Extent) -> bool:
 
 def _scope(x: Dim) -> DimScope:
     """Whose guards answer questions about `x`: those that the run checks, if it needs to."""
-    return min(symbols_of(x), key=lambda s: (s.argument, s.order)).scope
+    return min(symbols_of(x), key=lambda s: (s.argument, s.order, s.name)).scope
 
 
 def same_size(a: Extent, b: Extent) -> bool:
