@@ -21,10 +21,12 @@ from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import nest_emitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.division import in_blocks, small_product_division
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.products import Product
+from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size
 
@@ -242,6 +244,14 @@ class ModuleWriter:
         kernel = product_text(product, self.parts)
         self.arguments(kernel, places)
         self.share(kernel.name, to_size(product.parts), small_product_division(product), PARALLEL)
+        return kernel
+
+    def scatter(self, scatter: Scatter, places: list[Place], failure: int) -> KernelText:
+        """Call the kernel of a scatter: its result, the updates and the indices lie at `places`."""
+        sizes = map(to_size, sizes_of(scatter))
+        kernel = named(f"scatter_{scatter.mode}", scatter_text(scatter, failure), sizes)
+        self.arguments(kernel, places)
+        self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
 
     # -- the module

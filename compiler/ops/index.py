@@ -202,8 +202,9 @@ def _scatter_add(
         ranked = flat[order]
         starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
         terms = rows.reshape((flat.size, width))[order]
-        wide = np.float32 if terms.dtype.itemsize == 2 and terms.dtype.kind in "fV" else terms.dtype
-        out[ranked[starts]] = np.add.reduceat(terms, starts, axis=0, dtype=wide)
+        short = terms.dtype.itemsize == 2 and terms.dtype.kind in "fV"
+        wide = np.float32 if short else terms.dtype.type
+        out[ranked[starts]] = np.add.reduceat(terms, starts, axis=0, dtype=wide) + wide(0)
     return np.moveaxis(out.reshape(kept), batch_dims, axis)
 
 
