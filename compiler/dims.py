@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from graphgrad.compiler.errors import TraceError
 from graphgrad.runtime.program import UNKNOWN, Size
 
 # A size of a shape. `int` inside kernels and eager code; `Dim` only where a trace leaves it open.
@@ -172,7 +173,14 @@ class Dim:
         if isinstance(other, int | Dim) and not asker.startswith("graphgrad."):
             difference = self - other
             if isinstance(difference, Dim):
-                return _scope(difference).decide("zero", difference, default=False)
+                scope = _scope(difference)
+                if is_runtime_size(difference):
+                    raise TraceError(
+                        f"whether the size {self} is {other} is known only at run time; ask "
+                        "gg.shape(x) in gg.cond or gg.where",
+                        scope.where(),
+                    )
+                return scope.decide("zero", difference, default=False)
         return False
 
     def __hash__(self) -> int:
@@ -347,7 +355,7 @@ def is_runtime_size(x: Extent) -> bool:
 
 def _scope(x: Dim) -> DimScope:
     """Whose guards answer questions about `x`: those that the run checks, if it needs to."""
-    return min(symbols_of(x), key=lambda s: (s.argument, s.order)).scope
+    return min(symbols_of(x), key=lambda s: (s.argument, s.order, s.name)).scope
 
 
 def same_size(a: Extent, b: Extent) -> bool:

@@ -25,6 +25,7 @@ from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.scatters import scatter_of, start_of
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
@@ -269,8 +270,8 @@ class Assembly:
     def is_native(self, value: Value) -> bool:
         """Is `value` written by a kernel or a routine (else by a host step)?"""
         node = self.fusion.producers[value]
-        native = product_of(node) is not None or pieces_of(node) is not None
-        return native or value in self.fusion.group_of
+        makers = product_of, pieces_of, scatter_of
+        return value in self.fusion.group_of or any(f(node) is not None for f in makers)
 
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
@@ -350,6 +351,15 @@ class Assembly:
                 nest = divided(self.adjust(piece))
                 kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
                 done("kernel", (node,), nest, kernel, tuple(values))
+            return
+        scatter = scatter_of(node)
+        if scatter is not None:
+            nest, values = start_of(node)
+            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
+            ((_, failure),) = self.number_failures(node)
+            values = [node.out, *node.inputs[-2:]]
+            writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
+            done("routine", (node,))
             return
         if writer.open:
             steps.append(Native(writer.end_entry()))

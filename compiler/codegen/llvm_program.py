@@ -24,12 +24,14 @@ from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
+from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.division import in_blocks, small_product_division
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat, lane_count
 from graphgrad.compiler.kernels.products import Product
 from graphgrad.compiler.kernels.tiles import crosswise
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
+from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size
 
@@ -263,6 +265,14 @@ class ModuleWriter:
         kernel = product_text(product, self.parts)
         self.arguments(kernel, places)
         self.share(kernel.name, to_size(product.parts), small_product_division(product), PARALLEL)
+        return kernel
+
+    def scatter(self, scatter: Scatter, places: list[Place], failure: int) -> KernelText:
+        """Call the kernel of a scatter: its result, the updates and the indices lie at `places`."""
+        sizes = map(to_size, sizes_of(scatter))
+        kernel = named(f"scatter_{scatter.mode}", scatter_text(scatter, failure), sizes)
+        self.arguments(kernel, places)
+        self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
 
     # -- the module

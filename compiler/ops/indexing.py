@@ -186,7 +186,8 @@ def _tensor_index(plan: _Plan, k: Any, n: Extent, axis: int) -> None:
     """A 0-d integer tensor drops its axis; one of more dimensions is gathered."""
     indices = k.cast(dtypes.int64) if k.dtype.bits < 32 else k
     if indices.dtype.kind == "i":
-        indices = ops["where"](indices < 0, indices + n, indices)  # as NumPy, from the back
+        below = (indices < 0) & (indices >= -n)  # as NumPy, from the back
+        indices = ops["where"](below, indices + n, indices)
     plan.take(0, n, 1)
     if indices.ndim == 0:
         plan.scalars[axis] = indices

@@ -10,7 +10,7 @@ import numpy as np
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.errors import IndexOutOfRange, ShapeError
-from graphgrad.compiler.families import Elementwise, Library
+from graphgrad.compiler.families import Elementwise, Indexed
 from graphgrad.compiler.op import Attrs, Samples, current_kind, ops, zeros_like
 from graphgrad.compiler.ops.index import OUT_OF_RANGE, check_integer, extent
 from graphgrad.compiler.ops.special import Array
@@ -203,16 +203,22 @@ def _scatter_oracle(x: Array, updates: Array, indices: Array, mode: str, batch_d
     return z
 
 
-scatter = Library(
+scatter = Indexed(
     name="scatter",
     public="",
+    lowering="scatter",
     bind=_bind_scatter,
     type=_scatter_type,
     ref=_scatter,
     vjp=_scatter_vjp,
     jvp=_scatter_jvp,
     batch=_scatter_batch,
-    failures={"index": (IndexOutOfRange, f"scatter: {OUT_OF_RANGE}")},
+    failures={
+        "index": (
+            IndexOutOfRange,
+            "scatter: index {a} is out of range for axis {batch_dims} with size {b}",
+        )
+    },
     samples=Samples(
         cases=_scatter_cases,
         dtypes=DTYPES,

@@ -181,14 +181,15 @@ class RuntimeSizes:
             if s.argument == RUNTIME and s not in self.sizes
         }
         self.sizes.update(new)
-        for symbol in new:
-            for guard in symbol.scope.guards.values():
-                self._check(guard)
+        if new:
+            scopes = {s.scope: None for s in self.sizes if s.argument == RUNTIME}
+            for scope in scopes:
+                for guard in scope.guards.values():
+                    needed = symbols_of(guard.expression)
+                    if needed <= self.sizes.keys() and not needed.isdisjoint(new):
+                        self._check(guard, needed)
 
-    def _check(self, guard: Guard) -> None:
-        needed = symbols_of(guard.expression)
-        if not needed <= self.sizes.keys():
-            return
+    def _check(self, guard: Guard, needed: set[Symbol]) -> None:
         known = {s: n for s, n in self.sizes.items() if isinstance(n, int)}
         if not guard.holds(known):
             raise ShapeError(

@@ -299,6 +299,24 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("update_slice", {"jvp": lambda ts, z, x, update, *dynamic, starts, steps: ts[0]}),
+    (
+        "scatter",  # all updates of a place, not the last one
+        {
+            "vjp": lambda g, z, x, u, i, needs, mode, batch_dims: (
+                ops["scatter"](g, u * 0, i, "update", batch_dims),
+                ops["gather"](g, i, axis=batch_dims, batch_dims=batch_dims),
+                None,
+            )
+        },
+    ),
+    (
+        "unsorted_segment_mean",
+        {
+            "decompose": lambda x, ids, num_segments: ops["unsorted_segment_sum"](
+                x, ids, num_segments
+            )
+        },
+    ),
 ]
 
 

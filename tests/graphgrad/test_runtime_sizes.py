@@ -146,6 +146,46 @@ def test_sizes_that_tensors_hold():
             np.testing.assert_array_equal(got, w)
 
 
+def test_a_range_to_a_tensor():
+    def f(start, limit, delta):
+        return gg.range(limit), gg.range(start, limit, delta), gg.range(gg.cast(limit, gg.float64))
+
+    for g in both(f):
+        for ends in ((0, 5, 2), (7, 1, -3), (3, 3, 1), (5, 2, 1)):
+            got = g(*(gg.constant(v, gg.int32) for v in ends))
+            for x, w in zip(got, (np.arange(ends[1]), np.arange(*ends), np.arange(ends[1]))):
+                np.testing.assert_array_equal(x, w)
+            assert [x.dtype for x in got] == [gg.int32, gg.int32, gg.float64]
+
+
+def test_asking_for_a_size_in_python_is_an_error():
+    f = gg.function(lambda x: 1 if x[x > 0].shape[0] == 3 else 2)
+    with pytest.raises(gg.errors.TraceError, match="is 3 is known only at run time"):
+        f(gg.constant(X))
+
+
+def test_loops_and_branches_around_them():
+    def f(x):
+        def body(i, total):
+            y = gg.boolean_mask(x, x > gg.cast(i, gg.float32))
+            return i + 1, total + gg.reduce_sum(y * y)
+
+        total = gg.while_loop(lambda i, total: i < 4, body, [gg.constant(0), gg.constant(0.0)])[1]
+        return total + gg.cond(
+            total > 0, lambda: gg.reduce_max(x[x > 1.0]), lambda: gg.reduce_min(x[x > 1.0])
+        )
+
+    wanted = sum(np.sum(X[i < X] ** 2) for i in range(4)) + X.max()
+    slope = sum(2 * X * (i < X) for i in range(4)) + (X.max() == X)
+    for g in both(f):
+        x = gg.constant(X)
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            z = g(x)
+        np.testing.assert_allclose(z, wanted)
+        np.testing.assert_allclose(tape.gradient(z, x), slope)
+
+
 def test_unsorted_segments_are_an_error():
     for f in both(lambda x, i: gg.math.segment_sum(x, i)):
         with pytest.raises(gg.errors.ArgumentError, match="are sorted, got 0 after 1"):
