@@ -168,22 +168,6 @@ def normalize(
     return x / z, z
 
 
-@located
-def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None) -> Any:
-    """x / sqrt(max(sum(x**2), epsilon)), the sum over `axis`.
-
-    >>> import graphgrad as gg
-    >>> gg.math.l2_normalize([[3.0, 4.0], [0.0, 0.0]], axis=1).numpy()
-    array([[0.6, 0.8],
-           [0. , 0. ]], dtype=float32)
-    """
-    value = _floating(x)
-    axes = normalize_axes(axis, value.ndim, "l2_normalize")
-    wide = carried(value)
-    total = ops["sum"](ops["square"](wide), axes, True)
-    return (wide * ops["rsqrt"](ops["maximum"](total, epsilon))).cast(value.dtype)
-
-
 # -- tensors scaled down to a norm
 
 
@@ -266,9 +250,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "linalg.norm": norm,
     "linalg.normalize": normalize,
     "linalg.global_norm": global_norm,
-    "math.l2_normalize": l2_normalize,
-    "nn.l2_normalize": l2_normalize,
-    "linalg.l2_normalize": l2_normalize,
     "clip_by_norm": clip_by_norm,
     "clip_by_average_norm": clip_by_average_norm,
     "clip_by_global_norm": clip_by_global_norm,
