@@ -10,7 +10,7 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import config, errors, linalg, math, nest, nn, numpy_linalg, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.compiler.dtypes import (
     DType,
@@ -105,6 +105,7 @@ __all__ = [
     "nest",
     "newaxis",
     "nn",
+    "numpy_linalg",
     "ones",
     "ones_like",
     "random",

@@ -187,6 +187,17 @@ FUNCTION_CASES: list[tuple[str, Callable[..., Any], list[Any], Any]] = [
      [normal(3, 4)], lambda x: np.linalg.norm(x, np.inf, (0, 1), keepdims=True)),
     ("norm, fro", lambda x: gg["norm"](x, "fro", axis=[0, 2]), [normal(3, 4, 2)],
      lambda x: np.linalg.norm(x, "fro", (0, 2))),
+    *[
+        (
+            f"norm, {order} of a matrix",
+            lambda x, order=order: gg["norm"](x, order, axis=(0, 1)),
+            [normal(3, 4)],
+            lambda x, order=order: np.linalg.norm(x, order),
+        )
+        for order in (-1, -2, -np.inf, "nuc")
+    ],
+    ("norm, -inf", lambda x: gg["norm"](x, -np.inf, axis=1), [normal(3, 4)],
+     lambda x: np.linalg.norm(x, -np.inf, 1)),
     ("norm", lambda x: gg["norm"](x), [normal(3, 4)], np.linalg.norm),
     ("norm, 3", lambda x: gg["norm"](x, 3, axis=1), [normal(3, 4)],
      lambda x: np.linalg.norm(x, 3, 1)),
@@ -255,9 +266,9 @@ def test_what_is_not_finite_clips_to_nan() -> None:
 
 
 BAD: list[tuple[Callable[[Any], Any], type[GraphgradError], str]] = [
-    (lambda x: gg["norm"](x, "fro"), ArgumentError, "not 'fro'; 'fro' is for matrices"),
-    (lambda x: gg["norm"](x, -1), ArgumentError, "a number above 0 or infinity, not -1"),
-    (lambda x: gg["norm"](x, 3, axis=(0, 1)), ArgumentError, "1, 2 or infinity, not 3"),
+    (lambda x: gg["norm"](x, "fro"), ArgumentError, "not 'fro'; 'fro' and 'nuc' are"),
+    (lambda x: gg["norm"](x, -1), ArgumentError, "infinity or -infinity, not -1"),
+    (lambda x: gg["norm"](x, 3, axis=(0, 1)), ArgumentError, "the negative of one, not 3"),
     (lambda x: gg["norm"](x, axis=(0, 1, 2)), ArgumentError, "axis 2 is out of range"),
     (lambda x: gg["cross"](x, np.zeros((2, 2))), ShapeError, "got f64[2, 3] and f64[2, 2]"),
     (lambda x: gg["matvec"](np.ones(3), x), ShapeError, "stacks of them, got f64[3]"),
