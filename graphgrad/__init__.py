@@ -27,6 +27,7 @@ from graphgrad import (
     slices,
     testing,
 )
+from graphgrad import config, errors, linalg, math, nest, nn, numpy_linalg, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
@@ -206,6 +207,7 @@ __all__ = [
     "no_op",
     "numpy_function",
     "numpy_shapes",
+    "numpy_linalg",
     "ones",
     "ones_initializer",
     "ones_like",

@@ -22,6 +22,10 @@ _REDUCTIONS = {
     "add": "reduce_sum", "multiply": "reduce_prod", "maximum": "reduce_max",
     "minimum": "reduce_min", "logical_and": "reduce_all", "logical_or": "reduce_any",
 }  # fmt: skip
+_ACCUMULATIONS = {
+    "add": "cumsum", "multiply": "math.cumprod", "maximum": "math.cummax",
+    "minimum": "math.cummin", "logaddexp": "math.cumulative_logsumexp",
+}  # fmt: skip
 _UFUNCS = {
     "true_divide": "divide", "floor_divide": "math.floordiv", "remainder": "math.mod",
     "absolute": "abs",
@@ -61,6 +65,8 @@ def ufunc(func: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any
         elif method == "reduce" and name in _REDUCTIONS:
             axis, keepdims = kwargs.get("axis", 0), kwargs.get("keepdims", False)
             return namespace[_REDUCTIONS[name]](inputs[0], axis=axis, keepdims=keepdims)
+        elif method == "accumulate" and name in _ACCUMULATIONS:
+            return namespace[_ACCUMULATIONS[name]](inputs[0], kwargs.get("axis", 0))
     call = f"np.{func.__name__}" + ("" if method == "__call__" else f".{method}")
     call += " with out=" if "out" in kwargs else ""
     return _by_numpy(call, getattr(func, method), inputs, kwargs)
@@ -73,7 +79,7 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = _bounds(*args, **kwargs), {}
     if name == "transpose" and "axes" in kwargs:
         kwargs = {"perm": kwargs["axes"]}
-    found = namespace.get(f"numpy.{name}") or (
+    found = namespace.get(f"{func.__module__}.{name}") or (
         _find(_FUNCTIONS[name]) if name in _FUNCTIONS else None
     )
     if found is not None and _takes(found, kwargs):

@@ -76,38 +76,6 @@ count_nonzero = Composite(
 )
 
 
-def _zero_share(x: Array) -> Any:
-    share = np.mean(x == 0) if x.size else np.nan
-    return np.float32(share)
-
-
-zero_fraction = Composite(
-    name="zero_fraction",
-    public=("math.zero_fraction", "nn.zero_fraction"),
-    bind=lambda value, name=None: ((value,), {}),
-    type=lambda x: tensor_type((), dtypes.float32),
-    ref=_zero_share,
-    decompose=lambda x: (1 - ops["sum"](_nonzero(x).cast(dtypes.float64)) / x.type.size).cast(
-        dtypes.float32
-    ),
-    nondifferentiable=True,
-    samples=Samples(
-        cases=lambda rng, dtype: [
-            ((rng.integers(0, 3, shape).astype(dtype),), {}) for shape in ((7,), (2, 3), (), (0, 2))
-        ],
-        dtypes=("float32", "int32", "bool"),
-        oracle=lambda x: np.array(
-            np.nan if x.size == 0 else [v == 0 for v in x.ravel()].count(True) / x.size
-        ),
-    ),
-    doc="""The share of the elements that are 0, as float32; NaN where there are none.
-
-    >>> import graphgrad as gg
-    >>> gg.nn.zero_fraction([0.0, 2.0, 0.0, 4.0]).numpy()
-    np.float32(0.5)
-    """,
-)
-
 # -- check_class: integers that name one of so many
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from graphgrad.compiler.dims import Extent, at_least, smaller
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.families import Library, add_all
-from graphgrad.compiler.op import Samples, located, ops
+from graphgrad.compiler.op import Samples, located, ops, zeros_like
 from graphgrad.compiler.ops.einsum import diagonal
 from graphgrad.compiler.ops.matrices import matrices, transposed
 from graphgrad.compiler.ops.solve import (
@@ -177,7 +177,7 @@ def _qr_vjp(
         return (_tall_vjp(gq, gr, q, r),)
     n = x.shape[-1]
     if gr is None:
-        left, rest = _tall_vjp(gq, None, q, _columns(r, 0, m)), _columns(x, m, n) * 0
+        left, rest = _tall_vjp(gq, None, q, _columns(r, 0, m)), zeros_like(_columns(x, m, n))
     else:
         others = _columns(gr, m, n)
         gq = add_all([gq, product(_columns(x, m, n), others, False, True)])

@@ -7,9 +7,9 @@ from typing import Any
 
 from graphgrad.compiler.dims import same_size
 from graphgrad.compiler.errors import ArgumentError, ShapeError
-from graphgrad.compiler.op import current_kind, located, ops, zeros_like
+from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.einsum import diagonal
-from graphgrad.compiler.ops.join import together, unstack
+from graphgrad.compiler.ops.join import together
 from graphgrad.compiler.ops.special import carried
 from graphgrad.compiler.types import broadcast_shapes
 
@@ -25,18 +25,6 @@ def matrices(x: Any, op: str) -> Any:
 def transposed(x: Any) -> Any:
     """The matrices in the last two axes, transposed."""
     return x.transpose([*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])
-
-
-@located
-def adjoint(matrix: Any, name: str | None = None) -> Any:
-    """The matrices in the last two axes, transposed.
-
-    >>> import graphgrad as gg
-    >>> gg.linalg.adjoint([[1.0, 2.0], [3.0, 4.0]]).numpy()
-    array([[1., 3.],
-           [2., 4.]], dtype=float32)
-    """
-    return transposed(matrices(matrix, "adjoint"))
 
 
 @located
@@ -109,32 +97,9 @@ def outer(a: Any, b: Any, name: str | None = None) -> Any:
     return x.reshape((x.type.size, 1)) * y.reshape((1, y.type.size))
 
 
-@located
-def polyval(coeffs: Any, x: Any, name: str | None = None) -> Any:
-    """The polynomial with coefficients `coeffs` at x, by Horner's rule: the last one is constant.
-
-    `coeffs` is a list of tensors that broadcast with x, or a tensor whose first axis they lie
-    along.
-
-    >>> import graphgrad as gg
-    >>> gg.math.polyval([3.0, 2.0, 1.0], [0.0, 2.0]).numpy()
-    array([ 1., 17.], dtype=float32)
-    """
-    at = current_kind().lift(x)
-    terms = list(coeffs) if isinstance(coeffs, list | tuple) else unstack(coeffs)
-    if not terms:
-        return zeros_like(at)
-    total = terms[0] if len(terms) > 1 else zeros_like(at) + terms[0]
-    for c in terms[1:]:
-        total = at * total + c
-    return total
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "linalg.adjoint": adjoint,
     "linalg.cross": cross,
     "linalg.matvec": matvec,
     "linalg.outer": outer,
     "linalg.trace": trace,
-    "math.polyval": polyval,
 }

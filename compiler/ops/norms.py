@@ -77,9 +77,9 @@ def _floating(x: Any) -> Any:
     return value if value.dtype.is_floating else value.cast(dtypes.float32)
 
 
-def _power(x: Any, order: float, axes: Axes) -> Any:
-    """sum(|x|**p) ** (1/p), with derivatives of 0 where it is 0, and at elements that are."""
-    return _raised(ops["sum"](_raised(ops["abs"](x), order), axes, True), 1 / order)
+def _power(size: Any, order: float, axes: Axes) -> Any:
+    """sum(size**p) ** (1/p), with derivatives of 0 where it is 0, and at elements that are."""
+    return _raised(ops["sum"](_raised(size, order), axes, True), 1 / order)
 
 
 def _raised(x: Any, power: float) -> Any:
@@ -91,34 +91,36 @@ def _raised(x: Any, power: float) -> Any:
 def _vector_norm(x: Any, order: Any, axes: Axes) -> Any:
     if order in ("euclidean", 2):
         return ops["euclidean_norm"](x, axes, True)
-    if isinstance(order, str) or not order > 0:
+    if isinstance(order, str) or not (order > 0 or order == -np.inf):
         raise ArgumentError(
-            f"norm: ord of vectors is 'euclidean', a number above 0 or infinity, not {order!r}; "
-            "'fro' is for matrices, which are two axes"
+            "norm: ord of vectors is 'euclidean', a number above 0, infinity or -infinity, not "
+            f"{order!r}; 'fro' and 'nuc' are for matrices, which are two axes"
         )
+    size = ops["abs"](x)
     if order == 1:
-        return ops["sum"](ops["abs"](x), axes, True)
-    if order == np.inf:
-        return ops["max"](ops["abs"](x), axes, True)
-    return _power(x, float(order), axes)
+        return ops["sum"](size, axes, True)
+    if order in (np.inf, -np.inf):
+        return ops["max" if order > 0 else "min"](size, axes, True)
+    return _power(size, float(order), axes)
 
 
 def _matrix_norm(x: Any, order: Any, axes: tuple[int, int]) -> Any:
     """Of the matrices in `axes`, rows and columns."""
+    rows, columns = axes
     if order in ("euclidean", "fro"):
         return ops["euclidean_norm"](x, axes, True)
-    rows, columns = axes
-    if order == 1:
-        return ops["max"](ops["sum"](ops["abs"](x), (rows,), True), (columns,), True)
-    if order == np.inf:
-        return ops["max"](ops["sum"](ops["abs"](x), (columns,), True), (rows,), True)
-    if order == 2:
+    if order in (1, -1, np.inf, -np.inf):
+        first, second = (rows, columns) if abs(order) == 1 else (columns, rows)
+        sums = ops["sum"](ops["abs"](x), (first,), True)
+        return ops["max" if order > 0 else "min"](sums, (second,), True)
+    if order in (2, -2, "nuc"):
         kept = [i for i in range(x.ndim) if i not in axes]
         values = ops["singular_values"](x.transpose([*kept, rows, columns]))
-        greatest = ops["max"](values, (values.ndim - 1,), True)
-        return greatest.reshape(reduced_shape(x.shape, axes, True))
+        fold = "sum" if order == "nuc" else "max" if order > 0 else "min"
+        return ops[fold](values, (values.ndim - 1,)).reshape(reduced_shape(x.shape, axes, True))
     raise ArgumentError(
-        f"norm: ord of matrices is 'euclidean', 'fro', 1, 2 or infinity, not {order!r}"
+        "norm: ord of matrices is 'euclidean', 'fro', 'nuc', 1, 2, infinity or the negative of "
+        f"one, not {order!r}"
     )
 
 
@@ -141,8 +143,10 @@ def norm(
 ) -> Any:  # fmt: skip
     """The norm of vectors along an axis, of matrices in two axes, or of all elements as a vector.
 
-    `ord` is 'euclidean', 1, 2, infinity or another number above 0 for vectors, and 'euclidean',
-    'fro', 1, 2 or infinity for matrices. Derivatives at 0 are 0.
+    `ord` is 'euclidean', a number above 0, infinity or -infinity for vectors; for matrices it is
+    'euclidean' or 'fro', 1 and infinity (the greatest sum of a column and of a row), 2 and 'nuc'
+    (the greatest singular value, and their sum), or -1, -infinity and -2, which take the least.
+    Derivatives at 0 are 0.
 
     >>> import graphgrad as gg
     >>> gg.norm([[3.0, 4.0], [-6.0, 8.0]], axis=1).numpy()
@@ -166,22 +170,6 @@ def normalize(
     x = _floating(tensor)
     z = _norm_of(x, ord, axis, True)
     return x / z, z
-
-
-@located
-def l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None) -> Any:
-    """x / sqrt(max(sum(x**2), epsilon)), the sum over `axis`.
-
-    >>> import graphgrad as gg
-    >>> gg.math.l2_normalize([[3.0, 4.0], [0.0, 0.0]], axis=1).numpy()
-    array([[0.6, 0.8],
-           [0. , 0. ]], dtype=float32)
-    """
-    value = _floating(x)
-    axes = normalize_axes(axis, value.ndim, "l2_normalize")
-    wide = carried(value)
-    total = ops["sum"](ops["square"](wide), axes, True)
-    return (wide * ops["rsqrt"](ops["maximum"](total, epsilon))).cast(value.dtype)
 
 
 # -- tensors scaled down to a norm
@@ -266,9 +254,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "linalg.norm": norm,
     "linalg.normalize": normalize,
     "linalg.global_norm": global_norm,
-    "math.l2_normalize": l2_normalize,
-    "nn.l2_normalize": l2_normalize,
-    "linalg.l2_normalize": l2_normalize,
     "clip_by_norm": clip_by_norm,
     "clip_by_average_norm": clip_by_average_norm,
     "clip_by_global_norm": clip_by_global_norm,

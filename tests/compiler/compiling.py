@@ -73,7 +73,8 @@ def samples(types: Sequence[TensorType], seed: int = 0, sizes: Sequence[int] = (
 
 
 def run_compiled(compilation: Compilation, arrays: Sequence[Array]) -> list[Array]:
-    return prepared(compilation).run(arrays)
+    """The outputs for arrays of the parameters' types; programs take them in row-major order."""
+    return prepared(compilation).run([np.asarray(a, order="C") for a in arrays])
 
 
 def prepared(compilation: Compilation) -> executor.Executable:
