@@ -74,6 +74,7 @@ class Elementwise(Op):
     arity: int = 1
     inputs: str = "promote"
     output: DType | Callable[..., DType] | None = None
+    parameter: str = "x"  # the keyword of the first input
 
     def __post_init__(self) -> None:
         if self.type is None:
@@ -146,9 +147,9 @@ class Elementwise(Op):
         return values, attrs
 
     def _named(self, args: tuple[Any, ...], attrs: Attrs) -> tuple[tuple[Any, ...], Attrs]:
-        """TensorFlow's keywords: x= and y= (a name= is accepted and ignored)."""
+        """TensorFlow's keywords: x= (or `parameter`) and y=; a name= is accepted and ignored."""
         attrs = {k: v for k, v in attrs.items() if k != "name"}
-        for key in ("x", "y")[len(args) :]:
+        for key in (self.parameter, "y")[len(args) :]:
             if key in attrs:
                 args += (attrs.pop(key),)
         return args, attrs

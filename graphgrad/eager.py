@@ -198,7 +198,7 @@ def _reduces(bind: Callable[..., Any]) -> bool:
     return code.co_varnames[: code.co_argcount] == ("input_tensor", "axis", "keepdims", "name")
 
 
-def _unary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
+def _unary(op: Elementwise, allowed: frozenset[Any]) -> Callable[..., Any]:
     ref, run_of, none = op.ref, quiet, {}  # type: ignore[var-annotated]
 
     def call(x: Any, name: str | None = None) -> Any:
@@ -213,7 +213,18 @@ def _unary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
             return out
         return general(op, x)
 
-    return call
+    return call if op.parameter == "x" else _by_keyword(op.parameter, call)
+
+
+def _by_keyword(parameter: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call` for callers that may name its argument."""
+
+    def named(*args: Any, **keywords: Any) -> Any:
+        if parameter in keywords:
+            args = (keywords.pop(parameter), *args)
+        return call(*args, **keywords)
+
+    return named
 
 
 def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:

@@ -310,9 +310,14 @@ class EagerTensor(Tensor):
         return self.array.tolist()
 
     def __format__(self, spec: str) -> str:
-        return (
-            format(self.item(), spec) if spec and self.array.ndim == 0 else format(str(self), spec)
-        )
+        """As NumPy formats the value: f"{loss:.3f}" of 0-d tensors, f"{x}" of all."""
+        if self.array.ndim == 0:
+            return format(self.array.item(), spec) if spec else str(self.array[()])
+        if spec:
+            raise TypeError(
+                f"the format {spec!r} takes a 0-d tensor, this is {self.type}; format its elements"
+            )
+        return str(self.array)
 
     def __str__(self) -> str:
         return f"gg.Tensor({value_text(self.array, False)}, {self._kind_text()})"
@@ -399,6 +404,11 @@ class SymbolicTensor(Tensor, Value):
 
     def item(self) -> Any:
         raise self._no_value(".item()", "return the tensor, and ask outside")
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise self._no_value(f"the format {spec!r}", "return the tensor, and format it outside")
+        return str(self)
 
     def tolist(self) -> Any:
         raise self._no_value(".tolist()", "return the tensor, and ask outside")

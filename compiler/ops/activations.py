@@ -20,10 +20,6 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804935
 Bound = tuple[tuple[Any, ...], Attrs]
 
 
-def _bind(features: Any, name: str | None = None) -> Bound:
-    return (features,), {}
-
-
 def _bind_alpha(default: float) -> Callable[..., Bound]:
     def bind(features: Any, alpha: float = default, name: str | None = None) -> Bound:
         return (features,), {"alpha": float(alpha)}
@@ -72,7 +68,7 @@ selu = Elementwise(
     name="selu",
     public=("nn.selu",),
     inputs="float",
-    bind=_bind,
+    parameter="features",
     ref=in_float64(lambda x: _exponential(x, SELU_ALPHA, SELU_SCALE)),
     scalar=lambda s, x: s.select(
         s.lt(x, 0.0), s.mul(s.expm1(x), SELU_ALPHA * SELU_SCALE), s.mul(x, SELU_SCALE)
@@ -112,7 +108,7 @@ relu6 = Elementwise(
     name="relu6",
     public=("nn.relu6",),
     inputs="number",
-    bind=_bind,
+    parameter="features",
     ref=in_float32(lambda x: np.minimum(np.maximum(x, x.dtype.type(0)), x.dtype.type(6))),
     scalar=lambda s, x: s.minimum(s.relu(x), 6),
     partials=(lambda z, x: _within(x, 0, 6),),
@@ -142,7 +138,7 @@ softsign = Elementwise(
     name="softsign",
     public=("nn.softsign", "math.softsign"),
     inputs="float",
-    bind=_bind,
+    parameter="features",
     ref=in_float32(lambda x: np.where(np.isinf(x), np.sign(x), x / (np.abs(x) + 1))),
     scalar=_softsign,
     partials=(lambda z, x: ops["square"](ops["reciprocal"](ops["abs"](x) + 1)),),
@@ -230,7 +226,7 @@ hard_silu = Elementwise(
 hard_tanh = Elementwise(
     name="hard_tanh",
     public=("nn.hard_tanh",),
-    inputs="number",
+    inputs="float",
     ref=in_float32(lambda x: np.minimum(np.maximum(x, x.dtype.type(-1)), x.dtype.type(1))),
     scalar=lambda s, x: s.minimum(s.maximum(x, -1), 1),
     partials=(lambda z, x: Mask((x < -1) | (x > 1), negate=True),),
