@@ -289,11 +289,16 @@ class NestMemory(VectorMemory):
             where = f"ptr {pointer}, i32 {align}, {lanes} {mask.text}"
             self.text.line(f"call void {function}({vector} {value}, {where})")
             return
-        positions = self.positions_at(e, access.at, index)
-        pointers = "%" + self.text.name("a")
+        self.scatter(e, access.array, self.positions_at(e, access.at, index), value, x.dtype, mask)
+
+    def scatter(
+        self, e: VectorEmitter, array: int, positions: Lanes, value: str, dtype: DType, mask: Mask
+    ) -> None:
+        pointers, element, w = "%" + self.text.name("a"), memory_type(dtype), e.width
+        vector, lanes, align = f"<{w} x {element}>", f"<{w} x i1>", dtype.itemsize
         offsets = f"<{w} x i64> {positions.text}"
-        self.text.line(f"{pointers} = getelementptr {element}, ptr %p{access.array}, {offsets}")
-        function = f"@llvm.masked.scatter.v{w}{suffix(x.dtype)}.v{w}p0"
+        self.text.line(f"{pointers} = getelementptr {element}, ptr %p{array}, {offsets}")
+        function = f"@llvm.masked.scatter.v{w}{suffix(dtype)}.v{w}p0"
         self.parts.declares.add(f"declare void {function}({vector}, <{w} x ptr>, i32, {lanes})")
         self.text.line(
             f"call void {function}({vector} {value}, <{w} x ptr> {pointers}, i32 {align}, "

@@ -19,6 +19,7 @@ from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
+from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
@@ -27,9 +28,9 @@ from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.division import in_blocks, small_product_division
-from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat, lane_count
+from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.products import Product
-from graphgrad.compiler.kernels.tiles import crosswise
+from graphgrad.compiler.kernels.tiles import crosswise, is_narrow
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.types import element_count
@@ -88,15 +89,9 @@ def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
     if in_blocks(nest):
         emitter = BlocksEmitter if rows_in_one(nest) == 1 else WideEmitter
         return emitter(nest, name, parts)
-    if crosswise(nest) and not is_narrow(nest):
-        return TileEmitter(nest, name, parts)
-    return NestEmitter(nest, name, parts)
-
-
-def is_narrow(nest: LoopNest) -> bool:
-    """Are rows shorter than a vector?"""
-    last = nest.dims[-1]
-    return isinstance(last, int) and last < lane_count(nest)
+    if is_narrow(nest):
+        return NarrowEmitter(nest, name, parts)
+    return (TileEmitter if crosswise(nest) else NestEmitter)(nest, name, parts)
 
 
 def kernel_text(nest: LoopNest, parts: ModuleParts) -> KernelText:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_loops import Loops
-from graphgrad.compiler.codegen.llvm_nest import NestEmitter
+from graphgrad.compiler.codegen.llvm_rows import RowsEmitter
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
     FunctionText,
@@ -30,13 +30,12 @@ VECTORS = 4
 SHARING_BYTES = 512
 
 
-class TileEmitter(NestEmitter):
+class TileEmitter(RowsEmitter):
     """Emits the function of one nest in tiles."""
 
     def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
         super().__init__(nest, name, parts)
         self.columns = VECTORS * self.width  # of a tile
-        self.dim = nest.parallel - 1  # along which arrays are read and written across
         found = crosswise(nest)
         self.loaded = {s.attr: s.dtype for s in found if s.fn == "load"}
         self.stored = {s.attr: s.dtype for s in found if s.fn == "store"}
@@ -50,33 +49,9 @@ class TileEmitter(NestEmitter):
                 size = f"[{self.width * self.columns} x {memory_type(dtype)}]"
                 self.allocas.append(f"{tile} = alloca {size}, align 64")
                 self.tiles[kind, access] = tile
-        if self.dim == 0:
-            self.rows_of_tiles("%lo", "%hi")
-            return
-        # Items are rows of all parallel dims: those of each point of the dims before the last.
-        rows = self.minmax("smax", self.extent(self.dim), "1")
-        past = self.arith("sub", self.arith("add", "%hi", rows), "1")
-        first, last = (
-            self.text.assign(f"udiv i64 %lo, {rows}"),
-            self.text.assign(f"udiv i64 {past}, {rows}"),
-        )
+        super().parallel_loop()
 
-        def inside(index: str, _: list[str]) -> list[str]:
-            base = self.arith("mul", index, rows)
-            begin = self.minmax("smax", self.arith("sub", "%lo", base), "0")
-            end = self.minmax("smin", self.arith("sub", "%hi", base), rows)
-            self.place(index, self.dim)
-            self.rows_of_tiles(begin, end)
-            return []
-
-        self.loop(first, last, 1, [], inside)
-
-    def minmax(self, which: str, a: str, b: str) -> str:
-        self.parts.declares.add(f"declare i64 @llvm.{which}.i64(i64, i64)")
-        return self.text.assign(f"call i64 @llvm.{which}.i64(i64 {a}, i64 {b})")
-
-    def rows_of_tiles(self, begin: str, end: str) -> None:
-        """The rows begin..end of the last parallel dim."""
+    def rows_of(self, begin: str, end: str) -> None:
         columns = self.extent(len(self.nest.dims) - 1)
 
         def down(start: str, _: list[str]) -> list[str]:

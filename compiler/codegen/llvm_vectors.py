@@ -102,19 +102,20 @@ class VectorMemory:
         return self.from_memory(Lanes(parts[0], dtype), e.width)
 
     def pick(self, e: VectorEmitter, pointer: str, dtype: DType, at: list[int], mask: Mask) -> str:
-        """A vector of the elements at the offsets `at` from `pointer`."""
+        """A vector of the elements at the offsets `at` from `pointer`: all different with a mask,
+        and over a vector or more."""
         element, w, picked = memory_type(dtype), e.width, "poison"
         end = max(at) + 1
         for start in [*range(0, end - w, w), end - w]:  # the last ends with the last element
-            lane_at = {at[k] - start: k for k in range(w) if start <= at[k] < start + w}
+            here = {k: at[k] - start for k in range(w) if start <= at[k] < start + w}
             some = Mask()
             if mask.text is not None:
+                lane_at = {i: k for k, i in here.items()}
                 wanted = [lane_at.get(i, w) for i in range(w)]
                 some = Mask(self.shuffle("i1", w, mask.text, "zeroinitializer", wanted))
-            here = self.text.assign(f"getelementptr {element}, ptr {pointer}, i64 {start}")
-            found = self.load_elements(e, here, dtype, some)
-            places = {k: w + i for i, k in lane_at.items()}
-            lanes = [places.get(k, k) for k in range(w)]
+            place = self.text.assign(f"getelementptr {element}, ptr {pointer}, i64 {start}")
+            found = self.load_elements(e, place, dtype, some)
+            lanes = [w + here[k] if k in here else k for k in range(w)]
             picked = self.shuffle(element, w, picked, found, lanes)
         return picked
 

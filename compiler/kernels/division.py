@@ -30,7 +30,7 @@ from graphgrad.compiler.kernels.loops import (
 )
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
-from graphgrad.compiler.kernels.tiles import crosswise
+from graphgrad.compiler.kernels.tiles import crosswise, is_narrow
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import THREADS, Size, evaluate
@@ -53,7 +53,7 @@ INSTRUCTION, BYTE, APART, TURNED, SCALAR, ROW = 6, 6, 600, 100, 400, 10_000
 MAC = {"sgemm": 10, "dgemm": 20, "sgemv": 24, "dgemv": 48, "sdot": 48, "ddot": 96}
 # The BLAS keeps products with fewer multiplications on one thread by itself, also with vectors.
 SMALL_PRODUCT, SMALL_VECTOR_PRODUCT = 1 << 18, 1 << 13
-# Rows or columns of a product go to threads in multiples of this, and rows of what runs in tiles.
+# Rows or columns of a product go to threads in multiples of this, and rows that run together.
 TILE = 16
 # The kernel of a tall product takes so many rows at once.
 ROW_TILE = 8
@@ -71,8 +71,11 @@ def division_of(nest: LoopNest) -> Division | None:
         return chunks("rows", to_size(nest.dims[0]), element_time(nest, nest.main), LANES)
     if nest.parallel:
         rows = to_size(element_count(nest.dims[: nest.parallel]))
-        tiles = crosswise(nest) and may_exceed(rows, 4 * TILE)
-        return chunks("rows", rows, row, TILE if tiles else 1)
+        narrow = is_narrow(nest)
+        if narrow:  # no row has a vector of its own
+            row = times(to_size(nest.dims[-1]), element_time(nest, nest.main))
+        several = (narrow or crosswise(nest)) and may_exceed(rows, 4 * TILE)
+        return chunks("rows", rows, row, TILE if several else 1)
     if not nest.dims or not nest.main:
         return None
     if has_only_columns(nest) and is_short(nest.dims[0]):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Stmt
+from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Stmt, cost, lane_count
 from graphgrad.compiler.kernels.merge import with_affines
 
 # Rows that lie no further apart are read whole, and elements picked from them.
 CLOSE = 4
+# Instructions of a kernel in which vectors span rows, at most.
+NARROW_COST = 400.0
 
 
 def is_elementwise(nest: LoopNest) -> bool:
@@ -29,6 +31,17 @@ def is_elementwise(nest: LoopNest) -> bool:
         and len(nest.main) <= 2
         and not any(s.fn in ("reduce", "require") or s.failures for s in stmts)
     )
+
+
+def is_narrow(nest: LoopNest) -> bool:
+    """Are rows so short that a vector spans several of them? Only where each of the kernel's
+    vectors is written out: there are as many as a row has elements."""
+    if not is_elementwise(nest) or any(s.fn == "load_at" for s in nest.statements()):
+        return False
+    n = nest.dims[-1]
+    if not isinstance(n, int) or not 1 < n <= lane_count(nest) // 2:
+        return False
+    return n * sum(max(1.0, cost(s.fn)) for s in nest.statements()) <= NARROW_COST
 
 
 def crosswise(nest: LoopNest, dim: int | None = None) -> list[Stmt]:

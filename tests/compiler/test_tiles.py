@@ -166,8 +166,8 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         Turning, "columns_of_part", lambda self, left, copy: None
     ),
     "the first row left out": lambda patch: patch.setattr(
-        TileEmitter, "rows_of_tiles",
-        lambda self, begin, end, right=TileEmitter.rows_of_tiles: right(
+        TileEmitter, "rows_of",
+        lambda self, begin, end, right=TileEmitter.rows_of: right(
             self, self.arith("add", begin, "1"), end
         ),
     ),
