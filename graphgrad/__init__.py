@@ -22,12 +22,12 @@ from graphgrad import (
     math,
     nest,
     nn,
+    numpy_linalg,
     numpy_shapes,
     random,
     slices,
     testing,
 )
-from graphgrad import config, errors, linalg, math, nest, nn, numpy_linalg, random, slices, testing
 from graphgrad.batching import vmap
 from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (

@@ -400,7 +400,9 @@ class GroupLowering:
         if isinstance(node.op, Elementwise):
             inputs = [self.read(m, x, body, env, row) for x in node.inputs]
             body.where = node.where
-            body.failures = self.failures(node) if node.op.failures else ()
+            # What a kernel refuses are integers: floats have infinities and NaN for such cases.
+            checked = node.op.failures and not all(x.dtype.is_floating for x in inputs)
+            body.failures = self.failures(node) if checked else ()
             lane = apply_scalar(node.op.scalar, inputs, node.attrs, node.out.type.dtype, body)
             body.failures = ()
             return lane

@@ -175,7 +175,7 @@ class Nadam(_Moments):
         return self.beta_1 * (1.0 - 0.5 * ops["pow"](0.96, step))
 
     def begin_step(self) -> None:
-        step = current_kind().lift(self.iterations).cast(dtypes.float64) + 1
+        step = self._updates() + 1
         self.assign(self._u_product, self._u_product * self._u(step))
 
     def factors(self, rate: Any, step: Any) -> Any:

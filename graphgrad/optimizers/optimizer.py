@@ -150,7 +150,7 @@ class Optimizer(State):
         dtype = _compute_dtype(variable)
         factors = self._shared.get(dtype)
         if factors is None:
-            step = current_kind().lift(self.iterations).cast(dtype) + 1
+            step = self._updates().cast(dtype) + 1
             factors = self.factors(current_kind().lift(learning_rate).cast(dtype), step)
             self._shared[dtype] = factors
         place = self._get_variable_index(variable)
@@ -276,7 +276,7 @@ class Optimizer(State):
         every = self.gradient_accumulation_steps
         try:
             if every:
-                self._due = ops["equal"]((self._iterations + 1) % every, 0)
+                self._due = _is_multiple(_count(self._iterations) + 1, every)
                 given = self._accumulated(given, used, every)
             given = self._clip_gradients(given)
             if self.weight_decay is not None:
@@ -292,6 +292,11 @@ class Optimizer(State):
         if self.use_ema:
             self._update_averages(variables)
         self._iterations.assign_add(1)
+
+    def _updates(self) -> Any:
+        """How many updates were made, as a float64."""
+        steps, every = _count(self._iterations), self.gradient_accumulation_steps
+        return ops["floor"](steps / every) if every else steps
 
     def _with_gradients(
         self, grads: Sequence[Any], variables: list[Variable]
@@ -361,15 +366,15 @@ class Optimizer(State):
 
     def _update_averages(self, variables: list[Variable]) -> None:
         """Average the variables, from the first step's result on, and write averages over them."""
-        every = self.ema_overwrite_frequency
+        every, done = self.ema_overwrite_frequency, self._updates()
         for v in variables:
             average = self._slots["average"][self._get_variable_index(v)]
             x = v.value()
             mixed = self.ema_momentum * average + (1 - self.ema_momentum) * x
-            mean = ops["where"](ops["equal"](self.iterations, 0), x, mixed)
+            mean = ops["where"](ops["equal"](done, 0), x, mixed)
             average.assign(mean)
             if every:
-                now = ops["equal"]((self.iterations + 1) % every, 0)
+                now = _is_multiple(done + 1, every)
                 v.assign(ops["where"](now, mean, x))
 
     def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
@@ -450,6 +455,16 @@ def _is_ours(kind: type) -> bool:
     if kind not in _known_kinds:
         _known_kinds[kind] = all(getattr(kind, n).__module__.startswith(_OURS) for n in _RULE)
     return _known_kinds[kind]
+
+
+def _count(steps: Variable) -> Any:
+    """A count as a float64, whose remainders and quotients cannot fail: what can fail must leave
+    its variables whole, and so cannot write them in place."""
+    return steps.value().cast(dtypes.float64)
+
+
+def _is_multiple(count: Any, of: int) -> Any:
+    return ops["equal"](count - ops["floor"](count / of) * of, 0)
 
 
 def _compute_dtype(variable: Variable) -> Any:

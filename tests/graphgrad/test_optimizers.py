@@ -9,6 +9,7 @@ import pytest
 
 import graphgrad as gg
 from graphgrad.errors import ArgumentError, DTypeError, ShapeError
+from graphgrad.runtime.memory import address
 
 # The variables [1, -2, 0.5] and 3 after the five steps of `train`, in float32, by Keras 3.15 on
 # TensorFlow 2.21.
@@ -663,3 +664,29 @@ def test_moving_averages_of_variables():
     assert ema.average(gg.Variable(1.0)) is None
     with pytest.raises(DTypeError, match="takes floating variables"):
         ema.apply([gg.Variable(1)])
+
+
+# -- compiled steps
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gg.optimizers.SGD(0.1, momentum=0.9),
+        lambda: gg.optimizers.Adam(0.1, amsgrad=True),
+        lambda: gg.optimizers.RMSprop(0.1, centered=True, momentum=0.5),
+        lambda: gg.optimizers.Adam(0.1, use_ema=True, ema_overwrite_frequency=3),
+        lambda: gg.optimizers.Adam(0.1, gradient_accumulation_steps=2),
+        lambda: gg.optimizers.Adam(0.1, global_clipnorm=0.5),
+    ],
+)
+def test_variables_and_slots_are_written_in_place(make):
+    opt, v = make(), gg.Variable(np.ones((20, 30), np.float32))
+    g = gg.ones((20, 30))
+    for _ in range(3):
+        opt.apply([g], [v])
+    state = [v, *(s for s in opt.variables if s.shape == (20, 30))]
+    before = {address(x.tensor().array) for x in state}
+    opt.apply([g], [v])
+    assert {address(x.tensor().array) for x in state} == before
+    assert g.numpy().min() == 1.0
