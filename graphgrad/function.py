@@ -338,8 +338,7 @@ class Function:
         self, arguments: Arguments, specs: list[TensorSpec | None]
     ) -> tuple[ConcreteFunction, bool]:
         """One trace, and whether it created variables."""
-        builder = tracing.FunctionBuilder(self._name, self)
-        builder.may_create = not self._created
+        builder = self._builder()
         key = (self._python_function, _inline_key(arguments))
         guards = Guards()
         guards.add_function(self._python_function, _objects(self._signature.names, arguments))
@@ -360,6 +359,11 @@ class Function:
             self._warn_of(changed)
         trace.use_guards(guards)
         return trace, bool(builder.created)
+
+    def _builder(self) -> tracing.FunctionBuilder:
+        builder = tracing.FunctionBuilder(self._name, self)
+        builder.may_create = not self._created
+        return builder
 
     def _warn_of(self, changed: list[Guard]) -> None:
         known = self.__dict__.setdefault("_warned", set())

@@ -130,6 +130,13 @@ class TensorLike(Arith):
     def __getitem__(self, key: Any) -> Any:
         return ops_index(self, key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            f"{type(self).__name__!r} object does not support item assignment: tensors do not "
+            "change. Keep what changes in a gg.Variable, and assign to v[key].assign(value), or "
+            "use gg.where for a new tensor"
+        )
+
     def __len__(self) -> int:
         shape = self.type.shape
         if not shape:
@@ -310,9 +317,15 @@ class EagerTensor(Tensor):
         return self.array.tolist()
 
     def __format__(self, spec: str) -> str:
-        return (
-            format(self.item(), spec) if spec and self.array.ndim == 0 else format(str(self), spec)
-        )
+        if spec and self.array.ndim == 0:
+            return format(self.item(), spec)
+        try:
+            return format(str(self), spec)
+        except ValueError:
+            raise TypeError(
+                f"unsupported format string {spec!r} for a tensor of shape {self.array.shape}: "
+                "it is for one number; format the elements of t.numpy()"
+            ) from None
 
     def __str__(self) -> str:
         return f"gg.Tensor({value_text(self.array, False)}, {self._kind_text()})"
@@ -399,6 +412,11 @@ class SymbolicTensor(Tensor, Value):
 
     def item(self) -> Any:
         raise self._no_value(".item()", "return the tensor, and ask outside")
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise self._no_value(f"the format {spec!r}", "return the tensor, and format it outside")
+        return str(self)
 
     def tolist(self) -> Any:
         raise self._no_value(".tolist()", "return the tensor, and ask outside")

@@ -177,7 +177,18 @@ class Variable(TensorLike):
         part.origin = (self, key)
         return part
 
+    def __hash__(self) -> int:  # type: ignore[override]
+        raise TypeError(
+            "Variable is unhashable. Instead, use variable.ref() as the key. (Variable: "
+            f"{self.name!r})"
+        )
+
     # Writing
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "'Variable' object does not support item assignment; use v[key].assign(value)"
+        )
 
     def assign(
         self,
