@@ -70,7 +70,22 @@ MODES = {
     "grad in function": lambda f: (
         gg.function(total_grad(f)), gg.function(total_grad(total_grad(gg.function(f))))
     ),
+    "forward": lambda f: (slopes(f), slopes(slopes(f))),
+    "forward over reverse in function": lambda f: (
+        gg.function(slopes(f)), gg.function(slopes(taped(f)))
+    ),
 }  # fmt: skip
+
+
+def slopes(f):
+    """The sum over the results of the derivatives by each element, in forward mode."""
+
+    def derivative(x):
+        rows = gg.eye(x.type.size, dtype=x.dtype).reshape((x.type.size, *x.shape))
+        found = [gg.reduce_sum(gg.jvp(f, (x,), (row,))[1]) for row in gg.unstack(rows)]
+        return gg.stack(found).reshape(x.shape)
+
+    return derivative
 
 
 def total_grad(f):
