@@ -216,7 +216,8 @@ def _build(w: _Writer, x: Any) -> str:
     kind = w.name(type(x))
     if isinstance(x, dict):
         parts = ", ".join(f"{w.name(k)}: {_build(w, v)}" for k, v in x.items())
-        return f"{{{parts}}}" if type(x) is dict else f"{kind}({{{parts}}})"
+        items = f"{{{parts}}}"
+        return items if type(x) is dict else f"{w.name(nest.refilled)}({w.name(x)}, {items})"
     if hasattr(x, "_fields"):
         return f"{kind}({', '.join(_build(w, v) for v in x)})"
     if isinstance(x, list | tuple):

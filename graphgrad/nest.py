@@ -104,10 +104,7 @@ def _pack(x: Any, leaves: Iterator[Any]) -> Any:
         found = {k: _pack(x[k], leaves) for k in _keys(x)}
         if type(x) is dict:
             return {k: found[k] for k in x}
-        same = copy.copy(x)  # of its class, with what that keeps beside the items
-        for k in found:
-            same[k] = found[k]
-        return same
+        return refilled(x, found)
     if hasattr(x, "_fields"):
         return type(x)(*[_pack(getattr(x, f), leaves) for f in x._fields])
     if isinstance(x, list | tuple):
@@ -115,6 +112,14 @@ def _pack(x: Any, leaves: Iterator[Any]) -> Any:
         return parts if type(x) is list else type(x)(parts)
     names = [f.name for f in dataclasses.fields(x) if f.init]
     return dataclasses.replace(x, **{n: _pack(getattr(x, n), leaves) for n in names})
+
+
+def refilled(x: dict[Any, Any], values: dict[Any, Any]) -> dict[Any, Any]:
+    """A dict of the class of `x`, with what that keeps beside its items, and `values` in them."""
+    same = copy.copy(x)
+    for k, v in values.items():
+        same[k] = v
+    return same
 
 
 def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
