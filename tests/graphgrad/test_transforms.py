@@ -313,3 +313,18 @@ def test_check_grads_finds_planted_errors(modes):
     gg.testing.check_grads(bent, 0.7, modes=modes, order=1)
     with pytest.raises(AssertionError, match=f"{modes[0]} mode, order 2"):
         gg.testing.check_grads(bent, 0.7, modes=modes)
+
+
+def test_check_grads_names_the_worst_element():
+    @gg.custom_gradient
+    def wrong(p):
+        mask = gg.constant([[1.0, 1.0, 1.0], [1.0, 1.01, 1.0]], gg.float64)
+        return p["x"] ** 2 * p["n"], lambda g: {"x": g * 2 * p["x"] * p["n"] * mask, "n": None}
+
+    p = {"x": np.arange(1.0, 7.0).reshape(2, 3), "n": 3.0}
+    for mode in ("reverse", "forward"):
+        text = rf"{mode} mode, order 1: .* most by argument \[0\] at \[1, 1\]: "
+        with pytest.raises(AssertionError, match=text):
+            gg.testing.check_grads(lambda x: wrong({"x": x, "n": 3}), p["x"], modes=(mode,))
+        with pytest.raises(AssertionError, match=r"most by argument \[0\]\['n'\]: 0 against "):
+            gg.testing.check_grads(lambda p: wrong(p)[0, 0], p, modes=(mode,))
