@@ -374,8 +374,7 @@ class Function(Generic[P, R]):
         self, arguments: Arguments, specs: list[TensorSpec | None]
     ) -> tuple[ConcreteFunction, bool]:
         """One trace, and whether it created variables."""
-        builder = tracing.FunctionBuilder(self._name, self)
-        builder.may_create = not self._created
+        builder = self._builder()
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
         guards.add_function(self._python_function, objects(self._signature.names, arguments))
@@ -395,6 +394,11 @@ class Function(Generic[P, R]):
             warn_of_changes(self._name, changed, self._warned)
         trace.use_guards(guards)
         return trace, bool(builder.created)
+
+    def _builder(self) -> tracing.FunctionBuilder:
+        builder = tracing.FunctionBuilder(self._name, self)
+        builder.may_create = not self._created
+        return builder
 
     # Inspection
 

@@ -222,8 +222,8 @@ class GradientTape:
         """The derivative of `target` with respect to `sources`, in the structure of `sources`.
 
         Several targets are summed, and so are the elements of one (or weighted with
-        `output_gradients`). A source without a path gives None, or zeros if
-        `unconnected_gradients` is "zero".
+        `output_gradients`, of the same structure). A source without a path, or one that is not
+        watched, gives None, or zeros if `unconnected_gradients` is "zero".
 
         >>> import graphgrad as gg
         >>> v = gg.Variable([1.0, 2.0])
@@ -478,15 +478,16 @@ class GradientTape:
         return self._walk([(t, _ones_like(t) if g is None else g) for t, g in targets], sources)
 
     def _groups(self, sources: list[Any]) -> tuple[list[Any], list[Any]]:
-        """The values that each source stands for, and those of variables that are no sources."""
-        versions = self._versions
+        """The values that each source stands for (none for a tensor that is not watched), and those
+        of variables that are no sources."""
+        versions, active = self._versions, self._active
         groups, asked = [], set()
         for s in sources:
             if isinstance(s, Variable):
                 asked.add(id(s))
                 groups.append(tuple(versions.get(id(s), {}).values()))
             else:
-                groups.append((s,))
+                groups.append((s,) if id(s) in active else ())
         if versions.keys() <= asked:
             return groups, []
         return groups, [x for v, read in versions.items() if v not in asked for x in read.values()]
@@ -508,8 +509,9 @@ class GradientTape:
         found: list[Any] = [None] * len(sources)
         for i, s in enumerate(sources):
             if not isinstance(s, Variable):
-                wanted.append(s)
-                owners.append(i)
+                if id(s) in self._active:
+                    wanted.append(s)
+                    owners.append(i)
                 continue
             versions = list(self._versions.get(id(s), {}).values())
             cut = self._assigned.intersection(map(id, versions))

@@ -74,12 +74,12 @@ def given_seeds(target: Any, output_gradients: Any) -> list[Any]:
         raise e.at(here()) from None
 
 
-def tangents_of(name: str, primals: Any, tangents: Any) -> list[tuple[str, Any, Any]]:
+def tangents_of(
+    name: str, primals: Any, tangents: Any, what: str = "primals and tangents"
+) -> list[tuple[str, Any, Any]]:
     """The primals with their paths and tangents; primals that are None are left out."""
     try:
-        pairs = nest.flatten_up_to(
-            primals, tangents, f"{name}: primals and tangents", check_types=False
-        )
+        pairs = nest.flatten_up_to(primals, tangents, f"{name}: {what}", check_types=False)
     except ArgumentError as e:
         raise e.at(here()) from None
     return [(path, x, t) for path, x, t in pairs if x is not None]

@@ -1,8 +1,8 @@
 """The rows of a Jacobian: a walk back over the records of a tape for many cotangents at once.
 
 The walk is traced for one cotangent, and the trace batched. Outside of functions a trace is kept
-for tapes of the same structure, which `tape_matching` knows again: from the second Jacobian of a
-structure on nothing is traced, and from the fifth on it runs compiled.
+for tapes of the same structure, which `tape_matching` knows again: from the third Jacobian of a
+structure on nothing is traced, and from the sixth on it runs compiled.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ def known_rows(
     families = _known.families
     if applied not in families:
         _meet(applied)
-        return None
-    programs = families[applied]
+    programs = families.get(applied)
     if programs is None:
         return None
     for program in programs:

@@ -130,6 +130,13 @@ class TensorLike(Arith):
     def __getitem__(self, key: Any) -> Any:
         return ops_index(self, key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            f"{type(self).__name__!r} object does not support item assignment: tensors do not "
+            "change. Keep what changes in a gg.Variable, and assign to v[key].assign(value), or "
+            "use gg.where for a new tensor"
+        )
+
     def __len__(self) -> int:
         shape = self.type.shape
         if not shape:
@@ -412,11 +419,6 @@ class SymbolicTensor(Tensor, Value):
 
     def tolist(self) -> Any:
         raise self._no_value(".tolist()", "return the tensor, and ask outside")
-
-    def __format__(self, spec: str) -> str:
-        if spec:
-            raise self._no_value(f"the format {spec!r}", "print the tensor without one")
-        return str(self)
 
     def __str__(self) -> str:
         return f"gg.Tensor(symbolic, shape={self.shape}, dtype={self.dtype.name})"

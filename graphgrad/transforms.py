@@ -140,8 +140,16 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     def back(*cotangents: Any) -> tuple[Any, ...]:
         given = cotangents[0] if len(cotangents) == 1 else list(cotangents)
+        pairs = [
+            (y, g) for _, y, g in tangents_of("vjp", result, given, "the result and its cotangents")
+        ]
         return tuple(
-            tape.gradient(result, lifted, output_gradients=given, unconnected_gradients="zero")
+            tape.gradient(
+                [y for y, _ in pairs],
+                lifted,
+                output_gradients=[g for _, g in pairs],
+                unconnected_gradients="zero",
+            )
         )
 
     return (result, back, aux) if has_aux else (result, back)
@@ -181,17 +189,17 @@ def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:
     """The Hessian of `f`, which gives one number, times `tangents`: forward over reverse, at the
     cost of a few gradients and without the matrix.
 
-    `primals` are a tuple or list of arguments, or the only one; the result has their structure.
+    `primals` are a tuple of arguments, or the only one; the result has their structure.
 
     >>> import graphgrad as gg
     >>> x, v = gg.constant([1.0, 2.0]), gg.constant([1.0, 0.0])
     >>> gg.hvp(lambda x: gg.reduce_sum(x**3), x, v).numpy()
     array([6., 0.], dtype=float32)
     """
-    several = isinstance(primals, list | tuple) and not hasattr(primals, "_fields")
+    several = type(primals) is tuple
     args, ts = (list(primals), list(tangents)) if several else ([primals], [tangents])
     found = jvp(grad(f, argnums=range(len(args))), args, ts)[1]
-    return type(primals)(found) if several else found[0]
+    return tuple(found) if several else found[0]
 
 
 def linearize(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:

@@ -115,16 +115,20 @@ class Variable(ScatterMethods, TensorLike):
             value = trace.read(self) if trace is not None else self.tensor()
             value = builder.lift(value)
         if Active.replays:
-            value = self._replayed(value)
-        if state.recorders:
-            tracing.tell_read(self, value)
+            return self._read_in_replay(value)
+        for recorder in state.recorders:  # as `tell_read` does, without a call
+            on_read = getattr(recorder, "on_read", None)
+            if on_read is not None:
+                on_read(self, value)
         return value
 
-    def _replayed(self, value: Any) -> Any:
-        """The value in the run that is repeated, if one is."""
+    def _read_in_replay(self, value: Any) -> Any:
+        """The value that it had in the run that this thread repeats, if it repeats one."""
         table = tracing.replayed()
         found = None if table is None else table.values.get(id(self))
-        return value if found is None else current_kind().lift(found)
+        value = value if found is None else current_kind().lift(found)
+        tracing.tell_read(self, value)
+        return value
 
     def value(self) -> Any:
         """The current value as a tensor, which later assignments do not change."""
@@ -178,7 +182,18 @@ class Variable(ScatterMethods, TensorLike):
         part.origin = (self, key)
         return part
 
+    def __hash__(self) -> int:  # type: ignore[override]
+        raise TypeError(
+            "Variable is unhashable. Instead, use variable.ref() as the key. (Variable: "
+            f"{self.name!r})"
+        )
+
     # Writing
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "'Variable' object does not support item assignment; use v[key].assign(value)"
+        )
 
     def assign(
         self,
