@@ -378,10 +378,13 @@ class Function(Generic[P, R]):
         builder.may_create = not self._created
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
-        guards.add_function(self._python_function, objects(self._signature.names, arguments))
         _local.tracing.append(key)
         try:
-            with builder.tracing():
+            with guards.reads, builder.tracing():
+                own = isinstance(self._python_function, types.FunctionType)
+                guards.add_function(self._python_function, own)
+                for name, x in objects(self._signature, arguments):
+                    guards.follow(x, name)
                 leaves = parameters(builder, arguments, specs)
                 result = call_unmodified(self._python_function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
