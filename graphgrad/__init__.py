@@ -49,7 +49,7 @@ from graphgrad.creation import (
     zeros_like,
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
-from graphgrad.decorator import function
+from graphgrad.decorator import eval_shape, function
 from graphgrad.function import Function
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.public import exported
@@ -84,6 +84,7 @@ __all__ = [
     "double",
     "ensure_shape",
     "errors",
+    "eval_shape",
     "eye",
     "fill",
     "float16",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from graphgrad import parallelism as threading
@@ -38,6 +40,24 @@ def list_physical_devices(device_type: str | None = None) -> list[PhysicalDevice
     ]
 
 
+@contextmanager
+def disable_jit() -> Iterator[None]:
+    """Meanwhile every `gg.function` runs as plain Python, in all threads: for debugging.
+
+    >>> import graphgrad as gg
+    >>> f = gg.function(lambda x: float(x) * 2)
+    >>> with gg.config.disable_jit():
+    ...     f(gg.constant(1.5)).numpy()
+    np.float32(3.0)
+    """
+    before = functions_run_eagerly()
+    run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        run_functions_eagerly(before)
+
+
 def release_memory() -> int:
     """Give back memory that is kept for calls to come, and return how many bytes that was.
 
@@ -61,6 +81,7 @@ def release_memory() -> int:
 __all__ = [
     "PhysicalDevice",
     "compile_hot_tapes",
+    "disable_jit",
     "functions_run_eagerly",
     "hot_tapes_are_compiled",
     "is_traceback_filtering_enabled",

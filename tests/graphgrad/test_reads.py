@@ -149,7 +149,7 @@ def inherited():
 def properties():
     class Derived(Object):
         @property
-        def half(this):  # noqa: N805
+        def half(this):
             return this.k / 2
 
     c = Derived()
