@@ -164,6 +164,22 @@ class Dim:
     def __rfloordiv__(self, other: object) -> Any:
         return divide(other, self) if isinstance(other, int | Dim) else NotImplemented
 
+    def __mod__(self, other: object) -> Any:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return self - self // other * other
+
+    def __rmod__(self, other: object) -> Any:
+        return other - other // self * self if isinstance(other, int) else NotImplemented
+
+    def __truediv__(self, other: object) -> Any:
+        raise TypeError(
+            f"the size {self} is not known while tracing (a None of the input signature), so a "
+            "quotient with it is a tensor: divide gg.cast(x.shape[0], gg.float32)"
+        )
+
+    __rtruediv__ = __truediv__
+
     def __eq__(self, other: object) -> bool:
         """Equal as expressions. To the user's own code, a size that may be equal is so by the
         traced call, under a guard: `if x.shape[0] == 3` must not be False for every size."""

@@ -71,7 +71,7 @@ from graphgrad.creation import (
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
 from graphgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
-from graphgrad.decorator import function
+from graphgrad.decorator import eval_shape, function
 from graphgrad.devices import device
 from graphgrad.framework import (
     bitcast,
@@ -167,6 +167,7 @@ __all__ = [
     "ensure_shape",
     "errors",
     "executing_eagerly",
+    "eval_shape",
     "eye",
     "fill",
     "float16",

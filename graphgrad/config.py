@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from graphgrad import parallelism as threading
 from graphgrad.devices import (
     LogicalDevice,
@@ -15,6 +18,24 @@ from graphgrad.devices import (
 from graphgrad.function import functions_run_eagerly, run_functions_eagerly
 from graphgrad.hot_tapes import compile_hot_tapes, hot_tapes_are_compiled
 from graphgrad.tracebacks import is_traceback_filtering_enabled, set_traceback_filtering
+
+
+@contextmanager
+def disable_jit() -> Iterator[None]:
+    """Meanwhile every `gg.function` runs as plain Python, in all threads: for debugging.
+
+    >>> import graphgrad as gg
+    >>> f = gg.function(lambda x: float(x) * 2)
+    >>> with gg.config.disable_jit():
+    ...     f(gg.constant(1.5)).numpy()
+    np.float32(3.0)
+    """
+    before = functions_run_eagerly()
+    run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        run_functions_eagerly(before)
 
 
 def release_memory() -> int:
@@ -41,6 +62,7 @@ __all__ = [
     "LogicalDevice",
     "PhysicalDevice",
     "compile_hot_tapes",
+    "disable_jit",
     "functions_run_eagerly",
     "get_soft_device_placement",
     "get_visible_devices",

@@ -125,3 +125,17 @@ def function(
         )
 
     return decorate if func is None else decorate(func)
+
+
+def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The structure that `f(*args, **kwargs)` returns, with a TensorSpec for each tensor.
+
+    Arguments may be specifications as well. `f` is traced and nothing is computed; errors of shape
+    and dtype are those of a call.
+
+    >>> import graphgrad as gg
+    >>> gg.eval_shape(lambda x, y: x @ y, gg.TensorSpec([None, 3]), gg.zeros([3, 5]))
+    TensorSpec(shape=(None, 5), dtype=gg.float32, name=None)
+    """
+    traced = f if isinstance(f, Function) else function(f)
+    return traced.get_concrete_function(*args, **kwargs).structured_outputs

@@ -62,7 +62,9 @@ class _Settings:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+DEEP = 50  # calls of a function within itself, which explain a RecursionError
 PLAIN_RUNS = 1  # of a trace before native code is prepared for it
+_binding = threading.RLock()
 _switches: list[Callable[[bool], None]] = []  # told whether functions run compiled
 
 
@@ -133,6 +135,7 @@ class Function(Generic[P, R]):
         self._created = False  # variables were created: no call may create more
         self._lock = threading.RLock()
         self._bound: dict[int, tuple[Any, Function]] = {}  # by identity of the instance
+        self._held: list[Any] = []  # an instance that may be a temporary, until it is called
 
     # Calling
 
@@ -155,6 +158,8 @@ class Function(Generic[P, R]):
         except Exception as e:
             filtered(e)
             raise
+        finally:
+            self._held.clear()
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _Settings.eagerly:
@@ -211,7 +216,18 @@ class Function(Generic[P, R]):
         try:
             args, kwargs = lifted(arguments)
             return self._python_function(*args, **kwargs)
+        except RecursionError:
+            depth = sum(f is self._python_function for f, _ in _local.tracing)
+            if depth < DEEP:
+                raise
+            raise TraceError(
+                f"`{self._name}` calls itself {depth} times while it is traced, each time with "
+                "other arguments: does it end? A recursion that depends on tensors is a "
+                "gg.while_loop",
+                here(),
+            ) from None
         finally:
+            self._held.clear()
             _local.tracing.pop()
 
     # Finding a trace
@@ -377,10 +393,13 @@ class Function(Generic[P, R]):
         builder = self._builder()
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
-        guards.add_function(self._python_function, objects(self._signature.names, arguments))
         _local.tracing.append(key)
         try:
-            with builder.tracing():
+            with guards.reads, builder.tracing():
+                own = isinstance(self._python_function, types.FunctionType)
+                guards.add_function(self._python_function, own)
+                for name, x in objects(self._signature, arguments):
+                    guards.follow(x, name)
                 leaves = parameters(builder, arguments, specs)
                 result = call_unmodified(self._python_function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
@@ -468,10 +487,15 @@ class Function(Generic[P, R]):
         found = self._bound.get(id(instance))
         if found is not None and found[0]() is instance:
             return found[1]
-        return self._bind(instance)
+        with _binding:
+            found = self._bound.get(id(instance))
+            if found is not None and found[0]() is instance:
+                return found[1]
+            return self._bind(instance)
 
     def _bind(self, instance: Any) -> Function:
-        """The function of one instance, with traces of its own; it does not keep it alive."""
+        """The function of one instance, with traces of its own; it does not keep it alive, but
+        for the first call, since it may be that of a temporary: `Model().step(x)`."""
         key = id(instance)
         try:
             ref: Any = weakref.ref(instance, lambda _: self._bound.pop(key, None))
@@ -481,6 +505,8 @@ class Function(Generic[P, R]):
             return bound
         bound = Function(WeakMethod(self._python_function, ref), **self._options)
         self._bound[key] = (ref, bound)
+        self._held.clear()  # of the instance before, if it was not called
+        self._held = bound._held = [instance]
         return bound
 
     # Copies

@@ -109,12 +109,10 @@ def inline_key(arguments: Arguments) -> Any:
     return nest.layout((arguments.args, arguments.kwargs)), tuple(leaves)
 
 
-def objects(names: list[str], arguments: Arguments) -> dict[str, Any]:
+def objects(signature: Signature, arguments: Arguments) -> list[tuple[str, Any]]:
     """The arguments that are passed by identity: their attributes are guarded."""
-    return {
-        name: x for name, x in zip(names, arguments.args)
-        if not nest.is_nest(x) and not is_tensor_leaf(x)
-    }  # fmt: skip
+    labels = signature.labels(arguments)
+    return [(label, x) for label, x in zip(labels, arguments.leaves) if not is_tensor_leaf(x)]
 
 
 def call_unmodified(

@@ -10,8 +10,9 @@ import numpy as np
 from graphgrad import nest
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError
-from graphgrad.guards import SCALARS, Guard
+from graphgrad.guards import Guard
 from graphgrad.signature import Arguments, Identity, Signature, TensorSpec, leaf_key, show_leaf
+from graphgrad.snapshots import SCALARS, Scalar
 
 if TYPE_CHECKING:
     from graphgrad.concrete import ConcreteFunction
@@ -263,10 +264,11 @@ def _form(x: Any) -> str:
 def _state(g: Guard, trace: ConcreteFunction) -> str:
     now = trace.guards.value(g)
     sides = ""
-    if isinstance(g.value, SCALARS) and isinstance(now, SCALARS):
-        sides = f" ({reprlib.repr(g.value)} -> {reprlib.repr(now)})"
-    elif isinstance(g.value, Arith | np.ndarray) and isinstance(now, Arith | np.ndarray):
-        before, after = (getattr(x, "type", None) or x.shape for x in (g.value, now))
+    was = g.was.value
+    if isinstance(g.was, Scalar) and isinstance(now, SCALARS):
+        sides = f" ({reprlib.repr(was)} -> {reprlib.repr(now)})"
+    elif isinstance(was, Arith | np.ndarray) and isinstance(now, Arith | np.ndarray):
+        before, after = (getattr(x, "type", None) or x.shape for x in (was, now))
         sides = f" ({before} -> {after})" if str(before) != str(after) else ""
     return f"the Python value `{g.label}`{sides} (read in {g.line})"
 
