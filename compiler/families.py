@@ -301,6 +301,7 @@ class Indexed(Op):
     |---|---|---|
     | gather | x, indices | x at the index along `axis` |
     | scatter_add | updates, indices | the sum of the updates whose index is this place |
+    | scatter | x, updates, indices | of x, or the last or extreme update of this place |
     | concat | xs | of the input whose range along `axis` holds the place |
     | unslice | x | x at (place - start) / step where that is a place of x, else 0 |
     | dynamic_slice | x, starts | x at start + place |

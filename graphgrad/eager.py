@@ -23,6 +23,7 @@ from graphgrad.compiler.errors import GraphgradError, TraceError
 from graphgrad.compiler.families import Control, Elementwise, Reduce, View
 from graphgrad.compiler.ir import Value, leaked, to_array
 from graphgrad.compiler.op import Attrs, Op, located, ops, set_eager, state
+from graphgrad.compiler.ops.view import broadcast_to
 from graphgrad.compiler.source import here
 from graphgrad.tensor import BUFFERS, Array, EagerTensor
 from graphgrad.tracebacks import filtered
@@ -288,11 +289,8 @@ def stretched(x: EagerTensor, shape: tuple[int, ...]) -> EagerTensor | None:
     except (TypeError, ValueError, BufferError):  # no contiguous memory, or none at all
         return None
     for recorder in state.recorders:
-        recorder.record(_broadcast_to, (x,), {"shape": shape}, (out,))
+        recorder.record(broadcast_to, (x,), {"shape": shape}, (out,))
     return out
-
-
-_broadcast_to = ops["broadcast_to"]
 
 
 def _reduction(op: Op) -> Callable[..., Any]:

@@ -34,6 +34,8 @@ class Case:
     attrs: Attrs
 
     def call(self, *xs: Any) -> Any:
+        if self.op.samples is not None and self.op.samples.through is not None:
+            xs = tuple(self.op.samples.through(*xs))
         args = (list(xs),) if getattr(self.op, "variadic", False) else xs
         return self.op(*args, **self.attrs)
 

@@ -172,6 +172,7 @@ MODES = {
     "grad in function": lambda f: (
         gg.function(total_grad(f)), gg.function(total_grad(total_grad(gg.function(f))))
     ),
+    "jvp over jvp": lambda f: (pushed(f), pushed(pushed(f))),
 }  # fmt: skip
 
 
