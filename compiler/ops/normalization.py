@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.dims import same_size
 from graphgrad.compiler.errors import ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.special import carried
@@ -213,7 +214,7 @@ def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | 
     b = current_kind().lift(bias, x.dtype)
     first = data_format is not None and data_format.startswith("NC")
     axis = 1 if first else x.ndim - 1
-    if b.ndim != 1 or x.ndim < 2 or b.shape[0] != x.shape[axis]:
+    if b.ndim != 1 or x.ndim < 2 or not same_size(b.type.shape[0], x.type.shape[axis]):
         raise ShapeError(
             f"bias_add: the bias is a vector with the size of axis {axis} of the value {x.type}, "
             f"got {b.type}"
