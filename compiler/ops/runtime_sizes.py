@@ -180,7 +180,7 @@ def _unique_oracle(x: Array) -> Any:
     return np.array(seen, x.dtype), index, np.array([x.tolist().count(v) for v in seen], np.int32)
 
 
-unique_with_counts = Library(
+counted = Library(
     name="unique_with_counts",
     public="",
     multi=True,
@@ -229,7 +229,9 @@ def unique(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> Uniq
 
 
 @located
-def count_unique(x: Any, out_idx: Any = dtypes.int32, name: str | None = None) -> UniqueWithCounts:
+def unique_with_counts(
+    x: Any, out_idx: Any = dtypes.int32, name: str | None = None
+) -> UniqueWithCounts:
     """`unique`, and how often each value comes.
 
     >>> import graphgrad as gg
@@ -323,6 +325,6 @@ repeated_places = Library(
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "boolean_mask": boolean_mask,
     "unique": unique,
-    "unique_with_counts": count_unique,
+    "unique_with_counts": unique_with_counts,
     "where": where,
 }
