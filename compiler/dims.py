@@ -69,6 +69,13 @@ class Guard:
         value = evaluate(self.expression, sizes)
         return (value == 0 if self.question == "zero" else value >= 0) is self.answer
 
+    def asked_outside(self, sizes: Mapping[Symbol, Extent]) -> bool:
+        """Does it hold for the sizes of another trace? Unknown ones are asked there."""
+        value = substitute(self.expression, sizes)
+        if isinstance(value, Dim):
+            return _scope(value).decide(self.question, value, self.answer) is self.answer
+        return (value == 0 if self.question == "zero" else value >= 0) is self.answer
+
     def __str__(self) -> str:
         words = {
             ("zero", True): "==", ("zero", False): "!=",
@@ -156,6 +163,22 @@ class Dim:
 
     def __rfloordiv__(self, other: object) -> Any:
         return divide(other, self) if isinstance(other, int | Dim) else NotImplemented
+
+    def __mod__(self, other: object) -> Any:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return self - self // other * other
+
+    def __rmod__(self, other: object) -> Any:
+        return other - other // self * self if isinstance(other, int) else NotImplemented
+
+    def __truediv__(self, other: object) -> Any:
+        raise TypeError(
+            f"the size {self} is not known while tracing (a None of the input signature), so a "
+            "quotient with it is a tensor: divide gg.cast(x.shape[0], gg.float32)"
+        )
+
+    __rtruediv__ = __truediv__
 
     def __eq__(self, other: object) -> bool:
         """Equal as expressions. To the user's own code, a size that may be equal is so by the

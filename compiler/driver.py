@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -17,6 +18,7 @@ from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
+from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.index_maps import row_major
@@ -62,6 +64,12 @@ class CompiledStep:
     nest: LoopNest | None = None
     kernel: KernelText | None = None
     arrays: tuple[Value | None, ...] = ()
+    others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
+
+    @property
+    def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
+        """The nests that a kernel's launch runs, with their arrays."""
+        return () if self.nest is None else ((self.nest, self.arrays), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,10 @@ def host_program(graph: Graph, run: Callable[..., Any]) -> Program:
     )
 
 
+# The steps of one launch: a batch of kernels, or one step.
+Launch = list[tuple[Step, Lowered | None]]
+
+
 @dataclass
 class Storage:
     """Where one value lies: a slot, or a temporary (by number)."""
@@ -182,17 +194,15 @@ class Assembly:
         graph = self.graph
         for p in graph.params:
             self.storage[p] = Storage(self.add_slot(slot("input", p.type)))
-        lowered = [self.lower(step) for step in self.plan.steps]
+        launches = self.launches()
         outputs = self.output_slots()
-        touched = [
-            self.touch(step, low) for step, low in zip(self.plan.steps, lowered, strict=True)
-        ]
+        touched = [[s for step, low in batch for s in self.touch(step, low)] for batch in launches]
         offsets, arena = self.place_temps(touched)
         features = self.target.features.split(",")
         writer = ModuleWriter(len(self.slots), ModuleParts("+avx512f" in features))
         steps: list[Native | Host] = []
-        for step, low in zip(self.plan.steps, lowered, strict=True):
-            self.emit(step, low, writer, offsets, steps)
+        for batch in launches:
+            self.emit(batch, writer, offsets, steps)
         if writer.open:
             steps.append(Native(writer.end_entry()))
         return Program(
@@ -210,7 +220,7 @@ class Assembly:
             sizes=writer.all_sizes,
             routines=tuple(writer.routines),
             shared=tuple(writer.shared),
-            donations=self.donations(lowered, outputs),
+            donations=self.donations(launches, outputs),
             failures=tuple(self.failures),
             constants=tuple(self.constants),
             callables=tuple(self.callables),
@@ -226,12 +236,20 @@ class Assembly:
         self.temps.append((dtype, shape, nbytes))
         return Storage(temp=len(self.temps) - 1)
 
+    def launches(self) -> list[Launch]:
+        """The steps in order, those of one launch together."""
+        steps = self.plan.steps
+        lowered = [self.lower(step) for step in steps]
+        order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+        for low in lowered:
+            if low is not None:
+                low.nest = divided(self.adjust(low.nest))
+        return [[(steps[k], lowered[k]) for k in batch] for batch in order]
+
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
             return None
-        lowered = lower(self.fusion, step.group, self.plan.stored, self.number_failures)
-        lowered.nest = divided(self.adjust(lowered.nest))
-        return lowered
+        return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
 
     def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
         """The numbers of the checks of a node, each an error, its text and the user's line."""
@@ -240,7 +258,8 @@ class Assembly:
             for kind, (error, message) in node.op.failures.items():
                 text = message
                 for key, value in node.attrs.items():
-                    text = text.replace("{" + key + "}", str(value))
+                    plain = str(value).replace("{", "{{").replace("}", "}}")
+                    text = text.replace("{" + key + "}", plain)
                 numbered.append((kind, len(self.failures)))
                 place = node.where.describe() if node.where is not None else ""
                 self.failures.append(Failure(error.__name__, text, place))
@@ -324,9 +343,8 @@ class Assembly:
     # -- steps
 
     def emit(
-        self, step: Step, low: Lowered | None, writer: ModuleWriter, offsets: list[Size],
-        steps: list[Native | Host],
-    ) -> None:  # fmt: skip
+        self, launch: Launch, writer: ModuleWriter, offsets: list[Size], steps: list[Native | Host]
+    ) -> None:
         def place(s: Storage) -> Place:
             return Place(s.slot) if s.slot >= 0 else Place(offset=offsets[s.temp])
 
@@ -335,6 +353,20 @@ class Assembly:
             if self.apart and writer.open:
                 steps.append(Native(writer.end_entry()))
 
+        step, low = launch[0]
+        if len(launch) > 1:
+            parts = [low for _, low in launch if low is not None]
+            nest = general(parts[0].nest)
+            assert nest is not None
+            lengths = [to_size(p.nest.dims[0]) for p in parts]
+            items, division = division_of_rows(nest, lengths)
+            rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths)]
+            kernel = writer.batch(nest, rows, items, division)
+            nodes = tuple(n for step, _ in launch for n in step.nodes)
+            first, *others = ((p.nest, tuple(p.values)) for p in parts)
+            together = replace(first[0], division=division)
+            done("kernel", nodes, together, kernel, first[1], tuple(others))
+            return
         if low is not None:
             kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
             done("kernel", tuple(step.nodes), low.nest, kernel, tuple(low.values))
@@ -390,22 +422,31 @@ class Assembly:
     # -- donation
 
     def donations(
-        self, lowered: Sequence[Lowered | None], outputs: tuple[int, ...]
+        self, launches: Sequence[Launch], outputs: tuple[int, ...]
     ) -> tuple[tuple[int, int], ...]:
         """Outputs that may be written over an input: the kernel that writes one reads that input at
-        the same element only, and nothing reads it later."""
-        last_read: dict[int, int] = {}
-        for k, (step, low) in enumerate(zip(self.plan.steps, lowered, strict=True)):
-            places = (
-                low.storage if low is not None else [self.locate(x) for x in step.nodes[0].inputs]
-            )
-            for s in places:
-                last_read[s.slot] = k
+        the same element only, and nothing reads it later, or at the same time."""
+        last_read: dict[int, Step] = {}
+        shared: set[int] = set()  # slots that several kernels of the last launch to read them read
+        for batch in launches:
+            readers: dict[int, int] = {}
+            for step, low in batch:
+                places = (
+                    low.storage
+                    if low is not None
+                    else [self.locate(x) for x in step.nodes[0].inputs]
+                )
+                for slot in {s.slot for s in places}:
+                    last_read[slot] = step
+                    readers[slot] = readers.get(slot, 0) + 1
+            for slot, count in readers.items():
+                (shared.add if count > 1 else shared.discard)(slot)
         pairs: dict[int, int] = {}
-        returned, taken = set(outputs), set(outputs)
-        for k, low in enumerate(lowered):
+        returned = set(outputs)
+        for step, low in chain.from_iterable(launches):
             if low is None:
                 continue
+            fitting: dict[int, list[int]] = {}  # of each input
             for o, i in in_place_pairs(low.nest):
                 out, source = low.storage[o].slot, low.storage[i].slot
                 if out not in returned or source < 0 or self.slots[source].kind != "input":
@@ -414,11 +455,34 @@ class Assembly:
                     self.slots[out].dtype == self.slots[source].dtype
                     and self.slots[out].shape == self.slots[source].shape
                 )
-                free = source not in taken and out not in pairs
-                if same and free and last_read[source] == k:
-                    pairs[out] = source
-                    taken.add(source)
+                free = source not in returned and source not in shared
+                if same and free and last_read[source] is step:
+                    fitting.setdefault(source, []).append(out)
+            pairs.update(matched(fitting))
         return tuple(pairs.items())
+
+
+def matched(fitting: dict[int, list[int]]) -> dict[int, int]:
+    """An input for as many outputs as possible. Later inputs come first: captures follow the
+    arguments, and of them variables are given up by who calls.
+
+    >>> matched({0: [7, 8], 1: [7], 2: [7]})
+    {7: 2, 8: 0}
+    """
+    source_of: dict[int, int] = {}
+
+    def place(source: int, tried: set[int]) -> bool:
+        for out in fitting[source]:
+            if out not in tried:
+                tried.add(out)
+                if out not in source_of or place(source_of[out], tried):
+                    source_of[out] = source
+                    return True
+        return False
+
+    for source in sorted(fitting, reverse=True):
+        place(source, set())
+    return source_of
 
 
 def run_host(

@@ -54,7 +54,7 @@ class Generator:
 
     def _draw(self, shape: Any, dtype: Any) -> Any:
         """The key for a draw; the counter moves past it."""
-        if state.builder is not None and tracing.function_builder() is None:
+        if state.builder is not None and not tracing.may_write():
             raise TraceError(
                 "a random draw moves on the state of its generator, which gg.vmap or a loop body "
                 "cannot do: draw outside, or use gg.random.stateless_normal or stateless_uniform "

@@ -28,6 +28,7 @@ from graphgrad.compiler.kernels.groups import (
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
 from graphgrad.compiler.kernels.reach import Reach
 from graphgrad.compiler.kernels.views import Views
+from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.types import Shape
 
 # A kernel is compared with so many others that read the same memory.
@@ -66,12 +67,16 @@ class Fusion(Views):
         self.groups: dict[Group, None] = {}
         self.reach = Reach()
         self.numbers: dict[Group | Node, int] = {}  # of the units, in `reach`
+        self.before: dict[Node, list[Node]] = {}  # what else runs before a node: see `sequence`
+        self.effect: Node | None = None  # the last one so far
+        self.raising: list[Node] = []  # those that may raise, since then
         self.refusals: list[tuple[Node, Node, str]] = []
 
     def run(self) -> Plan:
         for node in self.graph.nodes:
             if node.op.name == "constant":
                 continue
+            self.sequence(node)
             if is_fusible(node) or (node.outputs and node.out in self.opaque):
                 self.place(node)
             elif not isinstance(node.op, View) and not is_inline(node):
@@ -81,6 +86,24 @@ class Fusion(Views):
         return Plan(self.order(), self.stored_values(), self.refusals)
 
     # -- placing nodes
+
+    def sequence(self, node: Node) -> None:
+        """Effects, and what may raise between them, run in program order."""
+        effect = has_effect(node)
+        if not (effect or node.op.raises):
+            return
+        before = [] if self.effect is None else [self.effect]
+        if effect:
+            before += self.raising
+            self.effect, self.raising = node, []
+        else:
+            self.raising.append(node)
+        if before:
+            self.before[node] = before
+
+    def unit_of(self, node: Node) -> Group | Node:
+        """What computes the outputs of a node that has been placed."""
+        return self.group_of.get(node.out, node) if node.outputs else node
 
     def unit(self, value: Value) -> Group | Node | None:
         """The kernel or single node that computes a value; None for parameters and constants."""
@@ -92,6 +115,7 @@ class Fusion(Views):
             self.numbers[unit] = self.reach.add()
         sources = map(self.unit, dict.fromkeys(map(self.behind, node.inputs)))
         read = [self.numbers[u] for u in sources if u is not None and u is not unit]
+        read += [self.numbers[self.unit_of(n)] for n in self.before.get(node, ())]
         self.reach.read(self.numbers[unit], read)
 
     def place(self, node: Node) -> None:
@@ -330,7 +354,9 @@ class Fusion(Views):
     def check_cycle(self, node: Node, group: Group) -> None:
         """Refuse when another input of `node` needs something of `group`."""
         number = self.numbers[group]
-        for unit in map(self.unit, map(self.behind, node.inputs)):
+        units = [*map(self.unit, map(self.behind, node.inputs))]
+        units += map(self.unit_of, self.before.get(node, ()))
+        for unit in units:
             if unit is not None and self.reach.needs(self.numbers[unit], number):
                 raise Refusal("another of its inputs needs this kernel's result first")
 
@@ -363,11 +389,10 @@ class Fusion(Views):
         for node in self.graph.nodes:
             if isinstance(node.op, View) and node.out not in self.opaque:
                 continue
+            own = self.group_of.get(node.out) if node.outputs else None
             for x in node.inputs:
                 source = self.behind(x)
-                if source in self.group_of and self.group_of[source] is not self.group_of.get(
-                    node.out
-                ):
+                if source in self.group_of and self.group_of[source] is not own:
                     stored.add(source)
         return stored
 
@@ -398,7 +423,7 @@ class Fusion(Views):
         return steps
 
     def needs(self, unit: Group | Node) -> list[Group | Node]:
-        """The groups and single nodes that a group or single node reads, in order."""
+        """The groups and single nodes that a group or single node needs first, in order."""
         inputs = self.inputs_of(unit) if isinstance(unit, Group) else map(self.behind, unit.inputs)
         found: dict[Group | Node, None] = {}
         for v in inputs:
@@ -406,6 +431,10 @@ class Fusion(Views):
                 found[self.group_of[v]] = None
             elif v in self.single:
                 found[self.single[v]] = None
+        if self.before:
+            for node in [unit] if isinstance(unit, Node) else unit.nodes:
+                found.update(dict.fromkeys(map(self.unit_of, self.before.get(node, ()))))
+            found.pop(unit, None)
         return sorted(found, key=self.position)
 
     def position(self, unit: Group | Node) -> int:

@@ -171,6 +171,12 @@ def pushforward(
     `seeds` are (value, tangent) pairs.
     """
     tangents = {id(value): t for value, t in seeds if value.dtype.is_floating}
+    push_all(applications, tangents)
+    return [tangents.get(id(v)) for v in targets]
+
+
+def push_all(applications: Iterable[Application], tangents: dict[int, Any]) -> None:
+    """Add the tangents of what the applications give to `tangents`, which are by identity."""
     saved = state.where
     try:
         for a in applications:
@@ -188,7 +194,6 @@ def pushforward(
                     tangents[id(v)] = t
     finally:
         state.where = saved
-    return [tangents.get(id(v)) for v in targets]
 
 
 def push_one(a: Application, ts: tuple[Any, ...]) -> Sequence[Any]:

@@ -18,6 +18,7 @@ from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_node
 from graphgrad.compiler.ir import Graph, Node, Value, replay
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.transform.sizes import (
     RuntimeSizes,
     attrs_at,
@@ -75,13 +76,15 @@ def segmented(graph: Graph) -> Graph:
 
 def levels_of(graph: Graph) -> dict[int, int]:
     """A level for each node, by identity, not below those it reads, nor below those that find out
-    the sizes it mentions: odd where it runs by its `ref`."""
+    the sizes it mentions: odd where it runs by its `ref`. No effect is below one that comes before
+    it."""
     of_value = dict.fromkeys(graph.params, 0)
     of_size: dict[Symbol, int] = dict.fromkeys(
         set().union(*(runtime_symbols(p.type) for p in graph.params)), 0
     )
     stacked: set[Symbol] = set()  # sizes of what loops stack
     found: dict[int, int] = {}
+    last_effect = 0
     for node in graph.nodes:
         sizes = symbols_in(node)
         new = sizes - of_size.keys()
@@ -89,7 +92,11 @@ def levels_of(graph: Graph) -> dict[int, int]:
             stacked |= new
         apart = bool(new) or not stacked.isdisjoint(sizes)
         level = max([0, *(of_value[x] for x in node.inputs), *(of_size[s] for s in sizes - new)])
+        if has_effect(node):
+            level = max(level, last_effect)
         found[id(node)] = level = level if level % 2 == apart else level + 1
+        if has_effect(node):
+            last_effect = level
         of_value.update(dict.fromkeys(node.outputs, level))
         of_size.update(dict.fromkeys(new, level))
     return found
