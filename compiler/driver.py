@@ -83,6 +83,7 @@ class Compilation:
     stages: tuple[StageRecord, ...]
     seconds: float
     places: tuple[Where | None, ...] = ()  # of the program's failures
+    parts: Graph | None = None  # what the one host step runs, where sizes are found out by the run
 
 
 def compile_in_full(graph: Graph, target: Target, options: Options | None = None) -> Compilation:
@@ -96,7 +97,7 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         parts = segmented(optimised)
         program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
         seconds = time.perf_counter() - start
-        return Compilation(program, optimised, (), (), tuple(stages), seconds)
+        return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
     fusion = Fusion(optimised)
     plan = fusion.run()
     assembly = Assembly(optimised, fusion, plan, target)
