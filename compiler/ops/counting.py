@@ -230,13 +230,17 @@ counts = Library(
 
 def _whole(x: Any, op: str, instead: str) -> int:
     """One more than the greatest element, which only a value has."""
-    if state.builder is not None:
+    if x.type.size == 0:
+        return 0
+    if state.builder is None:
+        return int(known(ops["max"](x))) + 1
+    try:
+        return int(np.max(known(x))) + 1  # a constant
+    except ShapeError:
         raise ShapeError(
             f"{op}: the size of the result would depend on the values, which are unknown while "
             f"tracing; give {instead}"
-        )
-    n = x.type.size
-    return 0 if n == 0 else int(known(ops["max"](x))) + 1
+        ) from None
 
 
 def _length(x: Any, minlength: Any, maxlength: Any) -> Extent:
