@@ -28,6 +28,7 @@ from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
 from graphgrad.compiler.kernels.scatters import scatter_of, start_of
+from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
@@ -98,8 +99,7 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
-    fusion = Fusion(optimised)
-    plan = fusion.run()
+    fusion, plan = fused(optimised)
     assembly = Assembly(optimised, fusion, plan, target)
     program = assembly.run()
     return Compilation(
@@ -117,8 +117,7 @@ def compile_apart(
     `adjust` may put another nest over the same arrays in the place of each.
     """
     start = time.perf_counter()
-    fusion = Fusion(graph)
-    plan = fusion.run()
+    fusion, plan = fused(graph)
     assembly = Assembly(graph, fusion, plan, target, apart=True)
     if adjust is not None:
         assembly.adjust = adjust
@@ -443,6 +442,8 @@ class Assembly:
                 (shared.add if count > 1 else shared.discard)(slot)
         pairs: dict[int, int] = {}
         returned = set(outputs)
+        # A variable's new value: parameters and outputs end with them, in one order.
+        own = dict(zip(reversed(outputs), reversed(range(len(self.graph.params)))))
         for step, low in chain.from_iterable(launches):
             if low is None:
                 continue
@@ -458,30 +459,21 @@ class Assembly:
                 free = source not in returned and source not in shared
                 if same and free and last_read[source] is step:
                     fitting.setdefault(source, []).append(out)
-            pairs.update(matched(fitting))
+            pairs.update(matched(fitting, own))
         return tuple(pairs.items())
 
 
-def matched(fitting: dict[int, list[int]]) -> dict[int, int]:
-    """An input for as many outputs as possible. Later inputs come first: captures follow the
-    arguments, and of them variables are given up by who calls.
+def matched(fitting: dict[int, list[int]], own: dict[int, int]) -> dict[int, int]:
+    """An input for each output that one fits: its `own` where that does, else one that is left.
 
-    >>> matched({0: [7, 8], 1: [7], 2: [7]})
-    {7: 2, 8: 0}
+    >>> matched({0: [7, 8], 1: [7, 8], 2: [8]}, {7: 1})
+    {7: 1, 8: 2}
     """
-    source_of: dict[int, int] = {}
-
-    def place(source: int, tried: set[int]) -> bool:
-        for out in fitting[source]:
-            if out not in tried:
-                tried.add(out)
-                if out not in source_of or place(source_of[out], tried):
-                    source_of[out] = source
-                    return True
-        return False
-
-    for source in sorted(fitting, reverse=True):
-        place(source, set())
+    source_of = {out: i for out, i in own.items() if out in fitting.get(i, ())}
+    for source in sorted(fitting.keys() - source_of.values(), reverse=True):
+        out = next((out for out in fitting[source] if out not in source_of), None)
+        if out is not None:
+            source_of[out] = source
     return source_of
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,17 @@ class FunctionBuilder(Builder):
 
     @property
     def writes(self) -> list[Variable]:
-        """The variables that the trace writes, in the order of their first write."""
-        return list(self.tables[0].writes.values())
+        """The variables that the trace writes, in the order of their first write; those that it
+        also reads come last."""
+        writes = self.tables[0].writes
+        return [writes[i] for i in sorted(writes, key=self.captures.__contains__)]
+
+    def finish(self, outputs: Iterable[Any]) -> Graph:
+        """The graph. Variables that are read and written are its last parameters, in the order of
+        their new values, which are its last outputs: so the compiler sees which belong together."""
+        own = [id(v) for v in self.writes if id(v) in self.captures]
+        self.captures.update({i: self.captures.pop(i) for i in own})
+        return super().finish(outputs)
 
 
 def function_builder() -> FunctionBuilder | None:

@@ -8,6 +8,7 @@ result of a folded reduction before the fold has ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ from graphgrad.compiler.types import Shape
 
 # A kernel is compared with so many others that read the same memory.
 SIBLING_LIMIT = 4
+# A scalar that so many operations read is a kernel of its own, so that theirs can be alike.
+SHARED_SCALAR = 8
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,14 @@ class Plan:
 
 
 class Fusion(Views):
-    """Builds the groups of one graph, node by node in order."""
+    """Builds the groups of one graph, node by node in order.
 
-    def __init__(self, graph: Graph) -> None:
+    The nodes `apart` are not put into kernels with folds: see `updates.py`.
+    """
+
+    def __init__(self, graph: Graph, apart: frozenset[Node] = frozenset()) -> None:
         super().__init__(graph)
+        self.apart = apart
         self.positions = {node: i for i, node in enumerate(graph.nodes)}
         self.group_of: dict[Value, Group] = {}
         self.single: dict[Value, Node] = {}  # outputs of nodes without a loop form
@@ -71,6 +78,8 @@ class Fusion(Views):
         self.effect: Node | None = None  # the last one so far
         self.raising: list[Node] = []  # those that may raise, since then
         self.refusals: list[tuple[Node, Node, str]] = []
+        reading = (n for n in graph.nodes if not isinstance(n.op, View))
+        self.uses = Counter(s for n in reading for s in {self.behind(x) for x in n.inputs})
 
     def run(self) -> Plan:
         for node in self.graph.nodes:
@@ -125,6 +134,8 @@ class Fusion(Views):
             try:
                 if len(group.members) >= GROUP_LIMIT:
                     raise Refusal(f"the kernel has {GROUP_LIMIT} operations already")
+                if node in self.apart and group.partition.folded:
+                    raise Refusal("it is one launch with equal updates of other arrays")
                 self.check_cycle(node, group)
                 self.join(group, node)
                 break
@@ -258,6 +269,8 @@ class Fusion(Views):
             raise Refusal("it runs over more elements than the reduction before it")
         if 0 in domain:
             raise Refusal("it has no elements, so its loop would compute nothing before it either")
+        if not group.shape and any(self.uses[v] >= SHARED_SCALAR for v in group.members):
+            raise Refusal("many others read this scalar as well")
         own = identity(domain)
         new: dict[int, int] = {}  # group axis -> domain axis
         for value, indices in self.reads(node, own):
@@ -293,6 +306,9 @@ class Fusion(Views):
         if a.shape != b.shape or len(a.members) + len(b.members) > GROUP_LIMIT:
             return False
         if self.reaches(a, b) or self.reaches(b, a):
+            return False
+        mixed = self.apart and bool(a.partition.folded) != bool(b.partition.folded)
+        if mixed and not self.apart.isdisjoint((*a.nodes, *b.nodes)):
             return False
         members = {**a.members, **b.members}
         ordered = sorted(members.items(), key=lambda item: self.positions[item[1].node])
