@@ -53,6 +53,7 @@ class Guards:
 
     guards: dict[str, Guard] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
+    escaped: bool = False  # an object that is known by its attributes was used as a whole
     _roots: dict[int, str] = field(default_factory=dict)
     _seen: set[tuple[int, int]] = field(default_factory=set)
 
@@ -105,6 +106,11 @@ class Guards:
 
     # Using
 
+    @property
+    def complete(self) -> bool:
+        """Is everything seen that the function may read? Objects handed on may be read anywhere."""
+        return not self.escaped and all(_seen_through(g.value) for g in self.guards.values())
+
     def changed(self) -> list[Guard]:
         """The guards that do not hold any more."""
         return [g for g in self.guards.values() if not self._holds(g)]
@@ -142,6 +148,19 @@ class Guards:
         lines += ["        return False", "    return True"]
         exec("\n".join(lines), names)
         return names["check"]
+
+
+def _seen_through(x: Any) -> bool:
+    """Do guards see all that can be read of `x`: data, and functions that are called by name?"""
+    if isinstance(x, list | tuple):
+        return len(x) <= MANY and all(map(_seen_through, x))
+    if isinstance(x, dict | set | frozenset):
+        values = x.values() if isinstance(x, dict) else x
+        return len(x) <= MANY and all(
+            _seen_through(v) and not isinstance(v, types.FunctionType) for v in values
+        )
+    known = isinstance(x, (Arith, np.ndarray, *SCALARS, types.FunctionType, type))
+    return known or isinstance(getattr(x, "python_function", None), types.FunctionType)
 
 
 def _positional(code: types.CodeType) -> tuple[str, ...]:
@@ -357,6 +376,7 @@ class _Reader:
             if not ours and (module or _opaque(getattr(x, "__module__", None))):
                 continue
             if expression.endswith("()"):  # an argument: part of the key already
+                self.guards.escaped = True
                 self._call_of(x)
                 continue
             if not isinstance(x, types.MethodType):  # it would keep its instance alive
