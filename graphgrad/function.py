@@ -20,7 +20,7 @@ from graphgrad.compiler.source import here
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
 from graphgrad.eager import EagerTensor, array_of, owned_array
-from graphgrad.guards import Guards
+from graphgrad.guards import Guard, Guards
 from graphgrad.inspection import kernels_text, report_text
 from graphgrad.methods import WeakMethod
 from graphgrad.parameters import (
@@ -410,9 +410,13 @@ class Function(Generic[P, R]):
             changed = guards.changed()
             for g in changed:
                 del guards.guards[g.expression]
-            warn_of_changes(self._name, changed, self._warned)
+            self._note_changes(changed)
         trace.use_guards(guards)
         return trace, bool(builder.created)
+
+    def _note_changes(self, changed: list[Guard]) -> None:
+        """The function changed these Python values while it was traced."""
+        warn_of_changes(self._name, changed, self._warned)
 
     def _builder(self) -> tracing.FunctionBuilder:
         builder = tracing.FunctionBuilder(self._name, self)

@@ -57,6 +57,7 @@ class Guards:
 
     guards: dict[str, Guard] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
+    complete: bool = True  # every object that the function may read from is seen through
     reads: Reads = field(init=False)
     _roots: dict[int, str] = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
@@ -142,7 +143,9 @@ class Guards:
         if isinstance(x, (Arith, np.ndarray, types.ModuleType, enum.Enum, *SCALARS)):
             return False
         if isinstance(x, CONTAINERS):
-            if len(x) <= MANY:
+            if len(x) > MANY:
+                self.complete = False
+            else:
                 pairs = x.items() if isinstance(x, Mapping) else enumerate(x)
                 for i, v in pairs:
                     self.follow(v, f"{label}[{i!r}]")
@@ -158,6 +161,7 @@ class Guards:
 
     def _follow_object(self, x: Any, label: str) -> bool:
         if not self.reads.notice(x, label):
+            self.complete = False
             return False
         for kind in type(x).__mro__:
             if not is_opaque(kind.__module__):

@@ -129,6 +129,12 @@ class Active:
     """How many replays are going on, in all threads: variables ask for the table only then."""
 
     replays = 0
+    lock = threading.Lock()
+
+    @classmethod
+    def count(cls, change: int) -> None:
+        with cls.lock:
+            cls.replays += change
 
 
 def replayed() -> Table | None:
@@ -142,11 +148,11 @@ def replay() -> Iterator[Table]:
     assigned to them is forgotten. The recorders in action do not hear of it."""
     saved, table = (_replays.table, _replays.outside), Table()
     _replays.table, _replays.outside = table, state.recorders
-    Active.replays += 1
+    Active.count(1)
     try:
         yield table
     finally:
-        Active.replays -= 1
+        Active.count(-1)
         _replays.table, _replays.outside = saved
 
 

@@ -222,6 +222,43 @@ def times(k):
     return lambda r: r * k
 
 
+def gain_of(model):
+    return model.gain
+
+
+def test_objects_that_are_handed_on_are_read_anew():
+    class Model:
+        gain = 1.0
+
+        def method(self, x):
+            return x * gain_of(self)
+
+        @property
+        def doubled(self):
+            return gain_of(self) * 2
+
+    model, x = Model(), gg.constant([1.0, 2.0])
+    models, functions = {"m": [model]}, {"f": lambda x: x * model.gain}
+    wrapped = [
+        gg.vmap(f)
+        for f in (
+            model.method,
+            lambda x: model.method(x),
+            lambda x: x * gain_of(model),
+            lambda x: x * getattr(model, "gain"),  # noqa: B009
+            lambda x: x * models["m"][0].gain,
+            lambda x: functions["f"](x),
+            lambda x: x * model.doubled / 2,
+            lambda x: x * (lambda m: m.gain)(model),
+        )
+    ]
+    for gain in (1.0, 5.0, 7.0):
+        model.gain = gain
+        for f in wrapped:
+            for _ in range(3):
+                np.testing.assert_array_equal(f(x), [gain, 2 * gain])
+
+
 def test_equal_lambdas_share_a_trace(monkeypatch):
     made = traces_of(monkeypatch)
     x = gg.constant([1.0, 2.0])
