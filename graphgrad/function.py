@@ -398,9 +398,9 @@ class Function(Generic[P, R]):
         try:
             with guards.reads, builder.tracing():
                 own = isinstance(self._python_function, types.FunctionType)
-                guards.add_function(self._python_function, own)
-                for name, x in objects(self._signature, arguments):
-                    guards.follow(x, name)
+                given = objects(self._signature, arguments)
+                bound = {name: x for name, x in given if not guards.follow(x, name)}
+                guards.add_function(self._python_function, own, bound)
                 leaves = parameters(builder, arguments, specs)
                 result = call_unmodified(self._python_function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
