@@ -3,6 +3,7 @@
 from graphgrad.compiler.errors import (
     ArgumentError,
     DivisionByZero,
+    DonatedTensorError,
     DTypeError,
     GraphgradError,
     IndexOutOfRange,
@@ -14,7 +15,7 @@ from graphgrad.compiler.errors import (
 from graphgrad.retracing import RetracingWarning, SideEffectWarning
 
 __all__ = [
-    "ArgumentError", "DTypeError", "DivisionByZero", "GraphgradError", "IndexOutOfRange",
-    "LeakedTensorError", "NoValueError", "RetracingWarning", "ShapeError", "SideEffectWarning",
-    "TraceError",
+    "ArgumentError", "DTypeError", "DivisionByZero", "DonatedTensorError", "GraphgradError",
+    "IndexOutOfRange", "LeakedTensorError", "NoValueError", "RetracingWarning", "ShapeError",
+    "SideEffectWarning", "TraceError",
 ]  # fmt: skip
