@@ -106,7 +106,7 @@ def assert_near(
     kind = current_kind()
     a = kind.lift(x)
     b = kind.lift(y, a.dtype)
-    default = 10 * a.dtype.eps if a.dtype.is_floating else 0.0
+    default = 10 * a.dtype.eps if a.dtype.is_inexact else 0.0
     r, t = (default if v is None else v for v in (rtol, atol))
     near = ops["abs"](a - b) <= t + r * ops["abs"](b)
     condition = f"|x - y| <= {t} + {r} * |y|"

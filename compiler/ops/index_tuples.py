@@ -137,6 +137,7 @@ def _gather_nd_oracle(x: Array, indices: Array, batch_dims: int) -> Array:
 
 gather_nd = Composite(
     name="gather_nd",
+    takes_complex=True,
     bind=_bind_gather_nd,
     type=_gather_nd_type,
     ref=_gather_nd,
@@ -144,7 +145,7 @@ gather_nd = Composite(
     raises=True,
     samples=Samples(
         cases=_gather_nd_cases,
-        dtypes=DTYPES,
+        dtypes=(*DTYPES, "complex64"),
         oracle=_gather_nd_oracle,
         ulp=0.0,
         errors=(
@@ -236,6 +237,7 @@ def _scatter_nd_oracle(indices: Array, updates: Array, shape: tuple[int, ...]) -
 
 scatter_nd = Composite(
     name="scatter_nd",
+    takes_complex=True,
     bind=_bind_scatter_nd,
     type=_scatter_nd_type,
     ref=_scatter_nd,
@@ -243,7 +245,7 @@ scatter_nd = Composite(
     raises=True,
     samples=Samples(
         cases=_scatter_nd_cases,
-        dtypes=DTYPES,
+        dtypes=(*DTYPES, "complex64"),
         oracle=_scatter_nd_oracle,
         ulp=1.0,
         errors=(
@@ -332,6 +334,8 @@ def _oracle_onto(mode: str) -> Callable[..., Array]:
 
 def _tensor_scatter(mode: str, what: str, result: str) -> Op:
     name = f"tensor_scatter_nd_{mode}"
+    moves = mode not in ("max", "min")  # and needs no order
+    taken = DTYPES if mode != "sub" else ("float64",)
 
     def infer(x: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
         _check_updates(indices, updates, x.shape, name)
@@ -339,6 +343,7 @@ def _tensor_scatter(mode: str, what: str, result: str) -> Op:
 
     return Composite(
         name=name,
+        takes_complex=moves,
         bind=_bind_onto,
         type=infer,
         ref=_ref_onto(mode, name),
@@ -346,7 +351,7 @@ def _tensor_scatter(mode: str, what: str, result: str) -> Op:
         raises=True,
         samples=Samples(
             cases=_onto_cases,
-            dtypes=DTYPES if mode != "sub" else ("float64",),
+            dtypes=(*taken, "complex64") if moves else taken,
             oracle=_oracle_onto(mode),
             ulp=2.0 if mode in ("add", "sub") else 0.0,
             errors=(

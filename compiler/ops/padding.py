@@ -126,6 +126,7 @@ def _mirror_oracle(x: Array, paddings: Any, reflect: bool) -> Array:
 
 mirror_pad = Composite(
     name="mirror_pad",
+    takes_complex=True,
     public="",
     bind=lambda x, paddings, reflect: ((x,), {"paddings": paddings, "reflect": bool(reflect)}),
     type=_mirror_type,
@@ -133,7 +134,7 @@ mirror_pad = Composite(
     decompose=_mirror_parts,
     samples=Samples(
         cases=_mirror_cases,
-        dtypes=DTYPES,
+        dtypes=(*DTYPES, "complex64"),
         oracle=_mirror_oracle,
         ulp=0.0,
         errors=(

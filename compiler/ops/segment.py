@@ -238,6 +238,7 @@ def _unsorted(mode: str, what: str, result: str, parts: Callable[..., Any], floa
     return Composite(
         name=name,
         public=(f"math.{name}",),
+        takes_complex=mode == "sum",
         bind=_bind,
         type=_typer(name, floating),
         ref=_ref(mode, name),
@@ -245,7 +246,7 @@ def _unsorted(mode: str, what: str, result: str, parts: Callable[..., Any], floa
         raises=True,
         samples=Samples(
             cases=_full_cases if extreme else _cases,
-            dtypes=FLOATS if floating else DTYPES,
+            dtypes=FLOATS if floating else (*DTYPES, "complex64") if mode == "sum" else DTYPES,
             oracle=_oracle(mode),
             ulp=0.0 if extreme else 2.0,
             errors=(

@@ -190,6 +190,7 @@ def _bind_transpose(
     a: Any, perm: Sequence[int] | None = None, conjugate: bool = False, name: str | None = None
 ) -> Bound:
     x = current_kind().lift(a)
+    x = ops["conj"](x) if conjugate and x.dtype.is_complex else x
     rank = len(x.shape)
     if perm is None:
         return (x,), {"perm": tuple(reversed(range(rank)))}

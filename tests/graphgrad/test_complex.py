@@ -463,3 +463,19 @@ def test_an_order_is_refused_with_the_reason():
         gg.constant(1j, gg.float32)
     with pytest.raises(TypeError, match=r"Cannot take c64\[3\] as float32"):
         gg.nn.softmax(z64())
+
+
+def test_conjugate_transposes():
+    z = gg.constant([[1 + 2j, 3j]])
+    np.testing.assert_array_equal(gg.transpose(z, conjugate=True), [[1 - 2j], [-3j]])
+    np.testing.assert_array_equal(
+        gg.linalg.matrix_transpose(z, conjugate=True), gg.linalg.adjoint(z)
+    )
+
+
+def test_scatters_add_complex_numbers_and_order_none():
+    z = z64()
+    found = gg.tensor_scatter_nd_add(z, [[0], [0]], z[1:])
+    np.testing.assert_allclose(found, [-2 + 1.5j, -3 - 1j, 0.5j])
+    with pytest.raises(TypeError, match=r"no order|no complex"):
+        gg.tensor_scatter_nd_max(z, [[0]], z[:1])
