@@ -1,7 +1,7 @@
 """Nests of rows that are shorter than vectors, in which several rows are worked on together.
 
-A row of 2 elements would use 2 of 16 lanes. Where no row knows of another, the code for each element
-of a row is written out, which limits how much of it there may be.
+A row of 2 elements would use 2 of 16 lanes. Where no row knows of another, the code for each
+element of a row is written out, which limits how much of it there may be.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from graphgrad.compiler.kernels.loops import Access, LoopNest, cost, lane_count
 from graphgrad.compiler.kernels.tiles import is_elementwise
 
-# Instructions of a kernel whose vectors span rows, and of one in which each lane has a row, at most.
+# Instructions, at most, of a kernel whose vectors span rows, and of one with a row in each lane.
 NARROW_COST = 400.0
 ROW_LANES_COST = 450.0
 
