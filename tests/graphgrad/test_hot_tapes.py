@@ -109,7 +109,7 @@ def test_every_op_has_the_gradients_of_the_plain_walk(name):
     """At all its samples, edge values among them."""
     for case in cases_of(ops[name], "float32"):
         check(gradients, case)
-    for dtype in ("float64", "bfloat16"):
+    for dtype in {"float64", "bfloat16"}.intersection(ops[name].samples.dtypes):
         for case in list(cases_of(ops[name], dtype, edges=False))[:2]:
             check(gradients, case)
 
