@@ -180,7 +180,7 @@ def make_report(
 
     Without `shapes`, unknown sizes are those of the call that was traced.
     """
-    sizes = sizes_of(compilation.graph, shapes)
+    sizes = None if compilation.parts is not None else sizes_of(compilation.graph, shapes)
     place_of = {id(n): k for k, s in enumerate(compilation.steps) for n in s.nodes}
     stages = compilation.stages
     steps = tuple(

@@ -46,7 +46,7 @@ def index(x: Any, key: Any) -> Any:
 
     IndexOutOfRange for an index outside of its axis. Slices clip as in Python.
     """
-    keys = _expanded(x, key)
+    x, keys = _expanded(x, key)
     plan = _plan(x, keys)
     z = x
     if _narrows(x, plan):
@@ -113,9 +113,12 @@ def _plan(x: Any, keys: list[Any]) -> _Plan:
     return plan
 
 
-def _expanded(x: Any, key: Any) -> list[Any]:
+def _expanded(x: Any, key: Any) -> tuple[Any, list[Any]]:
     """The key as a list with one entry an axis (and None for new axes): arrays as integer tensors,
-    masks as the index vectors of the places where they hold."""
+    masks as the index vectors of the places where they hold.
+
+    The axes of a mask that is the only array are laid out flat, for one vector.
+    """
     keys = [_entry(k) for k in (key if isinstance(key, tuple) else (key,))]
     given = sum(_width(k) for k in keys)
     if given > x.ndim:
@@ -125,15 +128,27 @@ def _expanded(x: Any, key: Any) -> list[Any]:
         raise ArgumentError("index: more than one ... in the key")
     at = dots[0] if dots else len(keys)
     keys = [*keys[:at], *[np.s_[:]] * (x.ndim - given), *keys[at + 1 :]]
+    if not any(map(_is_mask, keys)):
+        return x, keys
+    alone = sum(isinstance(k, Arith) and k.ndim > 0 for k in keys) == 1
     found: list[Any] = []
     axis = 0
     for k in keys:
-        if isinstance(k, Arith) and k.dtype.is_bool:
-            found += _mask_vectors(x, k, axis)
-        else:
+        if not _is_mask(k):
             found.append(k)
-        axis += _width(k)
-    return found
+            axis += _width(k)
+            continue
+        _check_mask(x, k, axis)
+        if alone:
+            shape = (*x.shape[:axis], k.type.size, *x.shape[axis + k.ndim :])
+            tuples = ops["nonzero"](k.reshape((k.type.size,)))
+            x = x.reshape(shape)
+            found.append(tuples.reshape((tuples.shape[0],)))
+            axis += 1
+        else:
+            found += _mask_vectors(k)
+            axis += k.ndim
+    return x, found
 
 
 def _entry(k: Any) -> Any:
@@ -156,17 +171,24 @@ def _width(k: Any) -> int:
     """How many axes an entry stands for."""
     if k is None or k is Ellipsis:
         return 0
-    return k.ndim if isinstance(k, Arith) and k.dtype.is_bool else 1
+    return k.ndim if _is_mask(k) else 1
 
 
-def _mask_vectors(x: Any, mask: Any, axis: int) -> list[Any]:
-    """The indices, one vector an axis, of the places where a mask holds."""
+def _is_mask(k: Any) -> bool:
+    return isinstance(k, Arith) and k.dtype.is_bool
+
+
+def _check_mask(x: Any, mask: Any, axis: int) -> None:
     covered = x.shape[axis : axis + mask.ndim]
     if not same_shape(covered, mask.shape):
         raise ShapeError(
             f"index: the mask {mask.type} does not fit {show_shape(covered)}, the axes of {x.type} "
             f"from {axis} on"
         )
+
+
+def _mask_vectors(mask: Any) -> list[Any]:
+    """The indices, one vector an axis, of the places where a mask holds."""
     tuples = ops["nonzero"](mask)
     found = tuples.shape[0]
     return [ops["slice"](tuples, (0, k), (found, 1)).reshape((found,)) for k in range(mask.ndim)]
@@ -184,16 +206,26 @@ def _place(k: Any, n: Extent, axis: int) -> Extent:
 
 def _tensor_index(plan: _Plan, k: Any, n: Extent, axis: int) -> None:
     """A 0-d integer tensor drops its axis; one of more dimensions is gathered."""
-    indices = k.cast(dtypes.int64) if k.dtype.bits < 32 else k
-    if indices.dtype.kind == "i":
-        below = (indices < 0) & (indices >= -n)  # as NumPy, from the back
-        indices = ops["where"](below, indices + n, indices)
+    indices = _from_the_front(k.cast(dtypes.int64) if k.dtype.bits < 32 else k, n)
     plan.take(0, n, 1)
     if indices.ndim == 0:
         plan.scalars[axis] = indices
     else:
         plan.arrays.append((len(plan.shape), indices))
         plan.shape.append(n)
+
+
+def _from_the_front(indices: Any, n: Extent) -> Any:
+    """Negative indices count from the back, as in NumPy; those out of range stay as they are."""
+    if indices.dtype.kind == "u":
+        return indices
+    array = getattr(indices, "array", None)
+    if array is None:
+        below = (indices < 0) & (indices >= -n)
+        return ops["where"](below, indices + n, indices)
+    if not array.size or array.min() >= 0:  # outside of traces the values are at hand
+        return indices
+    return current_kind().lift(np.where((array < 0) & (array >= -n), array + n, array))
 
 
 def slice_range(k: Any, n: Extent) -> tuple[Extent, Extent, int]:

@@ -16,7 +16,7 @@ from graphgrad.compiler.errors import ArgumentError, GraphgradError, IndexOutOfR
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.ir import trace
 from graphgrad.compiler.op import ops
-from graphgrad.compiler.ops import diagonals, indexing, padding, runtime_sizes, search
+from graphgrad.compiler.ops import diagonals, indexing, padding, partition, runtime_sizes, search
 from graphgrad.compiler.transform.batching import batch_graph
 from graphgrad.compiler.types import tensor_type
 from graphgrad.compiler.verify import verify
@@ -150,7 +150,7 @@ CASES: list[tuple[str, Callable[..., Any], list[Any], Any]] = [
     ),
     (
         "dynamic_stitch",
-        lambda x, y: runtime_sizes.dynamic_stitch([[0, 3], [1, 0, 4]], [x, y]),
+        lambda x, y: partition.dynamic_stitch([[0, 3], [1, 0, 4]], [x, y]),
         [M[:2], M],
         np.stack([M[1], M[0], 0 * M[0], M[1], M[2]]),
     ),

@@ -83,6 +83,16 @@ def test_what_follows_is_compiled():
         np.testing.assert_array_equal(zeros, np.zeros((len(h), 3)))
 
 
+def test_reports_show_the_compiled_parts():
+    f = gg.function(lambda x: gg.reduce_sum(gg.exp(gg.boolean_mask(x, x > 2.0)) ** 2))
+    f(gg.constant(X))
+    assert "exp" in f.kernels()
+    report = str(f.report())
+    assert "1 NumPy call" in report
+    assert "nonzero" in report
+    assert "2 kernels" in report
+
+
 def test_open_sizes_of_arguments_beside_them():
     @gg.function(input_signature=[gg.TensorSpec([None, 2])])
     def f(x):
