@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.errors import ShapeError
+from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.families import Elementwise, join_dtypes
 from graphgrad.compiler.op import Samples, current_kind, located, ops
 from graphgrad.compiler.ops.special import Array, in_float64, softplus
@@ -17,6 +17,8 @@ from graphgrad.compiler.types import same_shape
 
 def _operands(op: str, logits: Any, labels: Any) -> tuple[Any, Any]:
     """Logits and labels as tensors of one floating dtype and shape."""
+    if logits is None or labels is None:
+        raise ArgumentError(f"{op}: give both labels and logits")
     kind = current_kind()
     dtype = join_dtypes((logits, labels))
     dtype = dtype if dtype.is_floating else dtypes.float32
@@ -39,7 +41,7 @@ def _cases(rng: np.random.Generator, dtype: Any) -> Any:
 
 def _scalar(s: Any, x: Any, labels: Any) -> Any:
     """max(x, 0) - x z + log(1 + exp(-|x|)): the last term keeps its digits beside the others."""
-    loss = s.sub(s.relu(x), s.mul(x, labels))
+    loss = s.fma(s.neg(x), labels, s.relu(x))
     return s.add(loss, s.softplus(s.neg(s.abs(x))))
 
 
