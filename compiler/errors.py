@@ -69,6 +69,10 @@ class NoValueError(TraceError, TypeError):
     """The value of a symbolic tensor was asked for while its function is traced."""
 
 
+class DonatedTensorError(GraphgradError, RuntimeError):
+    """A tensor used after its memory was given to a call."""
+
+
 class LeakedTensorError(TraceError, TypeError):
     """A symbolic tensor used after its trace has ended."""
 

@@ -50,9 +50,9 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     argument begins with; None is for those without the axis. The results have it at `out_axes`.
     What comes out is that of a Python loop, and differentiable.
 
-    `f` is traced, by the second call for good: later calls with arguments of the same types run
-    what was traced, as those of `gg.function` do, unless globals, closure values or attributes
-    that `f` reads have changed.
+    `f` is traced, and runs from the second call on what was traced for arguments of the same types,
+    unless globals, closure values or attributes that it reads have changed. One that changes Python
+    state, or hands objects to other functions, is traced in each call.
 
     >>> import graphgrad as gg
     >>> dot = gg.vmap(lambda x, y: gg.reduce_sum(x * y))
@@ -141,7 +141,7 @@ class KeptTraces:
         except Exception:  # it is traced plainly, which finds it again and says it
             self.function = None
             return None
-        if function.changes_state:
+        if function.changes_state or not found.guards.complete:
             self.function = None
         structure = found.structured_outputs_template
         if not all(y is None or isinstance(y, Slot) for y in nest.flatten(structure)):
@@ -162,7 +162,7 @@ class PureFunction(Function):
         builder.may_create = False
         return builder
 
-    def _warn_of(self, changed: list[Any]) -> None:
+    def _note_changes(self, changed: list[Any]) -> None:
         self.changes_state = self.changes_state or bool(changed)
 
 

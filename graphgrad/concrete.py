@@ -74,6 +74,7 @@ class ConcreteFunction:
         self.build = result_builder(self.structured_outputs_template)
         self._sources: list[Any] = []
         self._constant: list[Array] | None = None
+        self.offers: tuple[bool, ...] = ()  # parameters whose memory calls give away
         self.donated: tuple[bool, ...] = ()  # inputs that a run may overwrite
         self._lends: list[bool] = []
         self._locks: list[Any] = []
@@ -110,6 +111,13 @@ class ConcreteFunction:
             for n, m in zip(x.shape, t.shape) if not isinstance(m, int)
         )  # fmt: skip
 
+    def offer(self, offers: tuple[bool, ...]) -> None:
+        """Let results take the memory of the parameters marked, in calls that give it away."""
+        if any(offers):
+            self.offers = offers
+            self.may_go_native = False  # such calls use their arguments up
+            self._resolve_captures()
+
     def _resolve_captures(self) -> None:
         self._sources = []
         for x in self.captures:
@@ -121,7 +129,8 @@ class ConcreteFunction:
             self._constant = None
         written = {id(v) for v in self.writes}
         self._lends = [id(x) in written for x in self.captures]
-        self.donated = (False,) * self.parameters + tuple(self._lends)
+        offers = self.offers or (False,) * self.parameters
+        self.donated = (*offers, *self._lends)
         self._locks = [v._lock for v in sorted(self.writes, key=id)]  # in one order everywhere
         self._takes = [
             x.lend if given else _taker(source)
@@ -152,7 +161,8 @@ class ConcreteFunction:
             arrays += self.captured_arrays()
         else:
             arrays += self._constant
-        return self.build(self.runner.run(arrays))
+        donated = self.donated if self.offers else ()
+        return self.build(self.runner.run(arrays, donated))
 
     def _run_and_write(self, arrays: list[Array]) -> Any:
         """Run with the written variables locked; they change only if the run succeeds.
@@ -328,7 +338,7 @@ def _contiguous(x: Any) -> Array:
 def _wanted(x: Any, recorders: Sequence[Any] | None = None) -> bool:
     """Does one of the recorders (all in action, unless given) follow `x`? One that does not say
     follows everything floating."""
-    if not x.dtype.is_floating:
+    if not x.dtype.is_inexact:
         return False
     found = state.recorders if recorders is None else recorders
     return any(getattr(r, "wants", _everything)((x,)) for r in found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 from graphgrad.compiler.errors import ArgumentError, DTypeError
@@ -36,6 +36,7 @@ def function(
     jit_compile: bool | None = None,
     reduce_retracing: bool = False,
     max_traces: int | None = None,
+    donate_argnums: int | Sequence[int] = (),
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -51,6 +52,7 @@ def function(
     jit_compile: bool | None = None,
     reduce_retracing: bool = False,
     max_traces: int | None = None,
+    donate_argnums: int | Sequence[int] = (),
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -65,6 +67,7 @@ def function(
     jit_compile: bool | None = None,
     reduce_retracing: bool = False,
     max_traces: int | None = None,
+    donate_argnums: int | Sequence[int] = (),
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -85,6 +88,10 @@ def function(
     `reduce_retracing` leaves open what has varied. `jit_compile=False` interprets op by op; True
     and None compile. `max_traces` turns one trace too many into an error; without it a
     `gg.errors.RetracingWarning` says when 5 of the last 10 calls were traced.
+    `donate_argnums` are positions of arguments that a call uses up: results may take the memory of
+    their tensors, which raise when they are used afterwards. It is taken where a kernel reads each
+    element right before it writes there and nobody else holds it; calls under a tape, in other
+    functions and of a concrete function give nothing away.
     `autograph` and the experimental options of TensorFlow are accepted and have no effect, but for
     `experimental_relax_shapes` and `experimental_compile`, the former names of `reduce_retracing`
     and `jit_compile`, and for `experimental_follow_type_hints`, which there is not.
@@ -122,6 +129,7 @@ def function(
             jit_compile=jit_compile if jit_compile is not None else experimental_compile,
             reduce_retracing=reduce_retracing or bool(experimental_relax_shapes),
             max_traces=max_traces,
+            donate_argnums=donate_argnums,
         )
 
     return decorate if func is None else decorate(func)

@@ -4,6 +4,7 @@ from graphgrad.compiler.errors import (
     ArgumentError,
     AssertionFailed,
     DivisionByZero,
+    DonatedTensorError,
     DTypeError,
     GraphgradError,
     IndexOutOfRange,
@@ -17,7 +18,8 @@ from graphgrad.compiler.errors import (
 from graphgrad.retracing import RetracingWarning, SideEffectWarning
 
 __all__ = [
-    "ArgumentError", "AssertionFailed", "DTypeError", "DivisionByZero", "GraphgradError",
-    "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError", "NoValueError", "NotFinite",
-    "RetracingWarning", "ShapeError", "SideEffectWarning", "TraceError",
+    "ArgumentError", "AssertionFailed", "DTypeError", "DivisionByZero", "DonatedTensorError",
+    "GraphgradError", "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError",
+    "NoValueError", "NotFinite", "RetracingWarning", "ShapeError", "SideEffectWarning",
+    "TraceError",
 ]  # fmt: skip

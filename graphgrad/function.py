@@ -9,7 +9,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -19,8 +19,9 @@ from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
+from graphgrad.donation import offered, positions, run_donating
 from graphgrad.eager import EagerTensor, array_of, owned_array
-from graphgrad.guards import Guards
+from graphgrad.guards import Guard, Guards
 from graphgrad.inspection import kernels_text, report_text
 from graphgrad.methods import WeakMethod
 from graphgrad.parameters import (
@@ -107,6 +108,7 @@ class Function(Generic[P, R]):
         jit_compile: bool | None = None,
         reduce_retracing: bool = False,
         max_traces: int | None = None,
+        donate_argnums: int | Sequence[int] = (),
         name: str | None = None,
     ) -> None:
         own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
@@ -116,12 +118,14 @@ class Function(Generic[P, R]):
         self.__name__ = self._name
         self._options = {
             "input_signature": input_signature, "jit_compile": jit_compile,
-            "reduce_retracing": reduce_retracing, "max_traces": max_traces, "name": name,
+            "reduce_retracing": reduce_retracing, "max_traces": max_traces,
+            "donate_argnums": donate_argnums, "name": name,
         }  # fmt: skip
         self._signature = Signature(python_function, self._name, input_signature)
         self._compiled = jit_compile is not False
         self._reduce_retracing = reduce_retracing
         self._max_traces = max_traces
+        self._donated = positions(donate_argnums, self._signature)
         self._traces: dict[Any, list[ConcreteFunction]] = {}
         self._all: list[ConcreteFunction] = []  # in the order of tracing
         self._last: ConcreteFunction | None = None  # of those that Python called
@@ -169,10 +173,13 @@ class Function(Generic[P, R]):
         arguments = self._signature.bind(args, kwargs)
         trace = self._find(arguments)
         tensors = [_as_tensor(x) for x in arguments.leaves if is_tensor_leaf(x)]
-        self._last = trace
         if state.recorders:
+            self._last = None if trace.offers else trace
             return trace.run_recorded(tensors)
         arrays = [array_of(x) for x in tensors]
+        if trace.offers:
+            return run_donating(trace.run, tensors, arrays, trace.offers, self._name)
+        self._last = trace
         if trace.may_go_native and trace.count >= PLAIN_RUNS:
             return self._run_natively_next(trace, arrays)
         return trace.run(arrays)
@@ -321,6 +328,7 @@ class Function(Generic[P, R]):
             for label, x, s in zip(labels, arguments.leaves, specs)
         )
         trace.watches = self._watches(arguments)
+        trace.offer(offered(arguments, self._donated))
         self._traces.setdefault(key, []).append(trace)
         self._all.append(trace)
         self._count += 1
@@ -397,9 +405,9 @@ class Function(Generic[P, R]):
         try:
             with guards.reads, builder.tracing():
                 own = isinstance(self._python_function, types.FunctionType)
-                guards.add_function(self._python_function, own)
-                for name, x in objects(self._signature, arguments):
-                    guards.follow(x, name)
+                given = objects(self._signature, arguments)
+                bound = {name: x for name, x in given if not guards.follow(x, name)}
+                guards.add_function(self._python_function, own, bound)
                 leaves = parameters(builder, arguments, specs)
                 result = call_unmodified(self._python_function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
@@ -410,9 +418,13 @@ class Function(Generic[P, R]):
             changed = guards.changed()
             for g in changed:
                 del guards.guards[g.expression]
-            warn_of_changes(self._name, changed, self._warned)
+            self._note_changes(changed)
         trace.use_guards(guards)
         return trace, bool(builder.created)
+
+    def _note_changes(self, changed: list[Guard]) -> None:
+        """The function changed these Python values while it was traced."""
+        warn_of_changes(self._name, changed, self._warned)
 
     def _builder(self) -> tracing.FunctionBuilder:
         builder = tracing.FunctionBuilder(self._name, self)

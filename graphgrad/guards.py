@@ -5,7 +5,7 @@ classes. Attributes of the user's objects are noticed as they are read (`reads.p
 function compares them all at each call.
 
 Not seen are elements of large arrays and containers, attributes of objects whose classes are
-written in C, and classes that are reached through other values than names.
+written in C unless they are reached by names, and methods that are replaced on their class.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import sys
 import types
 import weakref
-from collections import deque
+from collections import UserList, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,11 +28,12 @@ import numpy as np
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.ir import Value
 from graphgrad.reads import Reads
-from graphgrad.snapshots import CONTAINERS, MANY, SCALARS, Snapshot, snapshot
+from graphgrad.snapshots import CONTAINERS, SCALARS, Snapshot, snapshot
 
 DATA = (Arith, np.ndarray, *SCALARS, *CONTAINERS)
+FOLLOWED = 10_000  # elements: of larger containers no element is followed
 _FAILURES = (KeyError, AttributeError, ValueError, TypeError)
-_OPAQUE = {"graphgrad", "numpy", "builtins", *sys.stdlib_module_names}
+_OPAQUE = {"graphgrad", "numpy", "builtins", *sys.stdlib_module_names} - {"argparse"}
 _OPERATORS = ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "floordiv")
 _IMPLICIT = {  # methods that Python calls without reading an attribute
     "__call__", "__getitem__", "__iter__", "__next__", "__len__", "__contains__", "__enter__",
@@ -57,9 +58,11 @@ class Guards:
 
     guards: dict[str, Guard] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
+    complete: bool = True  # every object that the function may read from is seen through
     reads: Reads = field(init=False)
     _roots: dict[int, str] = field(default_factory=dict)
-    _seen: set[int] = field(default_factory=set)
+    _seen: set[int] = field(default_factory=set)  # functions that were read
+    _inside: set[int] = field(default_factory=set)  # containers whose elements are being followed
 
     def __post_init__(self) -> None:
         self.reads = Reads(self)
@@ -82,25 +85,31 @@ class Guards:
             found = self._roots[id(x)] = found or name
         return found
 
-    def add_function(self, function: Any, own: bool = False) -> None:
-        """What calling `function` reads by name; it may be any callable. The `own` one of the
-        trace lives as long as the trace does."""
+    def add_function(
+        self, function: Any, own: bool = False, bound: dict[str, Any] | None = None
+    ) -> None:
+        """What calling `function` reads by name; it may be any callable.
+
+        The `own` one of the trace lives as long as the trace does. `bound` are arguments whose
+        attributes are read by name: reads of them are not noticed.
+        """
         if isinstance(function, functools.partial):
             for x in (function.func, *function.args, *function.keywords.values()):
                 self.follow(x, "the arguments of a partial")
             return
         code = getattr(function, "__func__", function)
         if not isinstance(code, types.FunctionType):
-            self.follow(function, type(function).__name__)
+            written_in_c = isinstance(function, types.MethodType)
+            self.follow(function.__self__ if written_in_c else function, type(function).__name__)
             return
         if id(code) in self._seen or is_opaque(code.__module__):
             return
         self._seen.add(id(code))
         instance = getattr(function, "__self__", None)
         names = code.__code__.co_varnames
-        if instance is not None and names:
-            self.follow(instance, names[0])
-        bound = {names[0]: instance} if isinstance(instance, type) and names else {}
+        bound = dict(bound or {})
+        if instance is not None and names and not self.follow(instance, names[0]):
+            bound[names[0]] = instance
         self._add_defaults(code)
         cells = self._cells(code, own)
         _Reader(self, code.__globals__, cells, bound).read(code.__code__)
@@ -142,11 +151,7 @@ class Guards:
         if isinstance(x, (Arith, np.ndarray, types.ModuleType, enum.Enum, *SCALARS)):
             return False
         if isinstance(x, CONTAINERS):
-            if len(x) <= MANY:
-                pairs = x.items() if isinstance(x, Mapping) else enumerate(x)
-                for i, v in pairs:
-                    self.follow(v, f"{label}[{i!r}]")
-            return False
+            self._follow_elements(x, label)
         inner = inspect.getattr_static(x, "_python_function", None)
         if inner is not None and is_opaque(type(x).__module__):
             self.add_function(x.python_function)
@@ -156,8 +161,18 @@ class Guards:
             return self._follow_object(x, label)
         return False
 
+    def _follow_elements(self, x: Any, label: str) -> None:
+        if len(x) > FOLLOWED:
+            self.complete = False
+        elif id(x) not in self._inside:
+            self._inside.add(id(x))
+            for i, v in x.items() if isinstance(x, Mapping) else enumerate(x):
+                self.follow(v, f"{label}[{i!r}]")
+            self._inside.remove(id(x))
+
     def _follow_object(self, x: Any, label: str) -> bool:
         if not self.reads.notice(x, label):
+            self.complete = False
             return False
         for kind in type(x).__mro__:
             if not is_opaque(kind.__module__):
@@ -271,7 +286,7 @@ class _Reader:
         self.guards = guards
         self.scope = scope
         self.cells = cells
-        self.bound = bound  # arguments that are classes
+        self.bound = bound  # arguments whose attributes are read by name
         self.line = ""  # of the instruction being read
 
     def read(self, code: types.CodeType) -> None:
@@ -325,8 +340,8 @@ class _Reader:
             if is_opaque(x.__name__) or name not in vars(x):
                 return None
         elif (
-            isinstance(x, DATA)
-            or self.guards.follow(x, label)
+            self.guards.follow(x, label)
+            or isinstance(x, DATA)
             or isinstance(inspect.getattr_static(x, name, None), property)
         ):
             return None
@@ -336,7 +351,9 @@ class _Reader:
             return None
 
     def _end(self, expression: str, label: str, x: Any) -> None:
-        ours = isinstance(x, Arith | Mapping | deque) or hasattr(type(x), "python_function")
+        ours = isinstance(x, Arith | Mapping | deque | UserList) or hasattr(
+            type(x), "python_function"
+        )
         module = isinstance(x, types.ModuleType)
         if ours or not (module or is_opaque(getattr(x, "__module__", None))):
             argument = expression.endswith("()")  # part of the key already

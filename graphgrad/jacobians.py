@@ -9,7 +9,7 @@ from typing import Any
 from graphgrad import nest
 from graphgrad.batching import vmap
 from graphgrad.compiler.errors import DTypeError
-from graphgrad.compiler.op import current_kind
+from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.source import here
 from graphgrad.tape import GradientTape
 from graphgrad.tape_arguments import in_form_of
@@ -136,17 +136,29 @@ def hessian(
     has_aux: bool = False,
     chunk_size: int | None = None,
 ) -> Callable[..., Any]:
-    """The second derivatives of `f`, forward over reverse: for each pair of tensors among the
-    arguments f(x).shape + a.shape + b.shape, the structure of the argument within itself.
+    """The second derivatives of `f`: for each pair of tensors among the arguments f(x).shape +
+    a.shape + b.shape, the structure of the argument within itself.
 
-    `chunk_size` columns are computed at once: fewer take less memory.
+    Traced it is forward over reverse; outside of functions reverse over reverse, whose walks are
+    kept from call to call. `chunk_size` columns are computed at once: fewer take less memory.
 
     >>> import graphgrad as gg
     >>> gg.hessian(lambda x: gg.reduce_sum(x**3))(gg.constant([1.0, 2.0])).numpy()
     array([[ 6.,  0.],
            [ 0., 12.]], dtype=float32)
     """
-    return jacfwd(jacrev(f, argnums, has_aux), argnums, has_aux, chunk_size)
+    first = jacrev(f, argnums, has_aux)
+    eager, traced = (outer(first, argnums, has_aux, chunk_size) for outer in (jacrev, jacfwd))
+
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        _, sources = differentiated("hessian", args, argnums)
+        dtypes = {x.dtype for x in nest.flatten(sources) if x is not None}
+        alone = state.builder is None and not state.recorders
+        # Of a mixed block, forward mode gives the one dtype and reverse mode the other.
+        return (eager if alone and len(dtypes) == 1 else traced)(*args, **kwargs)
+
+    return call
 
 
 def _each(function: Callable[[Any], Any], structure: Any) -> Any:
@@ -156,7 +168,7 @@ def _each(function: Callable[[Any], Any], structure: Any) -> Any:
 
 def _floating(name: str, y: Any) -> Any:
     y = current_kind().lift(y)
-    if not y.dtype.is_floating:
+    if not y.dtype.is_inexact:
         raise DTypeError(
             f"{name}: the result holds {y.type}, and only floats have derivatives", here()
         )

@@ -100,8 +100,7 @@ def dropout(
     """`x` with each element 0 with probability `rate`, and else times 1 / (1 - rate).
 
     A `rate` of 0 gives `x` itself. One draw serves all elements along the axes where `noise_shape`
-    is 1; where it is None it is as `x`. The draw is of `gg.random`'s global generator, or of one
-    made from `seed`, which drops the same elements in each call.
+    is 1; where it is None it is as `x`. The draw is that of `gg.random.uniform` with this `seed`.
     Source: Srivastava and others, "Dropout", 2014.
 
     >>> import graphgrad as gg

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import string
-from typing import Any, NamedTuple
+from typing import Any, cast
+
+import numpy as np
 
 from graphgrad.compiler import ops as all_ops
 from graphgrad.compiler.errors import ArgumentError
@@ -81,25 +83,12 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     return norms.norm(value, "euclidean" if ord is None else ord, axis, keepdims)
 
 
-class QRResult(NamedTuple):
-    Q: Any
-    R: Any
-
-
-class SVDResult(NamedTuple):
-    U: Any
-    S: Any
-    Vh: Any
-
-
-class EighResult(NamedTuple):
-    eigenvalues: Any
-    eigenvectors: Any
-
-
-class SlogdetResult(NamedTuple):
-    sign: Any
-    logabsdet: Any
+# The classes of NumPy's results, which have names for their parts.
+_ONE = np.eye(1)
+QRResult, SVDResult, EighResult, SlogdetResult = (
+    cast(Any, type(f(_ONE)))
+    for f in (np.linalg.qr, np.linalg.svd, np.linalg.eigh, np.linalg.slogdet)
+)
 
 
 def qr(a: Any, mode: str = "reduced") -> Any:
@@ -116,7 +105,7 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     return SVDResult(u, s, matrices.transposed(v))
 
 
-def eigh(a: Any, UPLO: str = "L") -> EighResult:
+def eigh(a: Any, UPLO: str = "L") -> Any:
     return EighResult(*spectral.eigh(_lower(a, UPLO)))
 
 
@@ -129,7 +118,7 @@ def _lower(a: Any, triangle: str) -> Any:
     return x if triangle.upper() == "L" else matrices.transposed(x)
 
 
-def slogdet(a: Any) -> SlogdetResult:
+def slogdet(a: Any) -> Any:
     return SlogdetResult(*ops["slogdet"](a))
 
 

@@ -110,7 +110,7 @@ def inline_key(arguments: Arguments) -> Any:
 
 
 def objects(signature: Signature, arguments: Arguments) -> list[tuple[str, Any]]:
-    """The arguments that are passed by identity: their attributes are guarded."""
+    """The arguments that may be passed by identity: their attributes are guarded."""
     labels = signature.labels(arguments)
     return [(label, x) for label, x in zip(labels, arguments.leaves) if not is_tensor_leaf(x)]
 

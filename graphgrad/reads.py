@@ -14,6 +14,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from graphgrad.compiler.source import is_internal
@@ -40,6 +41,7 @@ class Reads:
     def __init__(self, guards: Guards) -> None:
         self.guards = guards
         self._known: dict[int, tuple[Any, str]] = {}  # by id: the object, held meanwhile, its label
+        self._last: dict[tuple[int, str], tuple[Any, int]] = {}  # what a read gave, and its length
         self._classes: dict[type, bool] = {}  # those asked for, and whether they can tell
         self._outer: Reads | None = None
         self._open = False
@@ -53,7 +55,7 @@ class Reads:
         for kind, can_tell in self._classes.items():
             if can_tell:
                 _release(kind)
-        self._classes, self._known, self._outer = {}, {}, None
+        self._classes, self._known, self._last, self._outer = {}, {}, {}, None
 
     def notice(self, x: Any, label: str) -> bool:
         """Reads of attributes of `x` are noticed from now on; False where they cannot be."""
@@ -72,6 +74,11 @@ class Reads:
         frame = sys._getframe(2)  # beyond the method that tells
         if known is None or name.startswith("__") or is_internal(frame.f_code.co_filename):
             return
+        now = value, len(value) if type(value) in (list, tuple, dict) else 0
+        before = self._last.get((id(x), name))
+        if before is not None and before[0] is value and before[1] == now[1]:
+            return
+        self._last[id(x), name] = now
         _local.reads = None  # what is read here is no part of the trace
         try:
             line = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
@@ -119,10 +126,11 @@ def _release(kind: type) -> None:
         if entry[0]:
             return
         del _patched[kind]
-        if entry[1] is _MISSING:
-            delattr(kind, "__getattribute__")
-        else:
-            setattr(kind, "__getattribute__", entry[1])  # noqa: B010
+        with suppress(TypeError, AttributeError):  # a metaclass may do anything
+            if entry[1] is _MISSING:
+                delattr(kind, "__getattribute__")
+            else:
+                setattr(kind, "__getattribute__", entry[1])  # noqa: B010
 
 
 def _telling(original: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:

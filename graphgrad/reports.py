@@ -266,10 +266,10 @@ def _state(g: Guard, trace: ConcreteFunction) -> str:
     sides = ""
     was = g.was.value
     if isinstance(g.was, Scalar) and isinstance(now, SCALARS):
-        sides = f" ({reprlib.repr(was)} -> {reprlib.repr(now)})"
+        sides = f": {reprlib.repr(was)} -> {reprlib.repr(now)}"
     elif isinstance(was, Arith | np.ndarray) and isinstance(now, Arith | np.ndarray):
         before, after = (getattr(x, "type", None) or x.shape for x in (was, now))
-        sides = f" ({before} -> {after})" if str(before) != str(after) else ""
+        sides = f": {before} -> {after}" if str(before) != str(after) else ""
     return f"the Python value `{g.label}`{sides} (read in {g.line})"
 
 

@@ -237,6 +237,7 @@ class Signature:
         parameters = list(self.signature.parameters.values()) if self.signature else []
         simple = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY
         self.names = [p.name for p in parameters]
+        self.positional = sum(p.kind in simple for p in parameters)
         self.simple = self.signature is not None and all(p.kind in simple for p in parameters)
         self.input_signature = _checked(input_signature, name, self.signature)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import types
 import weakref
-from collections import deque
+from collections import UserList, deque
 from collections.abc import Callable, Mapping
 from operator import call, is_
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from graphgrad.compiler.arith import Arith
 
 SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
-CONTAINERS = (list, tuple, deque, set, frozenset, Mapping)
+CONTAINERS = (list, tuple, deque, UserList, set, frozenset, Mapping)
 SMALL = 64  # elements: up to here the contents of a NumPy array are compared
 MANY = 1000  # elements: beyond, of a container only identity and length are compared
 
@@ -119,11 +119,12 @@ class Items(Snapshot):
 
     __slots__ = ("kind", "keys", "parts", "references")
 
-    def __init__(self, x: Any) -> None:
+    def __init__(self, x: Any, outer: tuple[int, ...] = ()) -> None:
         self.value = None
         self.kind = type(x)
+        inside = (*outer, id(x))
         self.keys = tuple(map(snapshot, x)) if isinstance(x, Mapping) else None
-        self.parts = tuple(map(snapshot, _values(x)))
+        self.parts = tuple(snapshot(v, inside) for v in _values(x))
         weak = [p.reference for p in self.parts if isinstance(p, Reference)]
         self.references = weak if len(weak) == len(self.parts) else None
 
@@ -161,7 +162,7 @@ class Elements(Snapshot):
 
 
 class Large(Snapshot):
-    """A container of many elements, by identity and length."""
+    """A container of many elements, or within itself, by identity and length."""
 
     __slots__ = ("length",)
 
@@ -177,8 +178,8 @@ class Large(Snapshot):
         return "same(x)", None
 
 
-def snapshot(x: Any) -> Snapshot:
-    """`x` as it is now."""
+def snapshot(x: Any, outer: tuple[int, ...] = ()) -> Snapshot:
+    """`x` as it is now; `outer` are the containers that it lies in, by id."""
     if isinstance(x, SCALARS):
         return Scalar(x)
     if isinstance(x, Arith):
@@ -186,9 +187,9 @@ def snapshot(x: Any) -> Snapshot:
     if isinstance(x, np.ndarray):
         return Array(x)
     if isinstance(x, CONTAINERS):
-        if len(x) > MANY:
+        if len(x) > MANY or id(x) in outer:
             return Large(x)
-        return Elements(x) if isinstance(x, set | frozenset) else Items(x)
+        return Elements(x) if isinstance(x, set | frozenset) else Items(x, outer)
     if isinstance(x, types.FunctionType):
         return Function(x)
     try:

@@ -30,7 +30,7 @@ from graphgrad.tape_matching import matcher
 from graphgrad.tensor import EagerTensor
 from graphgrad.tracing import storage
 
-FAMILIES, VARIANTS = 256, 4  # structures that a thread remembers
+FAMILIES, VARIANTS = 256, 16  # what a thread remembers: sequences of operations, walks of each
 
 
 class Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,17 @@ class FunctionBuilder(Builder):
 
     @property
     def writes(self) -> list[Variable]:
-        """The variables that the trace writes, in the order of their first write."""
-        return list(self.tables[0].writes.values())
+        """The variables that the trace writes, in the order of their first write; those that it
+        also reads come last."""
+        writes = self.tables[0].writes
+        return [writes[i] for i in sorted(writes, key=self.captures.__contains__)]
+
+    def finish(self, outputs: Iterable[Any]) -> Graph:
+        """The graph. Variables that are read and written are its last parameters, in the order of
+        their new values, which are its last outputs: so the compiler sees which belong together."""
+        own = [id(v) for v in self.writes if id(v) in self.captures]
+        self.captures.update({i: self.captures.pop(i) for i in own})
+        return super().finish(outputs)
 
 
 def function_builder() -> FunctionBuilder | None:
@@ -120,6 +129,12 @@ class Active:
     """How many replays are going on, in all threads: variables ask for the table only then."""
 
     replays = 0
+    lock = threading.Lock()
+
+    @classmethod
+    def count(cls, change: int) -> None:
+        with cls.lock:
+            cls.replays += change
 
 
 def replayed() -> Table | None:
@@ -133,11 +148,11 @@ def replay() -> Iterator[Table]:
     assigned to them is forgotten. The recorders in action do not hear of it."""
     saved, table = (_replays.table, _replays.outside), Table()
     _replays.table, _replays.outside = table, state.recorders
-    Active.replays += 1
+    Active.count(1)
     try:
         yield table
     finally:
-        Active.replays -= 1
+        Active.count(-1)
         _replays.table, _replays.outside = saved
 
 
@@ -188,7 +203,7 @@ class Watcher:
         return False
 
     def on_read(self, variable: Variable, value: Any) -> None:
-        if variable.trainable and variable.dtype.is_floating:
+        if variable.trainable and variable.dtype.is_inexact:
             self.reads.setdefault(id(variable), (variable, value))
 
     @property

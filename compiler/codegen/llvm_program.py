@@ -22,6 +22,7 @@ from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
+from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
@@ -32,7 +33,7 @@ from graphgrad.compiler.kernels.division import LANES, in_blocks, small_product_
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.products import Product
 from graphgrad.compiler.kernels.scatters import Scatter
-from graphgrad.compiler.kernels.tiles import crosswise, is_narrow
+from graphgrad.compiler.kernels.tiles import crosswise, has_rows_in_lanes, is_narrow
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size
@@ -160,6 +161,8 @@ def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
     if in_blocks(nest):
         emitter = BlocksEmitter if rows_in_one(nest) == 1 else WideEmitter
         return emitter(nest, name, parts)
+    if has_rows_in_lanes(nest):
+        return RowLanesEmitter(nest, name, parts)
     if is_narrow(nest):
         return NarrowEmitter(nest, name, parts)
     return (TileEmitter if crosswise(nest) else NestEmitter)(nest, name, parts)

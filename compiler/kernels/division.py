@@ -30,7 +30,7 @@ from graphgrad.compiler.kernels.loops import (
 )
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
-from graphgrad.compiler.kernels.tiles import crosswise, is_narrow
+from graphgrad.compiler.kernels.tiles import crosswise, has_rows_in_lanes, is_narrow
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import THREADS, Size, evaluate
@@ -71,7 +71,7 @@ def division_of(nest: LoopNest) -> Division | None:
         return chunks("rows", to_size(nest.dims[0]), element_time(nest, nest.main), LANES)
     if nest.parallel:
         rows = to_size(element_count(nest.dims[: nest.parallel]))
-        narrow = is_narrow(nest)
+        narrow = is_narrow(nest) or has_rows_in_lanes(nest)
         if narrow:  # no row has a vector of its own
             row = times(to_size(nest.dims[-1]), element_time(nest, nest.main))
         several = (narrow or crosswise(nest)) and may_exceed(rows, 4 * TILE)

@@ -8,10 +8,11 @@ result of a folded reduction before the fold has ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphgrad.compiler.families import Generator, Reduce, View
+from graphgrad.compiler.families import Generator, Reduce
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.groups import (
     GROUP_LIMIT,
@@ -23,9 +24,11 @@ from graphgrad.compiler.kernels.groups import (
     is_gather,
     is_inline,
     is_row_reduction,
+    is_view,
     partition,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
+from graphgrad.compiler.kernels.interleave import Place, interleaved
 from graphgrad.compiler.kernels.reach import Reach
 from graphgrad.compiler.kernels.views import Views
 from graphgrad.compiler.passes.dce import has_effect
@@ -33,6 +36,8 @@ from graphgrad.compiler.types import Shape
 
 # A kernel is compared with so many others that read the same memory.
 SIBLING_LIMIT = 4
+# A scalar that so many operations read is a kernel of its own, so that theirs can be alike.
+SHARED_SCALAR = 8
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,14 @@ class Plan:
 
 
 class Fusion(Views):
-    """Builds the groups of one graph, node by node in order."""
+    """Builds the groups of one graph, node by node in order.
 
-    def __init__(self, graph: Graph) -> None:
+    The nodes `apart` are not put into kernels with folds: see `updates.py`.
+    """
+
+    def __init__(self, graph: Graph, apart: frozenset[Node] = frozenset()) -> None:
         super().__init__(graph)
+        self.apart = apart
         self.positions = {node: i for i, node in enumerate(graph.nodes)}
         self.group_of: dict[Value, Group] = {}
         self.single: dict[Value, Node] = {}  # outputs of nodes without a loop form
@@ -71,6 +80,11 @@ class Fusion(Views):
         self.effect: Node | None = None  # the last one so far
         self.raising: list[Node] = []  # those that may raise, since then
         self.refusals: list[tuple[Node, Node, str]] = []
+        reading = (n for n in graph.nodes if not is_view(n))
+        self.uses = Counter(s for n in reading for s in {self.behind(x) for x in n.inputs})
+        self.places: dict[
+            Value, Place
+        ] = {}  # of members that are not stored in memory of their own
 
     def run(self) -> Plan:
         for node in self.graph.nodes:
@@ -79,10 +93,11 @@ class Fusion(Views):
             self.sequence(node)
             if is_fusible(node) or (node.outputs and node.out in self.opaque):
                 self.place(node)
-            elif not isinstance(node.op, View) and not is_inline(node):
+            elif not is_view(node) and not is_inline(node):
                 self.single.update(dict.fromkeys(node.outputs, node))
                 self.settle(node, node)
         self.merge_siblings()
+        self.places = interleaved(self, self.group_of)
         return Plan(self.order(), self.stored_values(), self.refusals)
 
     # -- placing nodes
@@ -125,6 +140,8 @@ class Fusion(Views):
             try:
                 if len(group.members) >= GROUP_LIMIT:
                     raise Refusal(f"the kernel has {GROUP_LIMIT} operations already")
+                if node in self.apart and group.partition.folded:
+                    raise Refusal("it is one launch with equal updates of other arrays")
                 self.check_cycle(node, group)
                 self.join(group, node)
                 break
@@ -204,7 +221,7 @@ class Fusion(Views):
 
     def reads(self, node: Node, indices: Indices) -> Iterable[tuple[Value, Indices]]:
         """The sources that a node reads for its domain indices."""
-        if isinstance(node.op, View):  # an opaque view: a copy
+        if is_view(node):  # an opaque view: a copy
             found = through_view(node, indices)
             assert found is not None
             yield self.source(node.inputs[0], found)
@@ -258,6 +275,8 @@ class Fusion(Views):
             raise Refusal("it runs over more elements than the reduction before it")
         if 0 in domain:
             raise Refusal("it has no elements, so its loop would compute nothing before it either")
+        if not group.shape and any(self.uses[v] >= SHARED_SCALAR for v in group.members):
+            raise Refusal("many others read this scalar as well")
         own = identity(domain)
         new: dict[int, int] = {}  # group axis -> domain axis
         for value, indices in self.reads(node, own):
@@ -293,6 +312,9 @@ class Fusion(Views):
         if a.shape != b.shape or len(a.members) + len(b.members) > GROUP_LIMIT:
             return False
         if self.reaches(a, b) or self.reaches(b, a):
+            return False
+        mixed = self.apart and bool(a.partition.folded) != bool(b.partition.folded)
+        if mixed and not self.apart.isdisjoint((*a.nodes, *b.nodes)):
             return False
         members = {**a.members, **b.members}
         ordered = sorted(members.items(), key=lambda item: self.positions[item[1].node])
@@ -387,7 +409,7 @@ class Fusion(Views):
         """Members that something outside their group reads, or that the graph returns."""
         stored = {s for v in self.graph.outputs if (s := self.memory_of(v)) in self.group_of}
         for node in self.graph.nodes:
-            if isinstance(node.op, View) and node.out not in self.opaque:
+            if is_view(node) and node.out not in self.opaque:
                 continue
             own = self.group_of.get(node.out) if node.outputs else None
             for x in node.inputs:

@@ -1,7 +1,8 @@
-"""Cross-entropies of independent yes-no labels, element by element."""
+"""Losses of single elements: cross-entropies of yes-no labels, and of counts."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,26 @@ def weighted_cross_entropy_with_logits(
     x, z = _operands("weighted_cross_entropy_with_logits", logits, labels)
     softplus = ops["softplus"]
     return pos_weight * z * softplus(-x) + (1.0 - z) * softplus(x)
+
+
+@located
+def log_poisson_loss(
+    targets: Any, log_input: Any, compute_full_loss: bool = False, name: str | None = None
+) -> Any:
+    """exp(x) - x z, the loss of counts z whose rate has the logarithm x, element by element.
+
+    `compute_full_loss` adds Stirling's formula for log(z!), z log(z) - z + log(2 pi z) / 2, where
+    z > 1 or z < 0.
+
+    >>> import graphgrad as gg
+    >>> gg.nn.log_poisson_loss([2.0], [0.0]).numpy()
+    array([1.], dtype=float32)
+    """
+    x, z = _operands("log_poisson_loss", log_input, targets)
+    loss = ops["exp"](x) - x * z
+    if not compute_full_loss:
+        return loss
+    small = (z >= 0) & (z <= 1)
+    safe = ops["where"](small, 1, z)
+    stirling = safe * ops["log"](safe) - safe + 0.5 * ops["log"]((2 * math.pi) * safe)
+    return loss + ops["where"](small, 0, stirling)

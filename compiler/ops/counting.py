@@ -131,19 +131,21 @@ def _counts(arr: Array, *weights: Array, size: int, dtype: DType) -> Array:
     if arr.size and arr.min() < 0:
         place = int(np.flatnonzero(arr < 0)[0])
         raise counts.failure("negative", {}, arr.flat[place], size, place)
-    rows = np.arange(arr.shape[0])[:, None] * size
-    inside = arr < size
-    flat = (rows + np.where(inside, arr, 0))[inside]
-    bins = arr.shape[0] * size
-    if not weights:
+    flat, given, bins = arr.ravel(), [w.ravel() for w in weights], arr.shape[0] * size
+    if arr.shape[0] > 1:
+        flat = (arr + np.arange(arr.shape[0])[:, None] * size).ravel()
+    if arr.size and arr.max() >= size:
+        inside = arr.ravel() < size
+        flat, given = flat[inside], [w[inside] for w in given]
+    if not given:
         found = np.bincount(flat, minlength=bins)
-    elif weights[0].dtype.kind == "f":  # summed in float64
-        found = np.bincount(flat, weights[0][inside], minlength=bins)
+    elif given[0].dtype.kind == "f":  # summed in float64
+        found = np.bincount(flat, given[0], minlength=bins)
     else:
-        found = np.zeros(bins, weights[0].dtype)
-        np.add.at(found, flat, weights[0][inside])
+        found = np.zeros(bins, given[0].dtype)
+        np.add.at(found, flat, given[0])
     kind = weights[0].dtype if weights else dtype.dtype
-    return found[:bins].reshape(arr.shape[0], size).astype(kind, copy=False)
+    return found.reshape(arr.shape[0], size).astype(kind, copy=False)
 
 
 def _weights_of(g: Any, arr: Any, size: Extent) -> Any:
@@ -228,13 +230,17 @@ counts = Library(
 
 def _whole(x: Any, op: str, instead: str) -> int:
     """One more than the greatest element, which only a value has."""
-    if state.builder is not None:
+    if x.type.size == 0:
+        return 0
+    if state.builder is None:
+        return int(known(ops["max"](x))) + 1
+    try:
+        return int(np.max(known(x))) + 1  # a constant
+    except ShapeError:
         raise ShapeError(
             f"{op}: the size of the result would depend on the values, which are unknown while "
             f"tracing; give {instead}"
-        )
-    n = x.type.size
-    return 0 if n == 0 else int(known(ops["max"](x))) + 1
+        ) from None
 
 
 def _length(x: Any, minlength: Any, maxlength: Any) -> Extent:

@@ -71,21 +71,17 @@ def _inner(x: Any) -> Any:
     return (x + CUBIC * (x * x * x)) * ROOT_TWO_OVER_PI
 
 
-def _bounded(x: Any) -> Any:
-    """x within 30, beyond which tanh of `_inner` is -1 or 1: its cube does not overflow."""
-    return ops["clip_by_value"](x, -30.0, 30.0)
-
-
 def _gelu_parts(x: Any, approximate: bool) -> Any:
-    gate = ops["tanh"](_inner(_bounded(x))) if approximate else ops["erf"](x * ROOT_HALF)
+    gate = ops["tanh"](_inner(x)) if approximate else ops["erf"](x * ROOT_HALF)
     return 0.5 * x * (1.0 + gate)
 
 
 def _gelu_slope(x: Any, approximate: bool) -> Any:
-    """P(x) + x P'(x)."""
+    """P(x) + x P'(x). Beyond 30 the approximation's P' is 0, and the factors beside it are those
+    at 30, since they may overflow."""
     if approximate:
-        y = _bounded(x)
-        gate = ops["tanh"](_inner(y))
+        y = ops["clip_by_value"](x, -30.0, 30.0)
+        gate = ops["tanh"](_inner(x))
         inner_slope = ROOT_TWO_OVER_PI * (1.0 + (3 * CUBIC) * (y * y))
         return 0.5 * (1.0 + gate) + 0.5 * (1.0 - gate * gate) * (y * inner_slope)
     u = x * ROOT_HALF
@@ -95,8 +91,7 @@ def _gelu_slope(x: Any, approximate: bool) -> Any:
 
 def _gelu(x: Array, approximate: bool) -> Array:
     if approximate:
-        y = np.clip(x, -30, 30)
-        gate = np.tanh(ROOT_TWO_OVER_PI * (y + CUBIC * (y * y * y)))
+        gate = np.tanh(ROOT_TWO_OVER_PI * (x + CUBIC * (x * x * x)))
     else:
         gate = special.erf(x * ROOT_HALF)
     return np.asarray(0.5 * x * (1.0 + gate))

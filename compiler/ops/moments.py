@@ -38,35 +38,36 @@ def _floating(x: Array) -> Array:
     return x.astype(carrier(x), copy=False)
 
 
-def _mean(wide: Array, axes: Axes) -> Array:
-    """By the distances from the first element: exact where all are equal."""
-    first = wide[tuple([np.s_[:1] if i in axes else np.s_[:] for i in range(wide.ndim)])]
+def _spread(x: Array, axes: Axes, keepdims: bool) -> Array:
+    """The variance in the dtype of the arithmetic."""
+    wide = _floating(x)
     count = wide.dtype.type(math.prod([wide.shape[a] for a in axes]))
     if not wide.size:
-        return np.asarray(add_up(wide, axes, None, None, True) / count)
-    return np.asarray(add_up(wide - first, axes, None, None, True) / count + first)
-
-
-def _spread(wide: Array, mean: Array, axes: Axes, keepdims: bool) -> Array:
-    count = wide.dtype.type(math.prod([wide.shape[a] for a in axes]))
-    return np.asarray(add_up((wide - mean) ** 2, axes, None, None, keepdims) / count)
+        return np.asarray(add_up(wide, axes, None, None, keepdims) / count)
+    apart = wide - wide[tuple([np.s_[:1] if i in axes else np.s_[:] for i in range(wide.ndim)])]
+    apart -= add_up(apart, axes, None, None, True) / count
+    apart *= apart
+    return np.asarray(add_up(apart, axes, None, None, keepdims) / count)
 
 
 def _variance(x: Array, axes: Axes, keepdims: bool) -> Array:
-    wide = _floating(x)
-    z = _spread(wide, _mean(wide, axes), axes, keepdims)
+    z = _spread(x, axes, keepdims)
     return z.astype(mean_dtype(as_dtype(x.dtype)).dtype, copy=False)
 
 
 def _apart(x: Any, axes: Axes) -> tuple[Any, Any]:
-    """x less its mean over `axes`, and of how many elements that is the mean."""
+    """x less its mean over `axes`, and of how many elements that is the mean.
+
+    By way of the distances from the first element, so that it is exactly 0 where all are equal.
+    """
     wide = carried(x.cast(mean_dtype(x.dtype)))
     count = element_count(x.shape[a] for a in axes)
     if isinstance(count, int) and count == 0:
         return wide, count
     sizes = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     first = ops["stop_gradient"](ops["slice"](wide, (0,) * x.ndim, sizes))
-    return wide - (ops["sum"](wide - first, axes, True) / count + first), count
+    apart = wide - first
+    return apart - ops["sum"](apart, axes, True) / count, count
 
 
 def _variance_parts(x: Any, axes: Axes, keepdims: bool) -> Any:
@@ -135,8 +136,7 @@ variance = Composite(
 
 
 def _std(x: Array, axes: Axes, keepdims: bool) -> Array:
-    wide = _floating(x)
-    z = np.sqrt(_spread(wide, _mean(wide, axes), axes, keepdims))
+    z = np.sqrt(_spread(x, axes, keepdims))
     return z.astype(mean_dtype(as_dtype(x.dtype)).dtype, copy=False)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.dims import same_size
 from graphgrad.compiler.errors import ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.special import carried
-from graphgrad.compiler.types import normalize_axes, reduced_shape
+from graphgrad.compiler.types import element_count, normalize_axes, reduced_shape
 
 
 def _floating(x: Any) -> Any:
@@ -66,6 +67,29 @@ def weighted_moments(
     variance = mean_of(ops["square"](wide - mean))
     shape = reduced_shape(x.type.shape, found, bool(keepdims))
     return mean.reshape(shape).cast(x.dtype), variance.reshape(shape).cast(x.dtype)
+
+
+@located
+def sufficient_statistics(
+    x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None
+) -> tuple[Any, Any, Any, Any]:
+    """What `normalize_moments` takes: the count, the sum of x - shift and that of its squares over
+    `axes`, and the shift.
+
+    >>> import graphgrad as gg
+    >>> count, total, squares, _ = gg.nn.sufficient_statistics([1.0, 3.0, 5.0], [0])
+    >>> count.numpy(), total.numpy(), squares.numpy()
+    (np.float32(3.0), np.float32(9.0), np.float32(35.0))
+    """
+    x = _floating(x)
+    found = normalize_axes(axes, x.ndim, "sufficient_statistics")
+    count = current_kind().lift(element_count(x.type.shape[i] for i in found)).cast(x.dtype)
+    if shift is not None:
+        shift = current_kind().lift(shift, x.dtype).cast(x.dtype)
+    moved = x if shift is None else x - shift
+    keep = bool(keepdims)
+    squares = ops["sum"](ops["square"](moved), found, keep)
+    return count, ops["sum"](moved, found, keep), squares, shift
 
 
 def normalize_moments(
@@ -190,7 +214,7 @@ def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | 
     b = current_kind().lift(bias, x.dtype)
     first = data_format is not None and data_format.startswith("NC")
     axis = 1 if first else x.ndim - 1
-    if b.ndim != 1 or x.ndim < 2 or b.shape[0] != x.shape[axis]:
+    if b.ndim != 1 or x.ndim < 2 or not same_size(b.type.shape[0], x.type.shape[axis]):
         raise ShapeError(
             f"bias_add: the bias is a vector with the size of axis {axis} of the value {x.type}, "
             f"got {b.type}"

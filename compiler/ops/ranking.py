@@ -16,7 +16,7 @@ from graphgrad.compiler.families import Composite, Library
 from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
 from graphgrad.compiler.ops.index import check_integer, places_along
 from graphgrad.compiler.ops.shapes import known
-from graphgrad.compiler.ops.sorting import DTYPES, PACKED, along, order_oracle, packed, ranking
+from graphgrad.compiler.ops.sorting import DTYPES, PACKED, along, comparable, order_oracle, ranking
 from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import TensorType, same_shape, tensor_type
 
@@ -45,13 +45,28 @@ def _top_type(x: TensorType, k: Extent, index_type: DType) -> tuple[TensorType, 
 
 
 def _top(x: Array, k: int, index_type: DType) -> tuple[Array, Array]:
-    if x.dtype.itemsize <= 4 and 0 < k < x.shape[-1] and x.size >= PACKED:
-        first = np.partition(packed(x, True), k - 1)[..., :k]
-        first.sort(-1)
-        places = first & 0xFFFFFFFF
-    else:
+    places = None
+    if 0 < k < x.shape[-1] and x.size >= PACKED:
+        places = _by_threshold(comparable(x), k)
+    if places is None:
         places = ranking(x, True)[..., :k]
     return np.take_along_axis(x, places, -1), places.astype(index_type.dtype)
+
+
+def _by_threshold(x: Array, k: int) -> Array | None:
+    """All that are not less than the k-th greatest of their row, in order; None where these are
+    more (or fewer, with NaN) than k."""
+    n = x.shape[-1]
+    rows = x.reshape((-1, n))
+    least = np.partition(rows, n - k)[:, n - k, None]
+    flat = np.flatnonzero(rows >= least)
+    if flat.size != len(rows) * k:
+        return None
+    places = flat.reshape((-1, k)) - np.arange(len(rows))[:, None] * n
+    if ((places < 0) | (places >= n)).any():
+        return None
+    order = ranking(np.take_along_axis(rows, places, -1), True)
+    return np.take_along_axis(places, order, -1).reshape((*x.shape[:-1], k))
 
 
 def _top_cases(rng: np.random.Generator, dtype: Any) -> Any:

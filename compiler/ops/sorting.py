@@ -40,7 +40,7 @@ def _bind_order(
     return _bind(values, axis, direction)
 
 
-def _comparable(x: Array) -> Array:
+def comparable(x: Array) -> Array:
     """bfloat16 as float32: NumPy's comparisons of it do not know NaN."""
     return x.astype(np.float32) if x.dtype.kind == "V" else x
 
@@ -48,36 +48,58 @@ def _comparable(x: Array) -> Array:
 PACKED = 1024  # elements from which packing pays
 
 
-def packed(x: Array, descending: bool) -> Array:
+def _packed(x: Array, descending: bool) -> Array:
     """Integers in the order of the elements of the last axis, with the place in the low half."""
     if x.dtype.kind in "fV":
-        single = x.astype(np.float32) + np.float32(0)  # -0.0 is 0.0
-        bits = np.where(np.isnan(single), np.float32(np.nan), single).view(np.int32)
-        keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
+        single = x.astype(np.float32)
+        single += np.float32(0)  # -0.0 is 0.0
+        single[np.isnan(single)] = np.nan
+        keys: Array = single.view(np.int32)
+        keys ^= (keys >> 31) & 0x7FFFFFFF
     else:
         keys = x.astype(np.int64) - (2**31 if x.dtype == np.uint32 else 0)
     if descending:
-        keys = ~keys
-    return (keys << 32) | np.arange(x.shape[-1])
+        np.invert(keys, out=keys)
+    return _beside(keys.astype(np.int64), np.arange(x.shape[-1]))
+
+
+def _beside(keys: Array, places: Array) -> Array:
+    """In the memory of the keys, which become the high halves."""
+    keys <<= 32
+    keys |= places
+    return keys
 
 
 def ranking(x: Array, descending: bool) -> Array:
     """The places of the elements of the last axis in their order."""
     if x.dtype.itemsize <= 4 and x.size >= PACKED:
-        keys = packed(x, descending)
+        keys = _packed(x, descending)
         keys.sort(-1)
-        return keys & 0xFFFFFFFF
-    x = _comparable(x)
-    if x.size >= PACKED:  # a fast order, the only one if no two elements are equal
-        order = np.argsort(x, -1)
-        ranked = np.take_along_axis(x, order, -1)
-        equal = ranked[..., 1:] == ranked[..., :-1]
-        if not equal.any() and not (np.isnan(ranked[..., -2:-1]).any()):
-            return order[..., ::-1] if descending else order
+        return keys.astype(np.int32)  # the low halves
+    x = comparable(x)
+    if x.size >= PACKED:
+        return _by_runs(x, descending)
     if descending:
         order = np.argsort(x[..., ::-1], -1, kind="stable")[..., ::-1]
         return np.asarray(x.shape[-1] - 1 - order)
     return np.argsort(x, -1, kind="stable")
+
+
+def _by_runs(x: Array, descending: bool) -> Array:
+    """A fast order, in which runs of equal elements are then ordered by place."""
+    order = np.argsort(x, -1)
+    if descending:
+        order = order[..., ::-1]
+    ranked = np.take_along_axis(x, order, -1)
+    after, before = ranked[..., 1:], ranked[..., :-1]
+    differ = (after != before) & ~(np.isnan(after) & np.isnan(before))
+    if differ.all():
+        return order
+    runs = np.zeros(x.shape, np.int64)
+    np.cumsum(differ, -1, out=runs[..., 1:])
+    keys = _beside(runs, order)
+    keys.sort(-1)
+    return keys.astype(np.int32)
 
 
 def _order(x: Array, axis: int, descending: bool) -> Array:
@@ -86,7 +108,7 @@ def _order(x: Array, axis: int, descending: bool) -> Array:
 
 
 def _sorted(x: Array, axis: int, descending: bool) -> Array:
-    z = np.sort(_comparable(x), axis).astype(x.dtype, copy=False)
+    z = np.sort(comparable(x), axis).astype(x.dtype, copy=False)
     return np.ascontiguousarray(np.flip(z, axis)) if descending else z
 
 

@@ -158,3 +158,25 @@ def test_batches_are_units_of_reach() -> None:
     reach.read(numbers[7], [numbers[0]])
     found = batches._independent(reach, numbers, [0, 1, 2, 3, 4, 7])
     assert found == [[0, 1, 2, 3, 4]]
+
+
+def test_an_update_at_the_end_of_one_fold_stays_there() -> None:
+    def fn(g: Any, b: Any) -> list[Any]:
+        return [b - g.sum((0,), False) * 0.5]
+
+    assert launches(fn, t(64, 32), t(32)) == [1]
+
+
+def test_equal_updates_leave_their_folds() -> None:
+    def fn(*xs: Any) -> list[Any]:
+        return [
+            new
+            for g, b, m in zip(xs[::3], xs[1::3], xs[2::3], strict=True)
+            for s in [g.sum((0,), False)]
+            for new in (b - (m * 0.5 + s), m * 0.5 + s, s)
+        ]
+
+    types = [t(64, 32), t(32), t(32)] * 3 + [t(20, 50), t(50), t(50)] * 2
+    found = launches(fn, *types)
+    assert sorted(found) == [1, 1, 1, 1, 1, 5]
+    check(fn, *types)

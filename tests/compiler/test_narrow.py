@@ -139,7 +139,6 @@ def test_threads_share_rows() -> None:
 
 
 PLANTED: dict[str, tuple[str, Any]] = {
-    "no rows that are left over": ("one_row", lambda self, lo, hi: None),
     "always the first vector": (
         "elements", lambda self: [divmod(k, self.columns) for k in range(self.width)]
     ),

@@ -157,19 +157,20 @@ def crossed(b: int, chunk: int, width: int) -> Any:
     return llvm_tiles.interleaved(b, width, width)
 
 
+def first_row(self: TileEmitter, kind: str, access: Any, dtype: Any, index: str) -> str:
+    self.row_at = "0"
+    return right_place(self, kind, access, dtype, index)
+
+
+right_place = TileEmitter.in_tile
+
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a stage that interleaves": lambda patch: patch.setattr(llvm_tiles, "exchanged", crossed),
     "columns in order of their numbers": lambda patch: patch.setattr(
         llvm_tiles, "reverse", lambda number, bits: number
     ),
-    "nothing where a tile is not whole": lambda patch: patch.setattr(
-        Turning, "columns_of_part", lambda self, left, copy: None
-    ),
-    "the first row left out": lambda patch: patch.setattr(
-        TileEmitter, "rows_of",
-        lambda self, begin, end, right=TileEmitter.rows_of: right(
-            self, self.arith("add", begin, "1"), end
-        ),
+    "the first row of a tile for all": lambda patch: patch.setattr(
+        TileEmitter, "in_tile", first_row
     ),
 }  # fmt: skip
 

@@ -66,6 +66,13 @@ ROWS = {  # what is summed, where, its gradient, and the gradient of the sum of 
     "norm at 0": (lambda x: gg.sqrt(gg.reduce_sum(x * x)), [0.0, 0.0], [0, 0], [0, 0]),
     "norm by square": (lambda x: gg.reduce_sum(gg.square(x)) ** 0.5, [0.0, 0.0], [0, 0], [0, 0]),
     "hypot at 0": (lambda x: gg.math.hypot(x, x), 0.0, 0, 0),
+    "gg.norm at 0": (gg.norm, [0.0, 0.0], [0, 0], [0, 0]),
+    "norm of rows at 0": (
+        lambda x: gg.linalg.norm(x, axis=1), [[0.0, 0.0], [0.0, 4.0]], [[0, 0], [0, 1]], None
+    ),
+    "euclidean norm at 0": (gg.math.reduce_euclidean_norm, [0.0, 0.0], [0, 0], [0, 0]),
+    "reduce_std of equals": (gg.math.reduce_std, [2.0, 2.0], [0, 0], [0, 0]),
+    "reduce_variance of equals": (gg.math.reduce_variance, [2.0, 2.0], [0, 0], [0, 0]),
     "std of equals": (std, [2.0, 2.0], [0, 0], [0, 0]),
     "atan2 at 0": (lambda x: gg.atan2(x, x), 0.0, 0, 0),
     "acos at 1": (gg.acos, 1.0, -INF, None),

@@ -219,6 +219,19 @@ def test_hessian(mode):
     np.testing.assert_allclose(found["y"]["y"], 0)
 
 
+@in_every_mode
+def test_hessian_of_mixed_dtypes(mode):
+    def f(p):
+        return gg.reduce_sum(gg.cast(p["a"], gg.float64) * p["b"] ** 2)
+
+    p = {"a": gg.constant([1.0, 2.0]), "b": gg.constant(3.0, gg.float64)}
+    found = mode(gg.hessian(f))(p)
+    np.testing.assert_allclose(found["a"]["b"], [6, 6])
+    assert [found[i][j].dtype for i, j in ("aa", "ab", "ba", "bb")] == [
+        gg.float32, gg.float32, gg.float64, gg.float64
+    ]  # fmt: skip
+
+
 def test_hessian_of_several_results_and_arguments():
     found = gg.hessian(lambda x, y: gg.stack([x * x * y, y**3]), argnums=(0, 1))(2.0, 3.0)
     np.testing.assert_allclose(

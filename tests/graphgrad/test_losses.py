@@ -307,6 +307,9 @@ def test_error(call, error, text):
 # -- normalisations
 
 X = np.array([[1.0, 3.0, -2.0], [2.0, 8.0, 0.5]])
+COUNTS = np.array([[0.0, 1.0, 2.0], [5.0, 0.5, 3.0]])
+LARGE = np.maximum(COUNTS, 1)
+STIRLING = (COUNTS > 1) * (LARGE * np.log(LARGE) - LARGE + 0.5 * np.log(2 * np.pi * LARGE))
 NN = {  # a function of x, and what TensorFlow gives
     "moments": (
         lambda x: gg.nn.moments(x, [0]), [[1.5, 5.5, -0.75], [0.25, 6.25, 1.5625]]
@@ -354,6 +357,13 @@ NN = {  # a function of x, and what TensorFlow gives
     "leaky_relu of a tensor": (
         lambda x: gg.nn.leaky_relu(x, gg.constant(0.5, "float64")), np.where(X > 0, X, X / 2)
     ),
+    "log_poisson_loss": (
+        lambda x: gg.nn.log_poisson_loss(COUNTS, x / 10), np.exp(X / 10) - X / 10 * COUNTS
+    ),
+    "log_poisson_loss, full": (
+        lambda x: gg.nn.log_poisson_loss(COUNTS, x / 10, compute_full_loss=True),
+        np.exp(X / 10) - X / 10 * COUNTS + STIRLING,
+    ),
     "polyval": (lambda x: gg.math.polyval([1.0, -2.0, 3.0], x), X * X - 2 * X + 3),
     "add_n": (lambda x: gg.add_n([x, x * x, x]), 2 * X + X * X),
 }  # fmt: skip
@@ -389,6 +399,20 @@ def test_half_precision_is_carried_in_single():
     np.testing.assert_array_equal(variance, [0])
     np.testing.assert_array_equal(gg.nn.layer_norm(x), np.zeros((1, 4096)))
     np.testing.assert_allclose(gg.nn.l2_normalize(x, 1)[0, 0], 1 / 64, rtol=1e-3)
+
+
+def test_sufficient_statistics_are_those_of_the_moments():
+    x = gg.constant(X)
+    count, total, squares, shift = gg.nn.sufficient_statistics(x, [0], shift=2.0)
+    np.testing.assert_array_equal(count, 2)
+    np.testing.assert_allclose(total, [-1, 7, -5.5])
+    np.testing.assert_allclose(squares, [1, 37, 18.25])
+    found = gg.nn.normalize_moments(count, total, squares, shift)
+    for got, wanted in zip(found, gg.nn.moments(x, [0])):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    plain = gg.nn.sufficient_statistics(x, [1], keepdims=True)
+    np.testing.assert_allclose(plain[1], [[2], [10.5]])
+    assert plain[3] is None
 
 
 def test_fractions_and_order():

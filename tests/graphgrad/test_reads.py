@@ -1,5 +1,6 @@
 """What a trace reads of the user's state is noticed however it is reached."""
 
+import argparse
 import collections
 import dataclasses
 import functools
@@ -255,6 +256,53 @@ def counters():
     return (lambda x: x * float(c["a"])), lambda: c.update("a")
 
 
+def classes_of_containers():
+    class Config(dict):
+        __getattr__ = dict.__getitem__
+
+    class Named(list):
+        scale = 2.0
+
+    c, n = Config(k=2.0), Named([1.0])
+    user = collections.UserList([c])
+    return (lambda x: x * user[0].k * n.scale), lambda: setattr(n, "scale", 3.0)
+
+
+def elements_of_user_containers():
+    user = collections.UserList([2.0])
+    return (lambda x: x * user[0]), lambda: user.__setitem__(0, 3.0)
+
+
+def many_elements():
+    items = [Object() for _ in range(1100)]
+    return (lambda x: x * items[1050].k), set_k(items[1050])
+
+
+def descriptors():
+    class Typed:
+        def __get__(self, instance, owner):
+            return instance.hidden
+
+        def __set__(self, instance, value):
+            instance.hidden = value
+
+    class Config:
+        k = Typed()
+
+    c = Config()
+    c.k = 2.0
+    return (lambda x: x * c.k), set_k(c)
+
+
+def command_line():
+    args = argparse.Namespace(rate=2.0)
+
+    def helper(args, x):
+        return x * args.rate
+
+    return (lambda x: helper(args, x)), lambda: setattr(args, "rate", 3.0)
+
+
 def filled():
     d = {}
     return (lambda x: x * (len(d) + 1.0)), lambda: d.__setitem__("a", 1)
@@ -265,6 +313,7 @@ WAYS = [
     by_attrgetter, absent_at_first, in_a_dict, loops, unpacked, partials, partials_inside, defaults,
     callable_objects, inherited, properties, dynamic_attributes, special_methods, context_managers,
     slots, records, class_attributes, functions_in_containers, containers, counters, filled,
+    classes_of_containers, elements_of_user_containers, many_elements, descriptors, command_line,
 ]  # fmt: skip
 
 
@@ -280,6 +329,26 @@ def test_a_change_is_never_overlooked(way):
     for _ in range(4):
         assert float(f(ONE)) == float(python_function(ONE)) != before
     assert f.experimental_get_tracing_count() == 2
+
+
+@pytest.mark.parametrize("make", [types.SimpleNamespace, Object, argparse.Namespace])
+def test_objects_that_are_arguments(make):
+    c = make(k=2.0)
+    f = gg.function(lambda x, p, *, q: x * p.k * q["c"].k)
+    for _ in range(3):
+        assert float(f(ONE, c, q={"c": Object(1.0)})) == 2
+    c.k = 3.0
+    assert float(f(ONE, c, q={"c": Object(1.0)})) == 3
+
+
+def test_containers_within_themselves_and_methods_in_c():
+    items, rng = [1.0], np.random.default_rng(0)
+    items.append(items)
+    f = gg.function(lambda x: x * items[0] + 0 * rng.random())
+    assert [float(f(ONE)), float(f(ONE))] == [1, 1]
+    assert f.experimental_get_tracing_count() == 1
+    items[0] = 2.0
+    assert float(f(ONE)) == 2
 
 
 def test_what_is_not_read_is_not_guarded():

@@ -95,9 +95,9 @@ def test_python_state(monkeypatch):
         f(ONE)
         return f.traces()[-1].difference
 
-    assert "the Python value `box.rate` (2.0 -> 3.0)" in after(lambda: setattr(box, "rate", 3.0))
+    assert "the Python value `box.rate`: 2.0 -> 3.0" in after(lambda: setattr(box, "rate", 3.0))
     text = after(lambda: setattr(box, "table", gg.constant([1.0] * 21)))
-    assert "the Python value `box.table` (f32[20] -> f32[21]) (read in test_retracing.py:" in text
+    assert "the Python value `box.table`: f32[20] -> f32[21] (read in test_retracing.py:" in text
     assert "`box.variable`" in after(lambda: setattr(box, "variable", gg.Variable(2.0)))
     assert "`names`" in after(lambda: names.append(2.0))
     assert "`RATE`" in after(lambda: monkeypatch.setitem(RATE, "value", 9.0))
@@ -221,7 +221,7 @@ def test_a_warning_for_state_and_for_objects_that_are_gone():
             yield (ONE,)
 
     (warning,) = retracing(f, steps())
-    assert "the Python value `box.step` (3 -> 4)" in str(warning.message)
+    assert "the Python value `box.step`: 3 -> 4" in str(warning.message)
     assert "Keep in a gg.Variable, or pass as a tensor" in str(warning.message)
     g = gg.function(lambda m: 1)
     (warning,) = retracing(g, ((Model(),) for _ in range(7)))

@@ -230,10 +230,9 @@ def test_import_is_light():
 def test_formats():
     x, n, m = gg.constant(2.5), gg.constant(3), gg.constant([1.0, 2.0])
     assert f"{x:.2f}|{x:>8.3f}|{n:d}|{n:04d}" == "2.50|   2.500|3|0003"
-    assert f"{x}" == str(x)
+    assert f"{x}|{m}" == "2.5|[1. 2.]"
     assert f"{gg.Variable(2.0):.1f}" == "2.0"
-    assert f"{m:>50}" == str(m).rjust(50)
-    with pytest.raises(TypeError, match=r"format string '\.2f' for a tensor of shape \(2,\)"):
+    with pytest.raises(TypeError, match=r"the format '\.2f' takes a 0-d tensor, this is f32\[2\]"):
         f"{m:.2f}"
     with pytest.raises(RuntimeError, match=r"the format '\.2f' needs the value of a symbolic tens"):
         gg.function(lambda x: f"{x:.2f}")(x)

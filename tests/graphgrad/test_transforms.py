@@ -114,7 +114,7 @@ def test_check_grads_accepts_and_refuses():
 
 
 def test_integers_have_no_gradient():
-    with pytest.raises(TypeError, match="grad: argument 0 is int32, and only floats have deriva"):
+    with pytest.raises(TypeError, match="grad: argument 0 is int32, and only floats and comple"):
         gg.grad(lambda x: x**3)(2)
     with pytest.raises(TypeError, match=r"grad: argument 0\[.n.\] is int32"):
         gg.grad(lambda p: p["a"])({"a": 1.0, "n": 3})
@@ -220,6 +220,43 @@ def test_a_kept_trace_minds_what_the_function_reads():
 
 def times(k):
     return lambda r: r * k
+
+
+def gain_of(model):
+    return model.gain
+
+
+def test_objects_that_are_handed_on_are_read_anew():
+    class Model:
+        gain = 1.0
+
+        def method(self, x):
+            return x * gain_of(self)
+
+        @property
+        def doubled(self):
+            return gain_of(self) * 2
+
+    model, x = Model(), gg.constant([1.0, 2.0])
+    models, functions = {"m": [model]}, {"f": lambda x: x * model.gain}
+    wrapped = [
+        gg.vmap(f)
+        for f in (
+            model.method,
+            lambda x: model.method(x),
+            lambda x: x * gain_of(model),
+            lambda x: x * getattr(model, "gain"),  # noqa: B009
+            lambda x: x * models["m"][0].gain,
+            lambda x: functions["f"](x),
+            lambda x: x * model.doubled / 2,
+            lambda x: x * (lambda m: m.gain)(model),
+        )
+    ]
+    for gain in (1.0, 5.0, 7.0):
+        model.gain = gain
+        for f in wrapped:
+            for _ in range(3):
+                np.testing.assert_array_equal(f(x), [gain, 2 * gain])
 
 
 def test_equal_lambdas_share_a_trace(monkeypatch):
