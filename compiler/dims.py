@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from graphgrad.runtime.program import Size
+from graphgrad.compiler.errors import TraceError
+from graphgrad.runtime.program import UNKNOWN, Size
 
 # A size of a shape. `int` inside kernels and eager code; `Dim` only where a trace leaves it open.
 Extent = Union[int, "Dim"]
@@ -66,6 +67,13 @@ class Guard:
 
     def holds(self, sizes: Mapping[Symbol, int]) -> bool:
         value = evaluate(self.expression, sizes)
+        return (value == 0 if self.question == "zero" else value >= 0) is self.answer
+
+    def asked_outside(self, sizes: Mapping[Symbol, Extent]) -> bool:
+        """Does it hold for the sizes of another trace? Unknown ones are asked there."""
+        value = substitute(self.expression, sizes)
+        if isinstance(value, Dim):
+            return _scope(value).decide(self.question, value, self.answer) is self.answer
         return (value == 0 if self.question == "zero" else value >= 0) is self.answer
 
     def __str__(self) -> str:
@@ -156,6 +164,22 @@ class Dim:
     def __rfloordiv__(self, other: object) -> Any:
         return divide(other, self) if isinstance(other, int | Dim) else NotImplemented
 
+    def __mod__(self, other: object) -> Any:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return self - self // other * other
+
+    def __rmod__(self, other: object) -> Any:
+        return other - other // self * self if isinstance(other, int) else NotImplemented
+
+    def __truediv__(self, other: object) -> Any:
+        raise TypeError(
+            f"the size {self} is not known while tracing (a None of the input signature), so a "
+            "quotient with it is a tensor: divide gg.cast(x.shape[0], gg.float32)"
+        )
+
+    __rtruediv__ = __truediv__
+
     def __eq__(self, other: object) -> bool:
         """Equal as expressions. To the user's own code, a size that may be equal is so by the
         traced call, under a guard: `if x.shape[0] == 3` must not be False for every size."""
@@ -165,7 +189,14 @@ class Dim:
         if isinstance(other, int | Dim) and not asker.startswith("graphgrad."):
             difference = self - other
             if isinstance(difference, Dim):
-                return _scope(difference).decide("zero", difference, default=False)
+                scope = _scope(difference)
+                if is_runtime_size(difference):
+                    raise TraceError(
+                        f"whether the size {self} is {other} is known only at run time; ask "
+                        "gg.shape(x) in gg.cond or gg.where",
+                        scope.where(),
+                    )
+                return scope.decide("zero", difference, default=False)
         return False
 
     def __hash__(self) -> int:
@@ -313,6 +344,8 @@ def to_size(x: Extent) -> Size:
     """`x` as the plain expression over input shapes that a Program stores."""
     if isinstance(x, int):
         return x
+    if is_runtime_size(x):
+        return UNKNOWN
     total: Size | None = None
     for monomial, c in x.terms:
         term: Size | None = c if c != 1 or not monomial else None
@@ -328,8 +361,17 @@ def to_size(x: Extent) -> Size:
     return total
 
 
+RUNTIME = -1  # the `argument` of a size that no argument tells: only the run finds it out
+
+
+def is_runtime_size(x: Extent) -> bool:
+    """Does `x` depend on a size that is known only at run time?"""
+    return isinstance(x, Dim) and any(s.argument == RUNTIME for s in symbols_of(x))
+
+
 def _scope(x: Dim) -> DimScope:
-    return min(symbols_of(x), key=lambda s: s.order).scope
+    """Whose guards answer questions about `x`: those that the run checks, if it needs to."""
+    return min(symbols_of(x), key=lambda s: (s.argument, s.order, s.name)).scope
 
 
 def same_size(a: Extent, b: Extent) -> bool:
@@ -343,9 +385,14 @@ def same_size(a: Extent, b: Extent) -> bool:
 
 
 def is_size(a: Extent, n: int) -> bool:
-    """Is the size `a` the number `n`? An unknown one is taken not to be, under a guard."""
+    """Is the size `a` the number `n`? An unknown one is taken not to be, under a guard.
+
+    A size known only at run time needs none: what it is compared with later, it is held to.
+    """
     if isinstance(a, int):
         return a == n
+    if is_runtime_size(a):
+        return False
     difference = a - n
     return (
         difference == 0

@@ -255,7 +255,9 @@ class Builder:
 
 def leaked(x: Value) -> LeakedTensorError:
     """The error for a symbolic tensor that is used outside its trace."""
-    made = f" It was made in {x.where.describe()}." if x.where is not None else ""
+    made = (
+        f" It was made in {x.where.describe()}." if x.where is not None else " It is an argument."
+    )
     name = x.builder.name if x.builder is not None else "?"
     return LeakedTensorError(
         f"a symbolic tensor {x.type} of the function `{name}` is used outside of its trace.{made} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,20 +11,21 @@ import numpy as np
 
 from graphgrad import execution, nest
 from graphgrad.compiler.arith import Arith
-from graphgrad.compiler.errors import ArgumentError, DTypeError
+from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.ir import Graph, Value
-from graphgrad.compiler.op import state
+from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.ops.control import call_for_tape
 from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.transform.sizes import specialise
-from graphgrad.compiler.types import TensorType, tensor_type
-from graphgrad.eager import array_of, eager, owned_array
+from graphgrad.concrete_calls import signature_text, spec, tensors_of_call
+from graphgrad.eager import array_of, eager
 from graphgrad.guards import Guards
 from graphgrad.matching import SizeGuards, Slot, matcher, result_builder
-from graphgrad.signature import Arguments, TensorSpec, is_tensor_leaf
+from graphgrad.results import pack, template
+from graphgrad.signature import Arguments, Signature, TensorSpec, is_tensor_leaf
 from graphgrad.tensor import Array, EagerTensor
-from graphgrad.tracing import FunctionBuilder, storage
-from graphgrad.variable import Variable, _version
+from graphgrad.tracing import FunctionBuilder, replayed, storage
+from graphgrad.variable import Variable
 
 
 class ConcreteFunction:
@@ -37,13 +38,19 @@ class ConcreteFunction:
     """
 
     def __init__(
-        self, name: str, builder: FunctionBuilder, arguments: Arguments, result: Any, compiled: bool
+        self,
+        signature: Signature,
+        builder: FunctionBuilder,
+        arguments: Arguments,
+        result: Any,
+        compiled: bool,
     ) -> None:
-        self.name = name
+        self.signature = signature
+        self.name = signature.name
         self.arguments = arguments
         self.writes: list[Variable] = builder.writes
         outputs: list[Value] = []
-        self.structured_outputs_template = _template(result, outputs, builder)
+        self.structured_outputs_template = template(self.name, result, outputs, builder)
         self._returned = len(outputs)
         outputs += [builder.lift(builder.tables[0].values[id(v)]) for v in self.writes]
         self.sizes = SizeGuards(builder.scope)
@@ -57,7 +64,8 @@ class ConcreteFunction:
         self.form: Any = None  # what native code knows of this trace, once it does
         self.may_go_native = compiled  # more than it does: calls with other sizes, or at all
         self.seconds = 0.0
-        self.difference = ""
+        self.difference = ""  # from the nearest earlier trace, in words
+        self.watches: list[Any] = []  # what tells that objects it was made for are gone
         self.signature_text = ""
         self.guards = Guards()
         self.check: Callable[[], bool] | None = None
@@ -66,6 +74,7 @@ class ConcreteFunction:
         self.build = result_builder(self.structured_outputs_template)
         self._sources: list[Any] = []
         self._constant: list[Array] | None = None
+        self.offers: tuple[bool, ...] = ()  # parameters whose memory calls give away
         self.donated: tuple[bool, ...] = ()  # inputs that a run may overwrite
         self._lends: list[bool] = []
         self._locks: list[Any] = []
@@ -80,16 +89,34 @@ class ConcreteFunction:
 
     def _checks_variables(self, check: Callable[[], bool] | None) -> Callable[[], bool] | None:
         """`check`, and that variables of open shape have the shapes that they were traced with."""
-        shapes = [
-            (x, value.type.shape)
-            for x, value in zip(self.captures, self.graph.params[self.parameters :])
-            if isinstance(x, Variable) and x._shape is not None
-        ]
+        shapes = self.variable_shapes()
         if not shapes:
             return check
         return lambda: (
             all(x._type.shape == shape for x, shape in shapes) and (check is None or check())
         )
+
+    def variable_shapes(self) -> list[tuple[Variable, Any]]:
+        """The captured variables whose shape may change, with the shapes that were traced."""
+        return [
+            (x, value.type.shape)
+            for x, value in zip(self.captures, self.graph.params[self.parameters :])
+            if isinstance(x, Variable) and x._shape is not None
+        ]
+
+    def sizes_of(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+        """The sizes that the trace leaves open, in a call with these tensors."""
+        return tuple(
+            n for x, t in zip(tensors, self.types)
+            for n, m in zip(x.shape, t.shape) if not isinstance(m, int)
+        )  # fmt: skip
+
+    def offer(self, offers: tuple[bool, ...]) -> None:
+        """Let results take the memory of the parameters marked, in calls that give it away."""
+        if any(offers):
+            self.offers = offers
+            self.may_go_native = False  # such calls use their arguments up
+            self._resolve_captures()
 
     def _resolve_captures(self) -> None:
         self._sources = []
@@ -102,7 +129,8 @@ class ConcreteFunction:
             self._constant = None
         written = {id(v) for v in self.writes}
         self._lends = [id(x) in written for x in self.captures]
-        self.donated = (False,) * self.parameters + tuple(self._lends)
+        offers = self.offers or (False,) * self.parameters
+        self.donated = (*offers, *self._lends)
         self._locks = [v._lock for v in sorted(self.writes, key=id)]  # in one order everywhere
         self._takes = [
             x.lend if given else _taker(source)
@@ -133,7 +161,8 @@ class ConcreteFunction:
             arrays += self.captured_arrays()
         else:
             arrays += self._constant
-        return self.build(self.runner.run(arrays))
+        donated = self.donated if self.offers else ()
+        return self.build(self.runner.run(arrays, donated))
 
     def _run_and_write(self, arrays: list[Array]) -> Any:
         """Run with the written variables locked; they change only if the run succeeds.
@@ -172,56 +201,49 @@ class ConcreteFunction:
             for lock in self._locks:
                 stack.enter_context(lock)
             inputs = tensors + [eager.lift(x) for x in self.current_captures()]
-            needs = tuple(_wanted(x) for x in inputs)
-            if not any(needs):
+            if not any(map(_wanted, inputs)) and replayed() is None:
                 return self.run([array_of(x) for x in tensors])
+            tapes = [r for r in state.recorders if getattr(r, "keeps_residuals", True)]
+            needs = tuple(_wanted(x, tapes) for x in inputs)
             self.plain_count += 1
             outputs = call_for_tape(self.graph, inputs, needs)
             for v, new in zip(self.writes, outputs[self._returned :]):
-                v.commit(_version(new))
-        return _pack(self.structured_outputs_template, outputs)
+                v.install(new)
+        return pack(self.structured_outputs_template, outputs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves = nest.flatten((args, kwargs))
-        tensors: list[Any] = [x for x in leaves if isinstance(x, Arith | np.ndarray | np.generic)]
-        wanted = self.types
-        if len(tensors) != len(wanted):
-            numbers = [x for x in leaves if isinstance(x, int | float | list)]
-            if len(tensors) + len(numbers) != len(wanted):
-                raise ArgumentError(
-                    f"{self.name}: this concrete function takes {len(wanted)} tensors, got "
-                    f"{len(tensors)}", here()
-                )  # fmt: skip
-            tensors = [
-                x
-                for x in leaves
-                if isinstance(x, Arith | np.ndarray | np.generic | int | float | list)
-            ]
-        fitted = [self._fit(x, t) for x, t in zip(tensors, wanted)]
-        sizes: tuple[Any, ...] = tuple(
-            n for x, t in zip(fitted, wanted)
-            for n, m in zip(x.type.shape, t.shape) if not isinstance(m, int)
-        )  # fmt: skip
-        if sizes and not self.sizes.hold(sizes):
-            raise ArgumentError(
-                f"{self.name}: this trace relies on {'; '.join(map(str, self.sizes.guards))}, "
-                "which "
-                f"does not hold for sizes {sizes}", here()
-            )  # fmt: skip
-        if state.recorders:
-            return self.run_recorded(fitted)
-        return self.run([array_of(x) for x in fitted])
+        """The result for arguments like those of the trace, or for its tensors alone, in order.
 
-    def _fit(self, x: Any, wanted: TensorType) -> EagerTensor:
-        if not isinstance(x, Arith):
-            x = EagerTensor(owned_array(x, None if isinstance(x, np.ndarray) else wanted.dtype))
-        x = eager.lift(x)
-        spec = _spec(wanted)
-        if not spec.is_compatible_with(x):
-            raise DTypeError(
-                f"{self.name}: this concrete function takes {wanted}, got {x.type}", here()
-            )
-        return x
+        Arguments without tensors may be left out; others must be what they were for the trace.
+        """
+        tensors = tensors_of_call(self, args, kwargs)
+        if state.builder is not None:
+            return self._call_in_trace(tensors)
+        sizes = self.sizes_of(tensors)
+        if sizes and not self.sizes.hold(sizes):
+            raise self._unfit(sizes, self.sizes.failing(sizes))
+        if state.recorders:
+            return self.run_recorded(tensors)
+        return self.run([array_of(x) for x in tensors])
+
+    def _call_in_trace(self, tensors: list[Any]) -> Any:
+        """Its graph as one node of the trace in progress."""
+        known = dict(zip(self.sizes.symbols, self.sizes_of(tensors)))
+        failing = [g for g in self.sizes.guards if not g.asked_outside(known)]
+        if failing:
+            raise self._unfit(tuple(known.values()), failing)
+        captured = [current_kind().lift(x) for x in self.current_captures()]
+        graph = specialise(self.graph, known)
+        outputs = ops["call"](*tensors, *captured, graph=graph)
+        for v, new in zip(self.writes, outputs[self._returned :]):
+            v.assign(new)
+        return pack(self.structured_outputs_template, outputs)
+
+    def _unfit(self, sizes: tuple[Any, ...], failing: list[Any]) -> ArgumentError:
+        return ArgumentError(
+            f"{self.name}: this trace relies on {'; '.join(map(str, failing))}, which does not "
+            f"hold for sizes {sizes}", here()
+        )  # fmt: skip
 
     # Inspection
 
@@ -254,19 +276,35 @@ class ConcreteFunction:
     def structured_input_signature(self) -> Any:
         """The arguments, tensors as TensorSpec: (args, kwargs)."""
         types = iter(self.types)
-        leaves = [_spec(next(types)) if is_tensor_leaf(x) else x for x in self.arguments.leaves]
+        leaves = [spec(next(types)) if is_tensor_leaf(x) else x for x in self.arguments.leaves]
         return nest.pack((self.arguments.args, self.arguments.kwargs), leaves)
 
     @property
     def structured_outputs(self) -> Any:
         """The result's structure, tensors as TensorSpec."""
         return nest.map_structure(
-            lambda x: _spec(self.graph.output_types[x.index]) if isinstance(x, Slot) else x,
+            lambda x: spec(self.graph.output_types[x.index]) if isinstance(x, Slot) else x,
             self.structured_outputs_template,
         )
 
-    def pretty_printed_signature(self) -> str:
-        """The signature as text."""
+    @property
+    def output_shapes(self) -> Any:
+        """The shapes of the result's tensors, in its structure."""
+        return nest.map_structure(
+            lambda x: x.shape if isinstance(x, TensorSpec) else x, self.structured_outputs
+        )
+
+    @property
+    def output_dtypes(self) -> Any:
+        """The dtypes of the result's tensors, in its structure."""
+        return nest.map_structure(
+            lambda x: x.dtype if isinstance(x, TensorSpec) else x, self.structured_outputs
+        )
+
+    def pretty_printed_signature(self, verbose: bool = True) -> str:
+        """The signature as text, over several lines or in one."""
+        if verbose:
+            return signature_text(self)
         return f"{self.name}({self.signature_text}) -> {self.structured_outputs}"
 
     def ready(self) -> float:
@@ -278,11 +316,7 @@ class ConcreteFunction:
         return 0.0
 
     def __repr__(self) -> str:
-        return f"<ConcreteFunction {self.pretty_printed_signature()}>"
-
-
-def _spec(t: TensorType) -> TensorSpec:
-    return TensorSpec([n if isinstance(n, int) else None for n in t.shape], t.dtype)
+        return f"<ConcreteFunction {self.pretty_printed_signature(verbose=False)}>"
 
 
 def _taker(source: Any) -> Callable[[], Array]:
@@ -301,42 +335,14 @@ def _contiguous(x: Any) -> Array:
     return array if array.flags.c_contiguous else np.array(array, order="C")
 
 
-def _wanted(x: Any) -> bool:
-    """Does a recorder in action follow `x`? One that does not say follows everything floating."""
+def _wanted(x: Any, recorders: Sequence[Any] | None = None) -> bool:
+    """Does one of the recorders (all in action, unless given) follow `x`? One that does not say
+    follows everything floating."""
     if not x.dtype.is_floating:
         return False
-    return any(getattr(r, "wants", _everything)((x,)) for r in state.recorders)
+    found = state.recorders if recorders is None else recorders
+    return any(getattr(r, "wants", _everything)((x,)) for r in found)
 
 
 def _everything(values: Any) -> bool:
     return True
-
-
-def is_data(x: object) -> bool:
-    """Is this leaf of a function's result given back as a tensor?"""
-    return isinstance(x, Arith | np.ndarray | np.generic | bool | int | float)
-
-
-def _template(result: Any, outputs: list[Value], builder: FunctionBuilder) -> Any:
-    """The structure of a result, with a Slot for each tensor, which goes to `outputs`."""
-    leaves: list[Any] = []
-    for x in nest.flatten(result):
-        if is_data(x):
-            outputs.append(builder.lift(x))
-            leaves.append(Slot(len(outputs) - 1))
-        else:
-            leaves.append(x)
-    return nest.pack(result, leaves)
-
-
-def _pack(template: Any, outputs: Any) -> Any:
-    leaves = [outputs[x.index] if isinstance(x, Slot) else x for x in nest.flatten(template)]
-    return nest.pack(template, leaves)
-
-
-def example_type(leaf: Any) -> TensorType:
-    """The type of an argument that is passed as data."""
-    if isinstance(leaf, EagerTensor):
-        return leaf.type
-    array = np.asarray(leaf)
-    return tensor_type(array.shape, eager.lift(array[()] if array.ndim == 0 else array).dtype)

@@ -2,17 +2,24 @@
 
 from graphgrad.compiler.errors import (
     ArgumentError,
+    AssertionFailed,
     DivisionByZero,
+    DonatedTensorError,
     DTypeError,
     GraphgradError,
     IndexOutOfRange,
+    InvalidArgumentError,
     LeakedTensorError,
+    NotFinite,
+    NoValueError,
     ShapeError,
     TraceError,
 )
-from graphgrad.function import SideEffectWarning
+from graphgrad.retracing import RetracingWarning, SideEffectWarning
 
 __all__ = [
-    "ArgumentError", "DTypeError", "DivisionByZero", "GraphgradError", "IndexOutOfRange",
-    "LeakedTensorError", "ShapeError", "SideEffectWarning", "TraceError",
+    "ArgumentError", "AssertionFailed", "DTypeError", "DivisionByZero", "DonatedTensorError",
+    "GraphgradError", "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError",
+    "NoValueError", "NotFinite", "RetracingWarning", "ShapeError", "SideEffectWarning",
+    "TraceError",
 ]  # fmt: skip

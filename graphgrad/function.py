@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import sys
 import threading
 import time
 import types
-import warnings
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from graphgrad import nest, tracing
+from graphgrad import tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError, TraceError
-from graphgrad.compiler.ir import Builder
-from graphgrad.compiler.op import current_kind, state
-from graphgrad.compiler.source import here, is_internal
-from graphgrad.compiler.types import tensor_type
-from graphgrad.concrete import ConcreteFunction, example_type, is_data
+from graphgrad.compiler.op import state
+from graphgrad.compiler.source import here
+from graphgrad.concrete import ConcreteFunction
+from graphgrad.concrete_calls import signature_text
+from graphgrad.donation import offered, positions, run_donating
 from graphgrad.eager import EagerTensor, array_of, owned_array
 from graphgrad.guards import Guard, Guards
 from graphgrad.inspection import kernels_text, report_text
 from graphgrad.methods import WeakMethod
-from graphgrad.reports import TraceTable, difference, stage_text
+from graphgrad.parameters import (
+    call_unmodified,
+    inline_key,
+    lifted,
+    objects,
+    parameters,
+    relaxed_specs,
+    specs_of,
+)
+from graphgrad.reports import (
+    Difference,
+    TraceTable,
+    advice,
+    argument_differences,
+    nearest_difference,
+    stage_text,
+)
+from graphgrad.results import as_eager
+from graphgrad.retracing import Retraces, warn_of_changes
 from graphgrad.signature import (
     Arguments,
     Identity,
@@ -39,15 +56,16 @@ from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
 
 
-class SideEffectWarning(UserWarning):
-    """A traced function changed Python state: that happens while tracing only."""
-
-
 class _Settings:
     eagerly = False
 
 
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+DEEP = 50  # calls of a function within itself, which explain a RecursionError
 PLAIN_RUNS = 1  # of a trace before native code is prepared for it
+_binding = threading.RLock()
 _switches: list[Callable[[bool], None]] = []  # told whether functions run compiled
 
 
@@ -78,45 +96,54 @@ def functions_run_eagerly() -> bool:
     return _Settings.eagerly
 
 
-class Function:
+class Function(Generic[P, R]):
     """A Python function that is traced and compiled: what `gg.function` makes."""
 
     __slots__ = ("_forms", "__dict__", "__weakref__")  # a place of its own for what `native` reads
 
     def __init__(
         self,
-        python_function: Callable[..., Any],
+        python_function: Callable[P, R],
         input_signature: Any = None,
         jit_compile: bool | None = None,
         reduce_retracing: bool = False,
         max_traces: int | None = None,
+        donate_argnums: int | Sequence[int] = (),
         name: str | None = None,
     ) -> None:
-        functools.update_wrapper(self, python_function)
+        own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
+        functools.update_wrapper(self, python_function, updated=own)
         self._python_function = python_function
-        self._name: str = str(
-            name or getattr(python_function, "__name__", type(python_function).__name__)
-        )
+        self._name: str = str(name or name_of(python_function))
+        self.__name__ = self._name
         self._options = {
             "input_signature": input_signature, "jit_compile": jit_compile,
-            "reduce_retracing": reduce_retracing, "max_traces": max_traces, "name": name,
+            "reduce_retracing": reduce_retracing, "max_traces": max_traces,
+            "donate_argnums": donate_argnums, "name": name,
         }  # fmt: skip
         self._signature = Signature(python_function, self._name, input_signature)
         self._compiled = jit_compile is not False
         self._reduce_retracing = reduce_retracing
         self._max_traces = max_traces
+        self._donated = positions(donate_argnums, self._signature)
         self._traces: dict[Any, list[ConcreteFunction]] = {}
         self._all: list[ConcreteFunction] = []  # in the order of tracing
         self._last: ConcreteFunction | None = None  # of those that Python called
         self._forms: Any = None  # what native code knows of the traces
         self._count = 0  # of traces ever made
+        self._retraces = Retraces()
+        self._forgotten_calls = 0  # of traces that were dropped
+        self._forgotten: Arguments | None = None  # of the last one
+        self._warned: set[str] = set()  # of changes to Python state
+        self._tracing = False
         self._created = False  # variables were created: no call may create more
         self._lock = threading.RLock()
         self._bound: dict[int, tuple[Any, Function]] = {}  # by identity of the instance
+        self._held: list[Any] = []  # an instance that may be a temporary, until it is called
 
     # Calling
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         trace = self._last
         if (
             trace is not None
@@ -135,6 +162,8 @@ class Function:
         except Exception as e:
             filtered(e)
             raise
+        finally:
+            self._held.clear()
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _Settings.eagerly:
@@ -144,10 +173,13 @@ class Function:
         arguments = self._signature.bind(args, kwargs)
         trace = self._find(arguments)
         tensors = [_as_tensor(x) for x in arguments.leaves if is_tensor_leaf(x)]
-        self._last = trace
         if state.recorders:
+            self._last = None if trace.offers else trace
             return trace.run_recorded(tensors)
         arrays = [array_of(x) for x in tensors]
+        if trace.offers:
+            return run_donating(trace.run, tensors, arrays, trace.offers, self._name)
+        self._last = trace
         if trace.may_go_native and trace.count >= PLAIN_RUNS:
             return self._run_natively_next(trace, arrays)
         return trace.run(arrays)
@@ -174,15 +206,13 @@ class Function:
     def _run_eagerly(self, arguments: Arguments) -> Any:
         """As plain Python, with tensors where a trace would have them."""
         leaves = [_as_tensor(x) if is_tensor_leaf(x) else x for x in arguments.leaves]
-        args, kwargs = nest.pack((arguments.args, arguments.kwargs), leaves)
-        result = self._python_function(*args, **kwargs)
-        lift = current_kind().lift
-        return nest.map_structure(lambda x: lift(x) if is_data(x) else x, result)
+        result = call_unmodified(self._python_function, self._signature, arguments, leaves)
+        return as_eager(self._name, result)
 
     def _inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Inside another trace: the function becomes part of it."""
         arguments = self._signature.bind(args, kwargs)
-        key = (self._python_function, _inline_key(arguments))
+        key = (self._python_function, inline_key(arguments))
         if key in _local.tracing:
             raise TraceError(
                 f"`{self._name}` calls itself while it is traced, with arguments of the same "
@@ -191,8 +221,20 @@ class Function:
             )  # fmt: skip
         _local.tracing.append(key)
         try:
-            return self._python_function(*arguments.args, **arguments.kwargs)
+            args, kwargs = lifted(arguments)
+            return self._python_function(*args, **kwargs)
+        except RecursionError:
+            depth = sum(f is self._python_function for f, _ in _local.tracing)
+            if depth < DEEP:
+                raise
+            raise TraceError(
+                f"`{self._name}` calls itself {depth} times while it is traced, each time with "
+                "other arguments: does it end? A recursion that depends on tensors is a "
+                "gg.while_loop",
+                here(),
+            ) from None
         finally:
+            self._held.clear()
             _local.tracing.pop()
 
     # Finding a trace
@@ -208,7 +250,7 @@ class Function:
         rest = Arguments(arguments.args[count:], arguments.kwargs)
         return "signature", *rest.key
 
-    def _find(self, arguments: Arguments) -> ConcreteFunction:
+    def _find(self, arguments: Arguments, for_call: bool = True) -> ConcreteFunction:
         """The trace that fits, made if there is none."""
         key = self._key(arguments)
         found = self._fitting(key, arguments)
@@ -216,7 +258,13 @@ class Function:
             with self._lock:
                 found = self._fitting(key, arguments)
                 if found is None:
-                    found = self._new_trace(key, arguments)
+                    self._tracing = True
+                    try:
+                        found, why = self._new_trace(key, arguments)
+                    finally:
+                        self._tracing = False
+                    if for_call and self._max_traces is None:
+                        self._notice_retracing(why)
         return found
 
     def _fitting(self, key: Any, arguments: Arguments) -> ConcreteFunction | None:
@@ -233,7 +281,9 @@ class Function:
         sizes: list[int] = []
         for x, t in zip(arguments.tensors, trace.types):
             if isinstance(x, TensorSpec):
-                return x.shape.as_list() == [n if isinstance(n, int) else None for n in t.shape]
+                if x.shape.as_list() != [n if isinstance(n, int) else None for n in t.shape]:
+                    return False
+                continue
             if len(x.shape) != len(t.shape):
                 return False
             for n, m in zip(x.shape, t.shape):
@@ -243,21 +293,27 @@ class Function:
                     return False
         return not sizes or trace.sizes.hold(tuple(sizes))
 
-    def _new_trace(self, key: Any, arguments: Arguments) -> ConcreteFunction:
-        """Trace for `arguments`; called with the lock held."""
+    def _new_trace(
+        self, key: Any, arguments: Arguments
+    ) -> tuple[ConcreteFunction, list[Difference]]:
+        """Trace for `arguments`, and why that was needed; called with the lock held."""
+        self._forget_dead()
+        why = nearest_difference(self._all, self._signature, arguments)
+        if not self._all and self._forgotten is not None:
+            why = argument_differences(self._forgotten, self._signature, arguments)
+        changed = "; ".join(d.text for d in why)
         if self._max_traces is not None and len(self._all) >= self._max_traces:
+            kept = [*(t.arguments for t in self._all), self._form(arguments)]
             raise TraceError(
                 f"`{self._name}` would be traced more than max_traces={self._max_traces} times; "
-                f"the new call differs in {self._difference(arguments) or 'nothing known'}.\n"
+                f"the new call differs in {changed or 'nothing known'}. {advice(why, kept)}\n"
                 f"{self.traces()}", here()
             )  # fmt: skip
-        self._forget_dead()
-        specs = self._specs(arguments)
+        specs = specs_of(arguments, self._signature.input_signature)
         if self._reduce_retracing and self._signature.input_signature is None:
-            relaxed = self._relax(key, specs)
-            if relaxed is not None:
-                key, specs = _relaxed_key(key), relaxed
-        changed = self._difference(arguments)
+            earlier = self._relaxable(key)
+            if earlier is not None:
+                key, specs = _relaxed_key(key), relaxed_specs(specs, earlier.types)
         begin = time.perf_counter()
         trace, creates = self._trace(arguments, specs)
         if creates:  # once more, as it will be from now on
@@ -271,10 +327,47 @@ class Function:
             f"{label}: {show_leaf(leaf_key(s if s is not None else x))}"
             for label, x, s in zip(labels, arguments.leaves, specs)
         )
+        trace.watches = self._watches(arguments)
+        trace.offer(offered(arguments, self._donated))
         self._traces.setdefault(key, []).append(trace)
         self._all.append(trace)
         self._count += 1
-        return trace
+        return trace, why
+
+    def _form(self, arguments: Arguments) -> Arguments:
+        """What reports need of a call."""
+        return arguments.form(specs_of(arguments, self._signature.input_signature))
+
+    def _notice_retracing(self, why: list[Difference]) -> None:
+        calls = self._forgotten_calls + sum(t.count for t in self._all)
+        cause = "; ".join(d.text for d in why)
+        kept = [t.arguments for t in self._all]
+        self._retraces.add(calls, self._name, cause, advice(why, kept))
+
+    def _watches(self, arguments: Arguments) -> list[Any]:
+        """Weak references to the objects among the arguments: without them, no trace is needed."""
+        function = weakref.ref(self)
+
+        def gone(_: Any) -> None:
+            found = function()
+            if found is not None:
+                found._forget_if_free()
+
+        found = []
+        for x in arguments.leaves:
+            if not is_tensor_leaf(x) and isinstance(leaf_key(x), Identity):
+                with suppress(TypeError):  # held for good
+                    found.append(weakref.ref(getattr(x, "__self__", x), gone))
+        return found
+
+    def _forget_if_free(self) -> None:
+        """Drop traces for objects that are gone; while another trace is made, that one will."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._tracing:
+                    self._forget_dead()
+            finally:
+                self._lock.release()
 
     def _forget_dead(self) -> None:
         """Drop the traces for objects that are gone, so that they do not pile up."""
@@ -282,6 +375,8 @@ class Function:
             leaves = key[-1] if isinstance(key, tuple) else ()
             if any(isinstance(k, Identity) and k.ref() is None for k in leaves):
                 gone = self._traces.pop(key)
+                self._forgotten_calls += sum(t.count for t in gone)
+                self._forgotten = gone[-1].arguments
                 self._all = [t for t in self._all if all(t is not g for g in gone)]
                 if any(self._last is g for g in gone):
                     self._last = None
@@ -289,41 +384,6 @@ class Function:
                     from graphgrad import native  # loaded already
 
                     native.arrange(self)
-
-    def _specs(self, arguments: Arguments) -> list[TensorSpec | None]:
-        """What each leaf is traced as: a specification for data, None for Python objects."""
-        if self._signature.input_signature is not None:
-            wanted = nest.flatten(self._signature.input_signature)
-            wanted += [None] * (len(arguments.leaves) - len(wanted))
-        else:
-            wanted = [None] * len(arguments.leaves)
-        found: list[TensorSpec | None] = []
-        for x, spec in zip(arguments.leaves, wanted):
-            if not is_tensor_leaf(x):
-                found.append(None)
-            elif isinstance(spec, TensorSpec):
-                found.append(spec)
-            elif isinstance(x, TensorSpec):
-                found.append(x)
-            else:
-                t = example_type(x)
-                found.append(TensorSpec(t.shape, t.dtype))
-        return found
-
-    def _relax(self, key: Any, specs: list[TensorSpec | None]) -> list[TensorSpec | None] | None:
-        """The specifications with None where earlier traces had other sizes."""
-        earlier = self._relaxable(key)
-        if earlier is None:
-            return None
-        relaxed: list[TensorSpec | None] = []
-        types = iter(earlier.types)
-        for spec in specs:
-            if spec is None:
-                relaxed.append(None)
-                continue
-            shape = [n if n == m else None for n, m in zip(spec.shape, next(types).shape)]
-            relaxed.append(TensorSpec(shape, spec.dtype))
-        return relaxed
 
     def _relaxable(self, key: Any) -> ConcreteFunction | None:
         wanted = _relaxed_key(key)
@@ -338,51 +398,43 @@ class Function:
         self, arguments: Arguments, specs: list[TensorSpec | None]
     ) -> tuple[ConcreteFunction, bool]:
         """One trace, and whether it created variables."""
-        builder = tracing.FunctionBuilder(self._name, self)
-        builder.may_create = not self._created
-        key = (self._python_function, _inline_key(arguments))
+        builder = self._builder()
+        key = (self._python_function, inline_key(arguments))
         guards = Guards()
-        guards.add_function(self._python_function, _objects(self._signature.names, arguments))
         _local.tracing.append(key)
         try:
-            with builder.tracing():
-                leaves = _parameters(builder, arguments, specs)
-                args, kwargs = nest.pack((arguments.args, arguments.kwargs), leaves)
-                result = self._python_function(*args, **kwargs)
+            with guards.reads, builder.tracing():
+                own = isinstance(self._python_function, types.FunctionType)
+                given = objects(self._signature, arguments)
+                bound = {name: x for name, x in given if not guards.follow(x, name)}
+                guards.add_function(self._python_function, own, bound)
+                leaves = parameters(builder, arguments, specs)
+                result = call_unmodified(self._python_function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
-                trace = ConcreteFunction(self._name, builder, form, result, self._compiled)
+                trace = ConcreteFunction(self._signature, builder, form, result, self._compiled)
         finally:
             _local.tracing.pop()
         if not builder.created:
             changed = guards.changed()
             for g in changed:
                 del guards.guards[g.expression]
-            self._warn_of(changed)
+            self._note_changes(changed)
         trace.use_guards(guards)
         return trace, bool(builder.created)
 
-    def _warn_of(self, changed: list[Guard]) -> None:
-        known = self.__dict__.setdefault("_warned", set())
-        for g in changed:
-            if g.label not in known:
-                known.add(g.label)
-                warnings.warn(
-                    f"`{self._name}` changes the Python value `{g.label}` (read in {g.line}). That "
-                    "happens while the function is traced, not at each call; keep state in a "
-                    "gg.Variable", SideEffectWarning, stacklevel=_user_level()
-                )  # fmt: skip
+    def _note_changes(self, changed: list[Guard]) -> None:
+        """The function changed these Python values while it was traced."""
+        warn_of_changes(self._name, changed, self._warned)
 
-    def _difference(self, arguments: Arguments) -> str:
-        """What keeps the nearest earlier trace from being used, in words."""
-        labels = self._signature.labels(arguments)
-        new = [show_leaf(leaf_key(x)) for x in arguments.leaves]
-        texts = [difference(t, labels, new, self._signature.labels(t.arguments)) for t in self._all]
-        return min(texts, key=len, default="")
+    def _builder(self) -> tracing.FunctionBuilder:
+        builder = tracing.FunctionBuilder(self._name, self)
+        builder.may_create = not self._created
+        return builder
 
     # Inspection
 
     @property
-    def python_function(self) -> Callable[..., Any]:
+    def python_function(self) -> Callable[P, R]:
         """The function that was decorated."""
         return self._python_function
 
@@ -402,11 +454,11 @@ class Function:
         """The trace for arguments, or for TensorSpecs in place of tensors."""
         if not args and not kwargs and self._signature.input_signature is not None:
             args = self._signature.input_signature
-        return self._find(self._signature.bind(args, kwargs))
+        return self._find(self._signature.bind(args, kwargs), for_call=False)
 
     def pretty_printed_concrete_signatures(self) -> str:
-        """The signatures of all traces."""
-        return "\n\n".join(t.pretty_printed_signature() for t in self._all)
+        """The signatures of all traces, in TensorFlow's layout."""
+        return "\n\n".join(map(signature_text, self._all))
 
     def traces(self) -> TraceTable:
         """A table of the traces: signature, calling line, count, seconds, and what differed."""
@@ -435,16 +487,27 @@ class Function:
 
     # Methods
 
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> Function[P, R]: ...
+    @overload
+    def __get__(
+        self: Function[Concatenate[Any, Q], R], instance: object, owner: Any = None
+    ) -> Function[Q, R]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
         found = self._bound.get(id(instance))
         if found is not None and found[0]() is instance:
             return found[1]
-        return self._bind(instance)
+        with _binding:
+            found = self._bound.get(id(instance))
+            if found is not None and found[0]() is instance:
+                return found[1]
+            return self._bind(instance)
 
     def _bind(self, instance: Any) -> Function:
-        """The function of one instance, with traces of its own; it does not keep it alive."""
+        """The function of one instance, with traces of its own; it does not keep it alive, but
+        for the first call, since it may be that of a temporary: `Model().step(x)`."""
         key = id(instance)
         try:
             ref: Any = weakref.ref(instance, lambda _: self._bound.pop(key, None))
@@ -454,6 +517,8 @@ class Function:
             return bound
         bound = Function(WeakMethod(self._python_function, ref), **self._options)
         self._bound[key] = (ref, bound)
+        self._held.clear()  # of the instance before, if it was not called
+        self._held = bound._held = [instance]
         return bound
 
     # Copies
@@ -481,17 +546,19 @@ def _restore(python_function: Any, options: dict[str, Any]) -> Function:
     return Function(python_function, **options)
 
 
+def name_of(python_function: Any) -> str:
+    while isinstance(python_function, functools.partial):
+        python_function = python_function.func
+    return str(getattr(python_function, "__name__", type(python_function).__name__))
+
+
 def _as_tensor(x: Any) -> EagerTensor:
+    if isinstance(x, TensorSpec):
+        raise DTypeError(
+            f"{x} is given where a call needs a tensor; get_concrete_function takes specifications",
+            here(),
+        )
     return x if isinstance(x, EagerTensor) else EagerTensor(owned_array(x, None))
-
-
-def _inline_key(arguments: Arguments) -> Any:
-    """The key of arguments that may be symbolic."""
-    leaves = []
-    for x in arguments.leaves:
-        t = getattr(x, "type", None)
-        leaves.append(("tensor", str(t)) if hasattr(t, "dtype") else leaf_key(x))
-    return nest.layout((arguments.args, arguments.kwargs)), tuple(leaves)
 
 
 def _relaxed_key(key: Any) -> Any:
@@ -504,97 +571,3 @@ def _relaxed_key(key: Any) -> Any:
         for k in leaves
     )
     return "relaxed", layout, open_leaves
-
-
-def _objects(names: list[str], arguments: Arguments) -> dict[str, Any]:
-    """The arguments that are passed by identity: their attributes are guarded."""
-    return {
-        name: x for name, x in zip(names, arguments.args)
-        if not nest.is_nest(x) and not is_tensor_leaf(x)
-    }  # fmt: skip
-
-
-def _parameters(
-    builder: Builder, arguments: Arguments, specs: list[TensorSpec | None]
-) -> list[Any]:
-    """The leaves with parameters of the trace in place of data."""
-    leaves: list[Any] = []
-    position = 0
-    for x, spec in zip(arguments.leaves, specs):
-        if spec is None:
-            leaves.append(x)
-            continue
-        shape: list[Any] = []
-        for axis, n in enumerate(spec.shape):
-            if n is None:
-                hint = None if isinstance(x, TensorSpec) else int(x.shape[axis])
-                letter = "nmklpqrs"[len(builder.scope.symbols) % 8]
-                n = builder.scope.symbol(
-                    f"{letter}{len(builder.scope.symbols) // 8 or ''}", position, axis, hint
-                )
-            shape.append(n)
-        leaves.append(builder.param(tensor_type(tuple(shape), spec.dtype), here()))
-        position += 1
-    return leaves
-
-
-def _user_level() -> int:
-    """The stack level of the user's line, for warnings."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def function(
-    func: Callable[..., Any] | None = None,
-    input_signature: Any = None,
-    autograph: bool = True,
-    jit_compile: bool | None = None,
-    reduce_retracing: bool = False,
-    max_traces: int | None = None,
-    experimental_implements: Any = None,
-    experimental_autograph_options: Any = None,
-    experimental_attributes: Any = None,
-    experimental_relax_shapes: bool | None = None,
-    experimental_compile: bool | None = None,
-    experimental_follow_type_hints: bool | None = None,
-) -> Any:
-    """Compile a Python function: traced once for each kind of arguments, then run as one program.
-
-    Tensors and NumPy arrays, which become tensors, count by dtype and shape, Python values by type
-    and value, other objects by identity; globals, closure values and attributes that the function
-    reads are guarded, and a change of one leads to a new trace. `input_signature` fixes dtypes and
-    shapes, with None for sizes that may vary. `reduce_retracing` leaves open what has varied.
-    `jit_compile=False` interprets op by op. `max_traces` turns one trace too many into an error.
-    `autograph` and the experimental options of TensorFlow are accepted and have no effect.
-
-    >>> import graphgrad as gg
-    >>> @gg.function
-    ... def f(x):
-    ...     return x * 2 + 1
-    >>> f(gg.constant([1.0, 2.0])).numpy()
-    array([3., 5.], dtype=float32)
-    """
-
-    def decorate(python_function: Callable[..., Any]) -> Function:
-        if not callable(python_function):
-            raise DTypeError(f"gg.function: takes a function, got {python_function!r}", here())
-        if inspect.isgeneratorfunction(python_function) or inspect.iscoroutinefunction(
-            python_function
-        ):
-            raise ArgumentError(
-                f"gg.function: {python_function.__qualname__} is a generator or coroutine "
-                "function, which returns before its body runs; decorate a plain function", here()
-            )  # fmt: skip
-        if isinstance(python_function, Function):
-            python_function = python_function.python_function
-        return Function(
-            python_function,
-            input_signature=input_signature,
-            jit_compile=jit_compile if jit_compile is not None else experimental_compile,
-            reduce_retracing=reduce_retracing or bool(experimental_relax_shapes),
-            max_traces=max_traces,
-        )
-
-    return decorate if func is None else decorate(func)

@@ -1,39 +1,45 @@
 """Guards: what a trace took from Python's state, and whether it is still so.
 
-The code of a function, and of the Python functions it calls, says by name which globals, closure
-cells and attributes it reads. Their values at trace time are kept, and one generated function
-compares them at each call: numbers and strings by type and value, containers by identity and
-contents, functions and other objects by identity, tensors by dtype and shape (they are read anew).
+What code reads by name is read from the code: globals, closure cells, and attributes of modules and
+classes. Attributes of the user's objects are noticed as they are read (`reads.py`). One generated
+function compares them all at each call.
 
-Not seen are attributes reached in other ways than by name: through `getattr`, or of objects that
-are handed to another function.
+Not seen are elements of large arrays and containers, attributes of objects whose classes are
+written in C unless they are reached by names, and methods that are replaced on their class.
 """
 
 from __future__ import annotations
 
 import dis
+import enum
+import functools
 import inspect
 import os
-import struct
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections import UserList, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import is_
 from typing import Any
 
 import numpy as np
 
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.ir import Value
+from graphgrad.reads import Reads
+from graphgrad.snapshots import CONTAINERS, SCALARS, Snapshot, snapshot
 
-SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
-CONTAINERS = (list, dict, set, tuple, frozenset)
 DATA = (Arith, np.ndarray, *SCALARS, *CONTAINERS)
-SMALL = 64  # elements: up to here the contents of a NumPy array are compared
-MANY = 1000  # elements: beyond, of a container only identity and length are compared
-_OPAQUE = {"graphgrad", "numpy", "builtins", *sys.stdlib_module_names}
+FOLLOWED = 10_000  # elements: of larger containers no element is followed
+_FAILURES = (KeyError, AttributeError, ValueError, TypeError)
+_OPAQUE = {"graphgrad", "numpy", "builtins", *sys.stdlib_module_names} - {"argparse"}
+_OPERATORS = ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "floordiv")
+_IMPLICIT = {  # methods that Python calls without reading an attribute
+    "__call__", "__getitem__", "__iter__", "__next__", "__len__", "__contains__", "__enter__",
+    "__bool__", "__getattr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__neg__",
+    *(f"__{side}{name}__" for name in _OPERATORS for side in ("", "r")),
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -42,8 +48,7 @@ class Guard:
 
     expression: str
     label: str
-    value: Any
-    snapshot: Any = None
+    was: Snapshot
     line: str = ""
 
 
@@ -53,8 +58,14 @@ class Guards:
 
     guards: dict[str, Guard] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
+    complete: bool = True  # every object that the function may read from is seen through
+    reads: Reads = field(init=False)
     _roots: dict[int, str] = field(default_factory=dict)
-    _seen: set[tuple[int, int]] = field(default_factory=set)
+    _seen: set[int] = field(default_factory=set)  # functions that were read
+    _inside: set[int] = field(default_factory=set)  # containers whose elements are being followed
+
+    def __post_init__(self) -> None:
+        self.reads = Reads(self)
 
     # Building
 
@@ -74,34 +85,105 @@ class Guards:
             found = self._roots[id(x)] = found or name
         return found
 
-    def add_function(self, function: Any, bound: dict[str, Any] | None = None) -> None:
-        """The reads of a Python function; `bound` are arguments known to be particular objects."""
-        if hasattr(function, "__self__") and hasattr(function, "__func__"):
-            instance, function = function.__self__, function.__func__
-            if not isinstance(function, types.FunctionType):
-                return
-            first = next(iter(function.__code__.co_varnames), "self")
-            bound = {first: instance, **(bound or {})}
-        if not isinstance(function, types.FunctionType) or _opaque(function.__module__):
+    def add_function(
+        self, function: Any, own: bool = False, bound: dict[str, Any] | None = None
+    ) -> None:
+        """What calling `function` reads by name; it may be any callable.
+
+        The `own` one of the trace lives as long as the trace does. `bound` are arguments whose
+        attributes are read by name: reads of them are not noticed.
+        """
+        if isinstance(function, functools.partial):
+            for x in (function.func, *function.args, *function.keywords.values()):
+                self.follow(x, "the arguments of a partial")
             return
+        code = getattr(function, "__func__", function)
+        if not isinstance(code, types.FunctionType):
+            written_in_c = isinstance(function, types.MethodType)
+            self.follow(function.__self__ if written_in_c else function, type(function).__name__)
+            return
+        if id(code) in self._seen or is_opaque(code.__module__):
+            return
+        self._seen.add(id(code))
+        instance = getattr(function, "__self__", None)
+        names = code.__code__.co_varnames
+        bound = dict(bound or {})
+        if instance is not None and names and not self.follow(instance, names[0]):
+            bound[names[0]] = instance
+        self._add_defaults(code)
+        cells = self._cells(code, own)
+        _Reader(self, code.__globals__, cells, bound).read(code.__code__)
+
+    def _cells(self, function: types.FunctionType, own: bool) -> dict[str, tuple[str, Any]]:
+        """The closure cells by name, with expressions for them.
+
+        A cell cannot be held weakly, and may lead to whoever holds its function.
+        """
+        found = {}
+        for i, cell in enumerate(function.__closure__ or ()):
+            if own:
+                expression = self.root(cell, "C")
+            else:
+                expression = f"{self.root(function, 'W', weak=True)}.__closure__[{i}]"
+            found[function.__code__.co_freevars[i]] = expression, cell
+        return found
+
+    def _add_defaults(self, function: types.FunctionType) -> None:
+        """Default values that can change, and objects."""
         code = function.__code__
-        key = (id(code), id(next(iter((bound or {}).values()), None)))
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        cells = dict(zip(code.co_freevars, function.__closure__ or ()))
-        for name, default in zip(
-            reversed(_positional(code)), reversed(function.__defaults__ or ())
-        ):
-            if not isinstance(default, SCALARS) and not (bound and name in bound):
-                bound = {**(bound or {}), name: default}
-        _Reader(self, function.__globals__, cells, bound or {}).read(code)
+        names = code.co_varnames[: code.co_argcount]
+        line = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
+        for kind in ("__defaults__", "__kwdefaults__"):
+            values = getattr(function, kind)
+            if not values:
+                continue
+            if isinstance(values, tuple):
+                values = dict(zip(names[-len(values) :], values))
+            if any(isinstance(x, CONTAINERS) for x in values.values()):
+                root = self.root(function, "W", weak=True)
+                label = f"{function.__name__}.{kind}"
+                self.add(f"{root}.{kind}", label, getattr(function, kind), line)
+            for name, x in values.items():
+                self.follow(x, name)
+
+    def follow(self, x: Any, label: str) -> bool:
+        """Have reads through `x` noticed, whatever it is; can attributes of it be?"""
+        if isinstance(x, (Arith, np.ndarray, types.ModuleType, enum.Enum, *SCALARS)):
+            return False
+        if isinstance(x, CONTAINERS):
+            self._follow_elements(x, label)
+        inner = inspect.getattr_static(x, "_python_function", None)
+        if inner is not None and is_opaque(type(x).__module__):
+            self.add_function(x.python_function)
+        elif isinstance(x, types.FunctionType | types.MethodType | functools.partial):
+            self.add_function(x)
+        elif not isinstance(x, type) and not is_opaque(type(x).__module__):
+            return self._follow_object(x, label)
+        return False
+
+    def _follow_elements(self, x: Any, label: str) -> None:
+        if len(x) > FOLLOWED:
+            self.complete = False
+        elif id(x) not in self._inside:
+            self._inside.add(id(x))
+            for i, v in x.items() if isinstance(x, Mapping) else enumerate(x):
+                self.follow(v, f"{label}[{i!r}]")
+            self._inside.remove(id(x))
+
+    def _follow_object(self, x: Any, label: str) -> bool:
+        if not self.reads.notice(x, label):
+            self.complete = False
+            return False
+        for kind in type(x).__mro__:
+            if not is_opaque(kind.__module__):
+                for name in _IMPLICIT & vars(kind).keys():
+                    self.add_function(vars(kind)[name])
+        return True
 
     def add(self, expression: str, label: str, value: Any, line: str) -> None:
         """Guard what `expression` gives."""
-        if expression in self.guards or isinstance(value, Value):
-            return
-        self.guards[expression] = Guard(expression, label, value, snapshot(value), line)
+        if expression not in self.guards and not isinstance(value, Value):
+            self.guards[expression] = Guard(expression, label, snapshot(value), line)
 
     # Using
 
@@ -111,14 +193,21 @@ class Guards:
 
     def _holds(self, g: Guard) -> bool:
         try:
-            return unchanged(eval(g.expression, self.names), g.value, g.snapshot)
-        except (KeyError, AttributeError, ValueError):
+            return g.was.same(eval(g.expression, self.names))
+        except _FAILURES:
             return False
+
+    def value(self, g: Guard) -> Any:
+        """What the guarded expression gives now; None where it fails."""
+        try:
+            return eval(g.expression, self.names)
+        except _FAILURES:
+            return None
 
     def getter(self, x: Any) -> Callable[[], Any] | None:
         """How to read the captured tensor `x` again, if it was reached by a guarded name."""
         for g in self.guards.values():
-            if g.value is x:
+            if g.was.value is x:
                 return eval(f"lambda: {g.expression}", self.names)
         return None
 
@@ -126,108 +215,34 @@ class Guards:
         """One function that tells whether all guards hold; None if there are none."""
         if not self.guards:
             return None
-        names: dict[str, Any] = {**self.names, "unchanged": unchanged, "same_items": _same_items}
+        names = dict(self.names)
         lines = ["def check():", "    try:"]
+        objects: dict[str, str] = {}  # a weak reference is followed once
         for i, g in enumerate(self.guards.values()):
-            names[f"v{i}"], names[f"s{i}"] = g.value, g.snapshot
-            lines.append(f"        x = {g.expression}")
-            if isinstance(g.value, list | tuple) and g.snapshot is not None:
-                lines.append(f"        if x is not v{i} or not same_items(x, s{i}):")
-            elif g.snapshot is not None and not isinstance(g.value, SCALARS):
-                lines.append("        if True:")
+            root, call, rest = g.expression.partition("()")
+            expression = g.expression
+            if call and root in self.names:
+                if root not in objects:
+                    objects[root] = f"o{len(objects)}"
+                    lines.append(f"        {objects[root]} = {root}()")
+                expression = objects[root] + rest
+            test, names[f"k{i}"] = g.was.source
+            names[f"same{i}"] = g.was.same
+            lines.append(f"        x = {expression}")
+            if test == "same(x)":
+                lines.append(f"        if not same{i}(x): return False")
             else:
-                lines.append(f"        if x is not v{i}:")
-            lines.append(f"            if not unchanged(x, v{i}, s{i}): return False")
+                test = test.replace("k", f"k{i}")
+                lines.append(f"        if not ({test}) and not same{i}(x): return False")
         lines += ["    except (KeyError, AttributeError, ValueError, TypeError):"]
         lines += ["        return False", "    return True"]
         exec("\n".join(lines), names)
         return names["check"]
 
 
-def _positional(code: types.CodeType) -> tuple[str, ...]:
-    return code.co_varnames[: code.co_argcount]
-
-
-def _opaque(module: str | None) -> bool:
+def is_opaque(module: str | None) -> bool:
+    """Is a module's state no part of the user's program: graphgrad's, NumPy's, Python's?"""
     return (module or "").partition(".")[0] in _OPAQUE and not (module or "").startswith("__main__")
-
-
-def same_scalar(a: Any, b: Any) -> bool:
-    """Equal by type and value: NaN equals itself, and 0.0 is not -0.0."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, float):
-        return struct.pack("d", a) == struct.pack("d", b)
-    if isinstance(a, np.generic):
-        return a.tobytes() == b.tobytes()
-    return bool(a == b)
-
-
-def snapshot(x: Any) -> Any:
-    """The contents of `x` that are compared later; None where identity is all."""
-    if isinstance(x, np.ndarray):
-        return (x.shape, x.dtype, x.tobytes() if x.size <= SMALL else None)
-    if isinstance(x, CONTAINERS) and len(x) <= MANY:
-        return _items(x)
-    return None
-
-
-def _items(x: Any) -> Any:
-    if isinstance(x, dict):
-        return tuple((k, v, snapshot(v)) for k, v in x.items())
-    if isinstance(x, list | tuple):
-        return tuple(x), tuple(map(snapshot, x)) if any(map(_compound, x)) else None
-    return tuple(x)
-
-
-def _compound(x: Any) -> bool:
-    return isinstance(x, (np.ndarray, *CONTAINERS))
-
-
-def _same_items(x: Any, snap: Any) -> bool:
-    """The quick half of a list's comparison: the very same elements, all of them simple."""
-    items, inner = snap
-    return inner is None and len(x) == len(items) and all(map(is_, x, items))
-
-
-def unchanged(x: Any, old: Any, snap: Any) -> bool:
-    """Is `x` what it was: `old`, with the contents `snap`?"""
-    if isinstance(old, SCALARS):
-        return x is old or same_scalar(x, old)
-    if isinstance(old, Arith):
-        return x is old or _same_spec(x, old)
-    if isinstance(old, np.ndarray):
-        return x is old and snap == snapshot(x)
-    if isinstance(old, CONTAINERS):
-        if type(x) is not type(old) or len(x) != len(old):
-            return False
-        if isinstance(old, list | dict | set) and x is not old:
-            return False
-        return snap is None or _unchanged_items(x, snap)
-    if isinstance(old, types.FunctionType) and isinstance(x, types.FunctionType):
-        return x is old or (
-            x.__code__ is old.__code__ and not x.__closure__ and x.__defaults__ == old.__defaults__
-        )
-    return x is old
-
-
-def _unchanged_items(x: Any, snap: Any) -> bool:
-    if isinstance(x, dict):
-        pairs = [(k, v, s) for (k, v), (_, _, s) in zip(x.items(), snap)]
-        return len(pairs) == len(snap) and all(
-            k == old_k and unchanged(v, old, s) for (k, v, s), (old_k, old, _) in zip(pairs, snap)
-        )
-    if isinstance(x, list | tuple):
-        items, inner = snap
-        return len(x) == len(items) and all(map(unchanged, x, items, inner or (None,) * len(items)))
-    return set(x) == set(snap)
-
-
-def _same_spec(x: Any, old: Any) -> bool:
-    """A tensor rebound to one of the same type is read anew; a variable is itself."""
-    if hasattr(old, "assign") or hasattr(x, "assign") or not isinstance(x, Arith):
-        return False
-    return x.type == old.type
 
 
 _SKIP = {"COPY", "CACHE", "PUSH_NULL", "NOP", "PRECALL", "RESUME"}
@@ -256,32 +271,33 @@ _PAIRS = {
 
 
 class _Reader:
-    """Finds what one piece of code reads, by following chains of loads."""
+    """Finds what one piece of code reads by name, by following chains of loads.
+
+    A chain ends where attributes are noticed as they are read, or belong to no one.
+    """
 
     def __init__(
-        self, guards: Guards, scope: dict[str, Any], cells: dict[str, Any], bound: dict[str, Any]
+        self,
+        guards: Guards,
+        scope: dict[str, Any],
+        cells: dict[str, tuple[str, Any]],
+        bound: dict[str, Any],
     ) -> None:
         self.guards = guards
         self.scope = scope
         self.cells = cells
-        self.locals: dict[str, list[tuple[str, str, Any]]] = {
-            name: [(guards.root(x, "W", weak=True), name, x)]
-            for name, x in bound.items()
-            if not isinstance(x, (Arith, *SCALARS))
-        }
-        self.line = ""
+        self.bound = bound  # arguments whose attributes are read by name
+        self.line = ""  # of the instruction being read
 
     def read(self, code: types.CodeType) -> None:
+        self.line = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
         self._chains([i for i in instructions_of(code) if i.opname not in _SKIP], code)
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
-                inner = _Reader(self.guards, self.scope, self.cells, {})
-                inner.locals = {k: v for k, v in self.locals.items() if k in constant.co_freevars}
-                inner.read(constant)
+                inherited = {k: v for k, v in self.bound.items() if k in constant.co_freevars}
+                _Reader(self.guards, self.scope, self.cells, inherited).read(constant)
 
     def _chains(self, instructions: list[dis.Instruction], code: types.CodeType) -> None:
-        stored = [i.argval for i in instructions if i.opname == "STORE_FAST"]
-        once = {name for name in stored if stored.count(name) == 1}
         k = 0
         while k < len(instructions):
             i = instructions[k]
@@ -291,90 +307,56 @@ class _Reader:
             found = self._start(i)
             k += 1
             while found and k < len(instructions) and instructions[k].opname in _ATTRIBUTES:
-                self._end([x for x in found if isinstance(x[2], DATA)])
-                found = [y for x in found for y in self._attribute(x, instructions[k].argval)]
+                following = self._attribute(found, instructions[k].argval)
+                if following is None:
+                    break
+                found = following
                 k += 1
-            self._end(found)
-            self._bind(found, instructions[k : k + 3], once)
+            if found:
+                self._end(*found)
 
-    def _bind(self, found: Any, following: list[dis.Instruction], once: set[str]) -> None:
-        """A local that stands for what was read, or for each element of it in a loop."""
-        names = [i.opname for i in following]
-        if names[:1] == ["STORE_FAST"] and following[0].argval in once:
-            self.locals[following[0].argval] = found
-        elif names == ["GET_ITER", "FOR_ITER", "STORE_FAST"] and following[2].argval in once:
-            elements = []
-            for expression, label, x in found:
-                if isinstance(x, list | tuple) and len(x) <= MANY:
-                    elements += [
-                        (f"{expression}[{i}]", f"{label}[{i}]", v) for i, v in enumerate(x)
-                    ]
-            self.locals[following[2].argval] = elements
-            for _, _, x in elements:
-                self._call_of(x)
-
-    def _start(self, i: dis.Instruction) -> list[tuple[str, str, Any]]:
+    def _start(self, i: dis.Instruction) -> tuple[str, str, Any] | None:
         name = i.argval
         if i.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            if name in self.scope and not _opaque(self.scope.get("__name__")):
+            if name in self.scope and not is_opaque(self.scope.get("__name__")):
                 root = self.guards.root(self.scope, "G")
-                return [(f"{root}[{name!r}]", name, self.scope[name])]
+                return f"{root}[{name!r}]", name, self.scope[name]
         elif i.opname in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
-            cell = self.cells.get(name)
+            expression, cell = self.cells.get(name, ("", None))
             if cell is not None:
-                root = self.guards.root(cell, "C")
                 try:
-                    return [(f"{root}.cell_contents", name, cell.cell_contents)]
+                    return f"{expression}.cell_contents", name, cell.cell_contents
                 except ValueError:  # not filled in yet
-                    return []
-            return self.locals.get(name, [])
-        elif i.opname in _LOCALS:
-            return self.locals.get(name, [])
-        return []
+                    return None
+        if name in self.bound and i.opname in ("LOAD_DEREF", *_LOCALS):
+            x = self.bound[name]
+            return self.guards.root(x, "W", weak=True), name, x
+        return None
 
-    def _attribute(self, found: tuple[str, str, Any], name: str) -> Iterable[tuple[str, str, Any]]:
+    def _attribute(self, found: tuple[str, str, Any], name: str) -> tuple[str, str, Any] | None:
+        """The attribute of a module, a class, or an object whose reads are not noticed."""
         expression, label, x = found
         if isinstance(x, types.ModuleType):
-            if _opaque(x.__name__) or name not in vars(x):
-                return []
-            return [(f"{expression}.{name}", f"{label}.{name}", vars(x)[name])]
-        if isinstance(x, DATA):
-            return []
-        static = inspect.getattr_static(x, name, None)
-        if isinstance(static, property):
-            if static.fget is not None:
-                self.guards.add_function(static.fget, {"self": x})
-            return []
+            if is_opaque(x.__name__) or name not in vars(x):
+                return None
+        elif (
+            self.guards.follow(x, label)
+            or isinstance(x, DATA)
+            or isinstance(inspect.getattr_static(x, name, None), property)
+        ):
+            return None
         try:
-            return [(f"{expression}.{name}", f"{label}.{name}", getattr(x, name))]
+            return f"{expression}.{name}", f"{label}.{name}", getattr(x, name)
         except Exception:  # a descriptor of the user's may do anything
-            return []
+            return None
 
-    def _end(self, found: list[tuple[str, str, Any]]) -> None:
-        for expression, label, x in found:
-            ours = isinstance(x, Arith) or hasattr(x, "python_function")
-            module = isinstance(x, types.ModuleType)
-            if not ours and (module or _opaque(getattr(x, "__module__", None))):
-                continue
-            if expression.endswith("()"):  # an argument: part of the key already
-                self._call_of(x)
-                continue
-            if not isinstance(x, types.MethodType):  # it would keep its instance alive
+    def _end(self, expression: str, label: str, x: Any) -> None:
+        ours = isinstance(x, Arith | Mapping | deque | UserList) or hasattr(
+            type(x), "python_function"
+        )
+        module = isinstance(x, types.ModuleType)
+        if ours or not (module or is_opaque(getattr(x, "__module__", None))):
+            argument = expression.endswith("()")  # part of the key already
+            if not argument and not isinstance(x, types.MethodType):
                 self.guards.add(expression, label, x, self.line)
-            self._call_of(x)
-
-    def _call_of(self, x: Any) -> None:
-        """What calling `x` would read, and the elements of `x` if it is a container."""
-        inner = getattr(x, "python_function", None)
-        if inner is not None:
-            self.guards.add_function(inner)
-        elif isinstance(x, types.FunctionType | types.MethodType):
-            self.guards.add_function(x)
-        elif isinstance(x, list | tuple) and len(x) <= MANY:
-            for v in x:
-                if callable(v) and not isinstance(v, Arith):
-                    self._call_of(v)
-        elif not isinstance(x, type | Arith) and not _opaque(getattr(x, "__module__", None)):
-            call = inspect.getattr_static(type(x), "__call__", None)
-            if isinstance(call, types.FunctionType):
-                self.guards.add_function(types.MethodType(call, x))
+        self.guards.follow(x, label)

@@ -6,7 +6,6 @@ of arrays to run on, and an expression that builds the result.
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from graphgrad import nest
 from graphgrad.compiler import dims
 from graphgrad.compiler.dims import Dim, DimScope, Extent, Guard, Symbol
 from graphgrad.eager import array_of
-from graphgrad.signature import Arguments, Identity, is_tensor_leaf, leaf_key
+from graphgrad.signature import Arguments, Identity, MethodIdentity, is_tensor_leaf, leaf_key
 from graphgrad.tensor import EagerTensor
 
 Matcher = Callable[[tuple[Any, ...]], list[Any] | None]
@@ -43,13 +42,18 @@ class SizeGuards:
             self._asked, self._good = len(self.scope.guards), set()
         if sizes in self._good:
             return True
-        known = dict(zip(self.symbols, sizes))
-        if not all(
-            g.holds(known) for g in self.guards if dims.symbols_of(g.expression) <= known.keys()
-        ):
+        if self.failing(sizes):
             return False
         self._good.add(sizes)
         return True
+
+    def failing(self, sizes: tuple[int, ...]) -> list[Guard]:
+        """The guards that do not hold for the symbols' sizes."""
+        known = dict(zip(self.symbols, sizes))
+        return [
+            g for g in self.guards
+            if dims.symbols_of(g.expression) <= known.keys() and not g.holds(known)
+        ]  # fmt: skip
 
     def equalities(self) -> dict[Symbol, Extent]:
         """The symbols that the guards tie to numbers or to other symbols.
@@ -135,7 +139,7 @@ def matcher(arguments: Arguments, types: list[Any], guards: SizeGuards) -> Match
         f"def match(args):\n    try:\n        {body}\n"
         "    except (KeyError, AttributeError):\n        return None\n"
     )
-    exec(source, w.names)
+    exec(compile(source, __file__, "exec"), w.names)  # a frame of ours in tracebacks
     return w.names["match"]
 
 
@@ -177,7 +181,10 @@ def _match_tensor(w: _Writer, path: str, t: Any) -> None:
 
 def _match_plain(w: _Writer, path: str, x: Any) -> None:
     key = leaf_key(x)
-    if isinstance(key, Identity):
+    if isinstance(key, MethodIdentity) or (type(key) is tuple and key[0] is frozenset):
+        w.names["leaf_key"] = leaf_key
+        w.lines.append(f"if leaf_key({path}) != {w.name(key)}: return None")
+    elif isinstance(key, Identity):
         w.lines.append(f"if {path} is not {w.name(key.ref)}(): return None")
     elif key[0] is float:
         w.lines.append(f"if not same_float({path}, {w.name(key[1])}): return None")
@@ -216,11 +223,11 @@ def _build(w: _Writer, x: Any) -> str:
     kind = w.name(type(x))
     if isinstance(x, dict):
         parts = ", ".join(f"{w.name(k)}: {_build(w, v)}" for k, v in x.items())
-        return f"{{{parts}}}" if type(x) is dict else f"{kind}({{{parts}}})"
+        like = f"{w.name(nest.like_dict)}({w.name(x)}, "
+        return f"{{{parts}}}" if type(x) is dict else f"{like}{{{parts}}})"
     if hasattr(x, "_fields"):
-        return f"{kind}({', '.join(_build(w, v) for v in x)})"
+        return f"{kind}._make([{', '.join(_build(w, v) for v in x)}])"
     if isinstance(x, list | tuple):
         return f"{kind}([{', '.join(_build(w, v) for v in x)}])"
-    fields = dataclasses.fields(x)
-    replaced = ", ".join(f"{f.name}={_build(w, getattr(x, f.name))}" for f in fields)
-    return f"{w.name(dataclasses.replace)}({w.name(x)}, {replaced})"
+    values = ", ".join(f"{name!r}: {_build(w, getattr(x, name))}" for name in nest.fields(x))
+    return f"{w.name(nest.with_fields)}({w.name(x)}, {{{values}}})"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphgrad.compiler.dtypes import DType, int32
+from graphgrad.decorator import function
 from graphgrad.execution import translated
-from graphgrad.function import Function, function
+from graphgrad.function import Function
 from graphgrad.signature import TensorSpec
 from graphgrad.tensor import Array
 
@@ -259,8 +260,10 @@ class _Measurement:
             scale, dtype = 1.0, None
             if part is not None and step.nest is not None:
                 assert sizes is not None
-                scale = max(1, iterations(step.nest, sizes)) / max(1, iterations(part.nest, sizes))
-                scale /= _threads(step.nest, shapes)
+                whole, cut_down = (
+                    sum(iterations(nest, sizes) for nest, _ in s.parts) for s in (step, part)
+                )
+                scale = max(1, whole) / max(1, cut_down) / _threads(step.nest, shapes)
             elif report.kind == "routine":
                 dtype = step.nodes[0].out.type.dtype if product_of(step.nodes[0]) else None
             self.steps.append(_Step(report, scale, dtype))

@@ -39,7 +39,7 @@ from graphgrad.runtime.entry import (
     Roles,
     load,
 )
-from graphgrad.signature import Identity, is_tensor_leaf, leaf_key
+from graphgrad.signature import Identity, MethodIdentity, is_tensor_leaf, leaf_key
 from graphgrad.tensor import Array, EagerTensor
 from graphgrad.variable import Variable
 
@@ -206,6 +206,8 @@ def _keys(x: dict[Any, Any]) -> list[Any]:
 
 def _plain_argument(code: ArgumentCode, register: int, x: Any) -> None:
     key = leaf_key(x)
+    if isinstance(key, MethodIdentity):  # a new object at each access
+        raise Unfit
     if isinstance(key, Identity):
         code.reference(register, key.ref)
     elif key[0] is float:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler.arith import Arith
-from graphgrad.compiler.errors import TraceError
-from graphgrad.compiler.ir import Value
+from graphgrad.compiler.errors import NoValueError
+from graphgrad.compiler.ir import Value, leaked
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
 
@@ -29,7 +29,10 @@ _ACCUMULATIONS = {
 _UFUNCS = {
     "true_divide": "divide", "floor_divide": "math.floordiv", "remainder": "math.mod",
     "absolute": "abs",
-    "power": "pow", "invert": "logical_not", "bitwise_not": "logical_not",
+    "power": "pow", "invert": "bitwise.invert", "bitwise_not": "bitwise.invert",
+    "bitwise_and": "bitwise.bitwise_and", "bitwise_or": "bitwise.bitwise_or",
+    "bitwise_xor": "bitwise.bitwise_xor", "left_shift": "bitwise.left_shift",
+    "right_shift": "bitwise.right_shift", "fmod": "truncatemod",
     "isnan": "math.is_nan", "isinf": "math.is_inf", "isfinite": "math.is_finite",
     "reciprocal": "math.reciprocal", "log": "math.log", "log1p": "math.log1p",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
@@ -41,9 +44,9 @@ _FUNCTIONS = {
     "all": "reduce_all", "std": "math.reduce_std", "var": "math.reduce_variance",
     "argmax": "argmax", "argmin": "argmin", "cumsum": "cumsum", "cumprod": "math.cumprod",
     "reshape": "reshape", "transpose": "transpose", "squeeze": "squeeze",
-    "expand_dims": "expand_dims", "broadcast_to": "broadcast_to", "concatenate": "concat",
+    "broadcast_to": "broadcast_to", "concatenate": "concat",
     "stack": "stack", "where": "where", "zeros_like": "zeros_like", "ones_like": "ones_like",
-    "clip": "clip_by_value", "tile": "tile", "flip": "reverse", "dot": "matmul",
+    "clip": "clip_by_value", "fix": "math.trunc", "flip": "reverse", "dot": "matmul",
 }  # fmt: skip
 
 
@@ -72,6 +75,8 @@ def ufunc(func: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any
 def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`np.mean(t)` and the like."""
     name = func.__name__
+    if name == "clip" and "out" not in kwargs:
+        args, kwargs = _bounds(*args, **kwargs), {}
     if name == "transpose" and "axes" in kwargs:
         kwargs = {"perm": kwargs["axes"]}
     found = namespace.get(f"{func.__module__}.{name}") or (
@@ -82,12 +87,20 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if ours is not None:
             args, kwargs = ours
             return found(*args, **kwargs)
+    if name in ("round", "around") and isinstance(args[0], Arith) and "out" not in kwargs:
+        decimals = args[1] if len(args) > 1 else kwargs.get("decimals", 0)
+        return args[0].__round__(int(decimals))
     if name in ("shape", "ndim", "size"):
         x = args[0]
         if name == "size" and len(args) > 1:
             return x.shape[args[1]]
         return {"shape": x.shape, "ndim": x.ndim, "size": x.type.size}[name]
     return _by_numpy(f"{func.__module__.replace('numpy', 'np', 1)}.{name}", func, args, kwargs)
+
+
+def _bounds(a: Any, a_min: Any = None, a_max: Any = None, **named: Any) -> tuple[Any, Any, Any]:
+    """The arguments of np.clip, which has two names for each bound."""
+    return a, named.get("min", a_min), named.get("max", a_max)
 
 
 def _takes(found: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
@@ -115,7 +128,7 @@ def _as_numpy(name: str, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
     if name == "dot" and not all(1 <= np.ndim(x) <= 2 for x in args):
         return None
     if name == "where" and len(args) != 3:
-        return None
+        return None  # NumPy's form is a tuple
     return args, kwargs
 
 
@@ -143,13 +156,22 @@ def _watched(x: Any) -> bool:
     )
 
 
+def _way_out(call: str) -> str:
+    """The function of graphgrad that is called like NumPy's, though it takes other arguments."""
+    name = call.partition(" ")[0].rpartition(".")[2]
+    found = [known for known in sorted(namespace, key=len) if known.rpartition(".")[2] == name]
+    return f"use gg.{found[0]}" if found else "compose gg functions"
+
+
 def _arrays(x: Any, call: str) -> Any:
     if isinstance(x, list | tuple):
         return type(x)(_arrays(v, call) for v in x)
     if isinstance(x, Value):
-        raise TraceError(
+        if x.builder is not None and not x.builder.open:
+            raise leaked(x)
+        raise NoValueError(
             f"{call} has no counterpart in graphgrad, so it needs the value of a symbolic tensor "
-            f"{x.type}, and while a function is traced there is none yet; compose gg functions",
+            f"{x.type}, and while a function is traced there is none yet; {_way_out(call)}",
             state.where or here(),
         )
     return np.asarray(x) if isinstance(x, Arith) else x

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import inspect
 import struct
+import types
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +22,11 @@ from graphgrad.compiler.source import here
 from graphgrad.eager import EagerTensor, eager, owned_array
 from graphgrad.tensor import TensorShape
 
-PLAIN = (bool, int, str, bytes, type(None), complex, type, DType, enum.Enum, slice, type(Ellipsis))
+PLAIN = (
+    bool, int, str, bytes, type(None), complex, type, DType, np.dtype, enum.Enum, range, slice,
+    type(Ellipsis), TensorShape,
+)  # fmt: skip
+CHANGEABLE = (set, bytearray, deque)  # neither structures nor values that a key can hold
 
 
 class TensorSpec:
@@ -49,8 +55,10 @@ class TensorSpec:
         return "tensor", tuple(self.shape), self.dtype
 
     def is_compatible_with(self, other: Any) -> bool:
-        """Would `other`, a tensor or a specification, do?"""
-        return other.dtype == self.dtype and self.shape.is_compatible_with(other.shape)
+        """Would `other`, a tensor, a specification or what becomes a tensor, do?"""
+        if not hasattr(other, "dtype"):
+            other = eager.lift(other)
+        return as_dtype(other.dtype) == self.dtype and self.shape.is_compatible_with(other.shape)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TensorSpec) and self.key == other.key
@@ -68,7 +76,7 @@ class Identity:
     __slots__ = ("ref", "id")
 
     def __init__(self, x: Any) -> None:
-        self.id = id(x)
+        self.id: Any = id(x)
         try:
             self.ref: Callable[[], Any] = weakref.ref(x)
         except TypeError:
@@ -82,6 +90,26 @@ class Identity:
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+class MethodIdentity(Identity):
+    """A bound method in a key: each access makes another object, of one instance and function."""
+
+    __slots__ = ()
+
+    def __init__(self, x: types.MethodType) -> None:
+        self.id = id(x.__self__), id(x.__func__)
+        try:
+            self.ref = weakref.WeakMethod(x)
+        except TypeError:
+            self.ref = lambda: x
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MethodIdentity) or self.id != other.id:
+            return False
+        return self.ref() is not None and other.ref() is not None
+
+    __hash__ = Identity.__hash__
 
 
 def is_tensor_leaf(x: object) -> bool:
@@ -106,6 +134,15 @@ def leaf_key(x: Any) -> Any:
             return type(x), x
         except TypeError:  # a slice, before Python 3.12
             return type(x), repr(x)
+    if isinstance(x, frozenset):
+        return frozenset, frozenset(map(leaf_key, x))
+    if isinstance(x, types.MethodType):
+        return MethodIdentity(x)
+    if isinstance(x, CHANGEABLE):
+        raise DTypeError(
+            f"a {type(x).__name__} as an argument of a gg.function can change between calls "
+            "without notice: pass a tuple, a frozenset or bytes", here()
+        )  # fmt: skip
     return Identity(x)
 
 
@@ -113,9 +150,11 @@ def show_leaf(key: Any, x: Any = None) -> str:
     """A leaf of a key in reports: `f32[2, None]`, `int 3`, or the class of an object."""
     if isinstance(key, Identity):
         found = key.ref()
-        return f"object {type(found).__name__}" if found is not None else "a dead object"
+        return f"object {type(found).__name__}" if found is not None else "an object that is gone"
     if key[0] == "tensor":
         return f"{key[2].short}[{', '.join(map(str, key[1]))}]"
+    if key[0] is frozenset:
+        return f"frozenset {{{', '.join(sorted(map(show_leaf, key[1])))}}}"
     value = struct.unpack("d", key[1])[0] if key[0] is float else key[1]
     return f"{key[0].__name__} {value!r}"
 
@@ -152,16 +191,33 @@ class Arguments:
         return [x for x in self.leaves if is_tensor_leaf(x)]
 
 
-def _up_to(spec: Any, arg: Any, what: str, path: str = "") -> list[tuple[str, Any, Any]]:
-    """The leaves of `spec` with paths and the parts of `arg` there: a list may be one tensor."""
-    if not nest.is_nest(spec):
-        return [(path, spec, arg)]
-    if not nest.is_nest(arg):
-        nest.assert_same(spec, arg, what, path)
-    left, right = nest.children(spec), nest.children(arg)
-    if type(spec) is not type(arg) or [k for k, _ in left] != [k for k, _ in right]:
-        nest.assert_same(spec, arg, what, path)
-    return [leaf for (k, s), (_, x) in zip(left, right) for leaf in _up_to(s, x, what, path + k)]
+def _checked(
+    input_signature: Any, name: str, signature: inspect.Signature | None
+) -> tuple[Any, ...] | None:
+    """The input signature, if it is one for a function of this signature."""
+    if input_signature is None:
+        return None
+    if not isinstance(input_signature, list | tuple):
+        raise DTypeError(
+            f"input_signature is a list with an entry an argument, got {input_signature!r}", here()
+        )
+    for path, entry in nest.flatten_with_path(tuple(input_signature), "input_signature"):
+        if not isinstance(entry, TensorSpec | None):
+            raise DTypeError(
+                f"{path} of `{name}` is {entry!r}: an entry is a gg.TensorSpec, a structure of "
+                "them, or None for an argument that is None", here()
+            )  # fmt: skip
+    if signature is None:
+        return tuple(input_signature)
+    kinds = [p.kind for p in signature.parameters.values()]
+    places = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    places += kinds.count(inspect.Parameter.POSITIONAL_ONLY)
+    if len(input_signature) > places and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        raise DTypeError(
+            f"the input signature of `{name}` has {len(input_signature)} entries, and the "
+            f"function takes {places} positional arguments", here()
+        )  # fmt: skip
+    return tuple(input_signature)
 
 
 class Signature:
@@ -172,19 +228,18 @@ class Signature:
     ) -> None:
         self.name = name
         try:
-            self.signature: inspect.Signature | None = inspect.signature(function)
+            # The defaults of NumPy's ufuncs may not be passed all at once.
+            known = not isinstance(function, np.ufunc)
+            found = inspect.signature(function) if known else None
         except (ValueError, TypeError):  # a builtin
-            self.signature = None
-        if not isinstance(input_signature, list | tuple | None):
-            raise DTypeError(
-                f"input_signature is a list with an entry an argument, got {input_signature!r}",
-                here(),
-            )
-        self.input_signature = None if input_signature is None else tuple(input_signature)
+            found = None
+        self.signature: inspect.Signature | None = found
         parameters = list(self.signature.parameters.values()) if self.signature else []
         simple = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY
         self.names = [p.name for p in parameters]
+        self.positional = sum(p.kind in simple for p in parameters)
         self.simple = self.signature is not None and all(p.kind in simple for p in parameters)
+        self.input_signature = _checked(input_signature, name, self.signature)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The canonical arguments of a call; TypeError as Python gives it for a wrong call."""
@@ -211,11 +266,10 @@ class Signature:
                 here(),
             )
         fitted = []
-        for i, (arg, spec) in enumerate(zip(args, specs)):
-            label = self.names[i] if i < len(self.names) else f"argument {i}"
+        for label, arg, spec in zip(self.labels_of(len(specs)), args, specs):
             flat = [
                 self._fit(x, s, label + path)
-                for path, s, x in _up_to(
+                for path, s, x in nest.flatten_up_to(
                     spec, arg, f"{self.name}: argument `{label}` and its input signature"
                 )
             ]
@@ -223,7 +277,12 @@ class Signature:
         return (*fitted, *args[len(specs) :])
 
     def _fit(self, x: Any, spec: Any, label: str) -> Any:
-        if not isinstance(spec, TensorSpec):
+        if spec is None:
+            if x is not None:
+                raise DTypeError(
+                    f"{self.name}: argument `{label}` is to be None, as the input signature says",
+                    here(),
+                )
             return x
         if isinstance(x, TensorSpec):
             found = x
@@ -242,11 +301,22 @@ class Signature:
             )  # fmt: skip
         return x
 
+    def labels_of(self, count: int) -> list[str]:
+        """A name for each of the first `count` positional arguments."""
+        if self.signature is None:
+            return [f"args[{i}]" for i in range(count)]
+        names: list[str] = []
+        for p in self.signature.parameters.values():
+            if p.kind is p.VAR_POSITIONAL:
+                names += [f"{p.name}[{i}]" for i in range(count - len(names))]
+            elif p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY):
+                names.append(p.name)
+        return names[:count]
+
     def labels(self, arguments: Arguments) -> list[str]:
         """A name for each leaf, as in `params['w'][0]`."""
         found = []
-        for i, arg in enumerate(arguments.args):
-            name = self.names[i] if i < len(self.names) else f"args[{i}]"
+        for name, arg in zip(self.labels_of(len(arguments.args)), arguments.args):
             found += [name + path for path, _ in nest.flatten_with_path(arg)]
         for name in sorted(arguments.kwargs):
             found += [name + path for path, _ in nest.flatten_with_path(arguments.kwargs[name])]

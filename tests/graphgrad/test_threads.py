@@ -87,3 +87,57 @@ def test_random_draws_of_threads_differ():
     out = [None] * 6
     together(6, lambda i: out.__setitem__(i, tuple(f().numpy())))
     assert len(set(out)) == 6
+
+
+def test_many_shapes_at_once():
+    f = gg.function(lambda x: gg.reduce_sum(x * 2))
+
+    def work(i):
+        for n in range(1, 12):
+            assert float(f(gg.ones((n + i) % 12))) == 2 * ((n + i) % 12)
+
+    together(6, work)
+    assert f.experimental_get_tracing_count() == 12
+
+
+def test_a_failing_trace_does_not_stop_others():
+    tracing, release = threading.Event(), threading.Event()
+
+    @gg.function
+    def f(x):
+        if x.shape == (2,):
+            tracing.set()
+            release.wait(5)
+            raise KeyError("mine")
+        return x * 2
+
+    def work(i):
+        if i == 0:
+            with np.testing.assert_raises(KeyError):
+                f(gg.ones(2))
+        else:
+            tracing.wait(5)
+            threading.Timer(0.05, release.set).start()
+            assert f(gg.ones(3)).shape == (3,)
+
+    together(2, work)
+    assert f.experimental_get_tracing_count() == 1
+
+
+def test_functions_that_trace_each_other_do_not_deadlock():
+    a = gg.function(lambda x: x * 2)
+    b = gg.function(lambda x: a(x) + 1)
+    c = gg.function(lambda x: b(x) + a(x))
+    calls, wanted = (a, b, c, c, b, a), (2, 3, 5, 5, 3, 2)
+    together(6, lambda i: np.testing.assert_equal(float(calls[i](gg.constant(1.0))), wanted[i]))
+
+
+def test_one_function_an_instance():
+    class Model:
+        @gg.function
+        def step(self, x):
+            return x * 2
+
+    m, found = Model(), [None] * 6
+    together(6, lambda i: found.__setitem__(i, m.step))
+    assert len(set(map(id, found))) == 1
