@@ -91,11 +91,27 @@ def test_errors_name_the_line(call, text, wrap):
     assert "test_linear_algebra.py" in str(found.value)
 
 
-def test_counts_of_unknown_size_say_what_to_give():
-    with pytest.raises(gg.errors.ShapeError, match="give minlength and maxlength, and both equal"):
-        gg.function(lambda x: gg.math.bincount(x))(gg.constant([1, 2]))
+def test_counts_whose_size_the_values_decide():
+    count = gg.function(lambda x: gg.math.bincount(x, minlength=2))
+    weigh = gg.function(lambda x, w: gg.reduce_sum(gg.math.bincount(x, weights=w) ** 2))
+    confuse = gg.function(lambda a, b: gg.math.confusion_matrix(a, b))
+    for x in ([1, 1, 3], [0, 0, 0], [5, 2, 5]):
+        np.testing.assert_array_equal(count(gg.constant(x)), np.bincount(x, minlength=2))
+        w = gg.Variable([1.0, 2.0, 4.0])
+        with gg.GradientTape() as tape:
+            y = weigh(gg.constant(x), w)
+        np.testing.assert_allclose(y, (np.bincount(x, [1, 2, 4]) ** 2).sum())
+        np.testing.assert_allclose(tape.gradient(y, w), 2 * np.bincount(x, [1, 2, 4])[x])
+        wanted = np.zeros((max(x) + 1,) * 2)
+        np.add.at(wanted, (x, x[::-1]), 1)
+        np.testing.assert_array_equal(confuse(gg.constant(x), gg.constant(x[::-1])), wanted)
+
+
+def test_counts_of_one_size():
     count = gg.function(lambda x: gg.math.bincount(x, minlength=3, maxlength=3))
     np.testing.assert_array_equal(count(gg.constant([1, 1, 7])), [0, 2, 0])
+    lanes = gg.vmap(lambda x: gg.math.bincount(x, minlength=3, maxlength=3))
+    np.testing.assert_array_equal(lanes(gg.constant([[1, 1], [0, 7]])), [[0, 2, 0], [1, 0, 0]])
 
 
 def test_large_means_cost_no_digits():
