@@ -83,6 +83,11 @@ class Node:
         return self.outputs[0]
 
     @property
+    def is_complex(self) -> bool:
+        """Does it read or make complex numbers?"""
+        return any([v.type.dtype.is_complex for v in (*self.inputs, *self.outputs)])
+
+    @property
     def derivative(self) -> Where | None:
         """The place of what differentiation makes of this node."""
         return self.where.differentiated() if self.where is not None else None
@@ -266,7 +271,7 @@ def leaked(x: Value) -> LeakedTensorError:
     )
 
 
-PYTHON_NUMBERS = (float, int, bool)
+PYTHON_NUMBERS = (float, int, bool, complex)
 
 
 def to_array(x: object, dtype: DType | None = None) -> np.ndarray[Any, Any]:
@@ -276,7 +281,8 @@ def to_array(x: object, dtype: DType | None = None) -> np.ndarray[Any, Any]:
     dtype. NumPy's floats are cast.
     """
     target = weak_dtype(x) if dtype is None else dtype
-    if type(x) in PYTHON_NUMBERS and target.bits > 16 and (type(x) is int or not target.is_integer):
+    plain = type(x) in PYTHON_NUMBERS and (type(x) is not complex or target.is_complex)
+    if plain and target.bits > 16 and (type(x) is int or not target.is_integer):
         try:
             return np.asarray(x, dtype=target.dtype)
         except OverflowError:
@@ -300,6 +306,11 @@ def to_array(x: object, dtype: DType | None = None) -> np.ndarray[Any, Any]:
                 "does, and rounds toward 0"
             )
         return np.asarray(ops["cast"].ref(array, target))
+    if own.is_complex and not target.is_complex:
+        raise DTypeError(
+            f"Cannot convert {reprlib.repr(x)} to a tensor of dtype {target.name}, which has no "
+            "imaginary part; take gg.math.real, gg.math.imag or gg.abs of it first"
+        )
     with np.errstate(over="ignore"):
         return array.astype(target.dtype)
 

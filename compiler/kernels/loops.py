@@ -278,8 +278,9 @@ def element_cost(node: Node) -> float:
         return GENERATOR_COST
     if not isinstance(node.op, Elementwise):
         return 1.0
-    operands = tuple(compute_dtype(x.type.dtype) for x in node.inputs)
-    return _scalar_cost(node.op, operands, tuple(node.attrs.items()))
+    operands = tuple(compute_dtype(x.type.dtype.real_dtype) for x in node.inputs)
+    attrs = tuple((k, v.real_dtype if isinstance(v, DType) else v) for k, v in node.attrs.items())
+    return _scalar_cost(node.op, operands, attrs) * (COMPLEX_COST if node.is_complex else 1)
 
 
 @lru_cache(maxsize=4096)
@@ -292,3 +293,4 @@ def _scalar_cost(
 
 
 GENERATOR_COST = 40.0  # random bits
+COMPLEX_COST = 3.0  # of what is split into real parts, before it is

@@ -506,12 +506,16 @@ class GroupLowering:
 
     def access(self, role: str, value: Value, indices: Indices) -> Access:
         memory, known = self.fusion.memory_of(value), self.numbers[role]
+        index = flatten(indices, value.type.shape)
+        if role == "out" and value in self.fusion.places:
+            place = self.fusion.places[value]
+            memory, index = place.memory, index.scaled(place.step, place.start)
         if memory not in known:
             label = f"{'x' if role == 'in' else 'out'}{len(known)}"
             known[memory] = len(self.arrays)
             self.arrays.append(Array(role, value.type.dtype, label))
             self.values.append(memory)
-        return Access(known[memory], self.affine(flatten(indices, value.type.shape)))
+        return Access(known[memory], self.affine(index))
 
 
 def apply_scalar(

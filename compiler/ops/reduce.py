@@ -12,7 +12,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import is_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import DTypeError, ShapeError
-from graphgrad.compiler.families import Composite, Reduce
+from graphgrad.compiler.families import Composite, Reduce, conjugate
 from graphgrad.compiler.op import Attrs, Samples, current_kind, ops
 from graphgrad.compiler.ops.special import Array, carried
 from graphgrad.compiler.types import (
@@ -75,6 +75,8 @@ def _cases(rng: np.random.Generator, dtype: Any) -> Any:
     for shape, choices in shapes:
         for axis in choices:
             x = np.asarray(draw(shape)).astype(dtype)
+            if dtype.kind == "c":
+                x = x + np.asarray(1j * draw(shape)).astype(dtype)
             yield (x,), {"axis": axis, "keepdims": axis == 1}
     if np.dtype(dtype).kind == "f":
         edges = [[np.nan, 1], [np.inf, 1], [-np.inf, -np.inf], [np.inf, -np.inf], [0.0, -0.0]]
@@ -95,6 +97,7 @@ def _samples(oracle: Callable[..., Any], numbers: tuple[str, ...], ulp: float = 
 
 NUMBERS = ("float32", "float64", "bfloat16", "int32", "int64")
 FLOATS = ("float32", "float64", "bfloat16")
+COMPLEX = ("complex64", "complex128")
 
 
 def _axes(x: Array, axis: Any) -> Axes:
@@ -129,11 +132,13 @@ sum = Reduce(
     name="sum",
     public=("reduce_sum", "math.reduce_sum"),
     combiner="sum",
+    takes_complex=True,
+    by_component=True,
     bind=_binder("sum"),
     type=_typer("sum"),
     ref=_sum,
     transpose=lambda g, x, axes, keepdims: (_restore(g, x, axes),),
-    samples=_samples(_folded(np.add, 0), NUMBERS),
+    samples=_samples(_folded(np.add, 0), (*NUMBERS, *COMPLEX)),
     doc="""The sum over `axis` (an axis, several, or None for all), in the dtype of the tensor.
 
     16-bit floats are summed in float32 and rounded once; integers wrap.
@@ -164,6 +169,7 @@ prod = Reduce(
     name="prod",
     public=("reduce_prod", "math.reduce_prod"),
     combiner="prod",
+    takes_complex=True,
     bind=_binder("prod"),
     type=_typer("prod"),
     ref=lambda x, axes, keepdims: np.prod(x, axis=axes, keepdims=keepdims, dtype=_wide(x)).astype(
@@ -173,11 +179,11 @@ prod = Reduce(
         ops["cotangent_product"](_restore(g, x, axes), _others(x, axes)) if axes else g,
     ),
     jvp=lambda ts, z, x, axes, keepdims: (
-        ops["sum"](ops["cotangent_product"](ts[0], _others(x, axes)), axes, keepdims)
+        ops["sum"](ops["cotangent_product"](ts[0], conjugate(_others(x, axes))), axes, keepdims)
         if axes
         else ts[0]
     ),
-    samples=_samples(_folded(np.multiply, 1), NUMBERS),
+    samples=_samples(_folded(np.multiply, 1), (*NUMBERS, *COMPLEX)),
     doc="""The product over `axis` (an axis, several, or None for all), in the dtype of the tensor.
 
     Derivatives are right where elements are 0.
@@ -308,12 +314,12 @@ all = Reduce(
 
 
 def _mean_dtype(dtype: DType) -> DType:
-    return dtype if dtype.is_floating else dtypes.float64
+    return dtype if dtype.is_inexact else dtypes.float64
 
 
 def _mean(x: Array, axes: Axes, keepdims: bool) -> Array:
     count = math.prod([x.shape[a] for a in axes])
-    if x.dtype.char in "fd":
+    if x.dtype.char in "fdFD":
         return np.asarray(_add_up(x, axes, x.dtype, None, keepdims) / x.dtype.type(count))
     dtype = dtypes.as_dtype(x.dtype)
     work = np.dtype(_wide(x)) if dtype.is_floating else np.dtype(np.float64)
@@ -330,11 +336,13 @@ def _mean_parts(x: Any, axes: Axes, keepdims: bool) -> Any:
 def _mean_oracle(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
     axes = _axes(x, axis)
     count = np.prod([x.shape[a] for a in axes], dtype=np.longdouble)
-    return _folded(np.add, 0)(x.astype(np.longdouble), axis, keepdims) / count
+    wide = x.astype(np.clongdouble if x.dtype.kind == "c" else np.longdouble)
+    return _folded(np.add, 0)(wide, axis, keepdims) / count
 
 
 mean = Composite(
     name="mean",
+    takes_complex=True,
     public=("reduce_mean", "math.reduce_mean"),
     bind=_binder("mean"),
     type=lambda x, axes, keepdims: tensor_type(
@@ -342,7 +350,7 @@ mean = Composite(
     ),
     ref=_mean,
     decompose=_mean_parts,
-    samples=_samples(_mean_oracle, (*NUMBERS, "float16", "bool")),
+    samples=_samples(_mean_oracle, (*NUMBERS, *COMPLEX, "float16", "bool")),
     doc="""The mean over `axis` (an axis, several, or None for all).
 
     Integers give float64, and no elements give NaN. 16-bit floats are carried in float32.
