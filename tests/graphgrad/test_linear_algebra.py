@@ -114,6 +114,45 @@ def test_counts_of_one_size():
     np.testing.assert_array_equal(lanes(gg.constant([[1, 1], [0, 7]])), [[0, 2, 0], [1, 0, 0]])
 
 
+COMPLEX = {
+    "einsum": (lambda z: gg.einsum("ij,kj->ik", z, z), lambda z: z @ z.T),
+    "einsum of a diagonal": (lambda z: gg.einsum("ii->i", z), np.diag),
+    "tensordot": (lambda z: gg.tensordot(z, z, 1), lambda z: z @ z),
+    "matvec": (lambda z: gg.linalg.matvec(z, z[0], adjoint_a=True), lambda z: z.conj().T @ z[0]),
+    "trace": (gg.linalg.trace, np.trace),
+    "cross": (lambda z: gg.linalg.cross(z, z * z), lambda z: np.cross(z, z * z)),
+    "outer": (lambda z: gg.linalg.outer(z, z), lambda z: np.outer(z, z)),
+    "norm": (lambda z: gg.norm(z, axis=1), lambda z: np.linalg.norm(z, axis=1)),
+    "norm, 1": (lambda z: gg.norm(z, 1, axis=(0, 1)), lambda z: np.linalg.norm(z, 1)),
+    "clip_by_norm": (lambda z: gg.clip_by_norm(z, 1.0), lambda z: z / np.linalg.norm(z)),
+    "clip_by_global_norm": (
+        lambda z: gg.clip_by_global_norm([z, None], 1.0)[0][0],
+        lambda z: z / np.linalg.norm(z),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_products_and_norms_of_complex_numbers(name):
+    """Values, and the gradient of a real function of them along a direction."""
+    fn, wanted = COMPLEX[name]
+    z, d = (RNG.normal(size=(3, 3)) + 1j * RNG.normal(size=(3, 3)) for _ in range(2))
+
+    def size(v):
+        y = fn(v)
+        return gg.reduce_sum(gg.abs(y * y + 1.0))
+
+    v = gg.constant(z)
+    for call in (fn, gg.function(fn)):
+        np.testing.assert_allclose(call(v), wanted(z), rtol=1e-12)
+    with gg.GradientTape() as tape:
+        tape.watch(v)
+        y = size(v)
+    slope = np.real(np.vdot(tape.gradient(y, v), d))
+    difference = size(gg.constant(z + 1e-6 * d)) - size(gg.constant(z - 1e-6 * d))
+    np.testing.assert_allclose(slope, float(difference) / 2e-6, rtol=1e-6)
+
+
 def test_large_means_cost_no_digits():
     x = np.float32(4096) + np.float32(RNG.normal(size=(4, 1000)))
     wanted = np.std(x.astype(np.float64), axis=1)
