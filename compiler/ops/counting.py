@@ -15,7 +15,7 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange
 from graphgrad.compiler.families import Composite, Elementwise, Library
 from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
 from graphgrad.compiler.ops.index import check_integer, extent
-from graphgrad.compiler.ops.reduce import _samples as reduce_samples
+from graphgrad.compiler.ops.reduce import reduce_samples
 from graphgrad.compiler.ops.runtime_sizes import size_in
 from graphgrad.compiler.ops.shapes import known
 from graphgrad.compiler.ops.special import Array, in_float32

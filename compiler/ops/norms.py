@@ -12,13 +12,16 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError
 from graphgrad.compiler.families import Composite
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.moments import over, root
-from graphgrad.compiler.ops.reduce import NUMBERS, Axes
-from graphgrad.compiler.ops.reduce import _add_up as add_up
-from graphgrad.compiler.ops.reduce import _binder as binder
-from graphgrad.compiler.ops.reduce import _restore as restore
-from graphgrad.compiler.ops.reduce import _samples as reduce_samples
-from graphgrad.compiler.ops.reduce import _typer as typer
-from graphgrad.compiler.ops.reduce import _wide as carrier
+from graphgrad.compiler.ops.reduce import (
+    NUMBERS,
+    Axes,
+    add_up,
+    binder,
+    carrier,
+    reduce_samples,
+    restore,
+    typer,
+)
 from graphgrad.compiler.ops.special import Array, carried
 from graphgrad.compiler.types import normalize_axes, reduced_shape
 
