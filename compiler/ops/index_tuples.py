@@ -32,7 +32,8 @@ from graphgrad.compiler.types import (
 )
 
 Bound = tuple[tuple[Any, ...], Attrs]
-DTYPES = ("float32", "float64", "bfloat16", "int64")
+DTYPES = ("float32", "float64", "bfloat16", "int64", "complex64")
+REALS = DTYPES[:-1]
 
 
 def flat_places(indices: Any, sizes: Sequence[Extent], op: str, axis: int = 0) -> Any:
@@ -145,7 +146,7 @@ gather_nd = Composite(
     raises=True,
     samples=Samples(
         cases=_gather_nd_cases,
-        dtypes=(*DTYPES, "complex64"),
+        dtypes=DTYPES,
         oracle=_gather_nd_oracle,
         ulp=0.0,
         errors=(
@@ -245,7 +246,7 @@ scatter_nd = Composite(
     raises=True,
     samples=Samples(
         cases=_scatter_nd_cases,
-        dtypes=(*DTYPES, "complex64"),
+        dtypes=DTYPES,
         oracle=_scatter_nd_oracle,
         ulp=1.0,
         errors=(
@@ -334,16 +335,15 @@ def _oracle_onto(mode: str) -> Callable[..., Array]:
 
 def _tensor_scatter(mode: str, what: str, result: str) -> Op:
     name = f"tensor_scatter_nd_{mode}"
-    moves = mode not in ("max", "min")  # and needs no order
-    taken = DTYPES if mode != "sub" else ("float64",)
 
     def infer(x: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
         _check_updates(indices, updates, x.shape, name)
         return x
 
+    ordered = mode in ("max", "min")
     return Composite(
         name=name,
-        takes_complex=moves,
+        takes_complex=not ordered,
         bind=_bind_onto,
         type=infer,
         ref=_ref_onto(mode, name),
@@ -351,7 +351,7 @@ def _tensor_scatter(mode: str, what: str, result: str) -> Op:
         raises=True,
         samples=Samples(
             cases=_onto_cases,
-            dtypes=(*taken, "complex64") if moves else taken,
+            dtypes=REALS if ordered else DTYPES if mode != "sub" else ("float64",),
             oracle=_oracle_onto(mode),
             ulp=2.0 if mode in ("add", "sub") else 0.0,
             errors=(

@@ -76,8 +76,8 @@ def _scatter_type(
     x: TensorType, updates: TensorType, indices: TensorType, mode: str, batch_dims: int
 ) -> TensorType:
     check_integer(indices, "scatter", "indices")
-    if x.dtype.is_complex and mode != "update":
-        raise DTypeError(f"scatter {mode}: complex numbers have no order, got {x}")
+    if mode != "update" and x.dtype.is_complex:
+        raise DTypeError(f"scatter: complex numbers have no order, got {x}")
     wanted = (*indices.shape, *x.shape[batch_dims + 1 :])
     fits = same_shape(x.shape[:batch_dims], indices.shape[:batch_dims])
     if not fits or updates.dtype is not x.dtype or not same_shape(updates.shape, wanted):
