@@ -33,6 +33,8 @@ CONTAINERS = (list, dict, set, tuple, frozenset)
 DATA = (Arith, np.ndarray, *SCALARS, *CONTAINERS)
 SMALL = 64  # elements: up to here the contents of a NumPy array are compared
 MANY = 1000  # elements: beyond, of a container only identity and length are compared
+# What these give may differ from call to call.
+_IMPURE = {"datetime", "os", "random", "secrets", "sys", "time", "uuid"}
 _OPAQUE = {"graphgrad", "numpy", "builtins", *sys.stdlib_module_names}
 
 
@@ -53,7 +55,7 @@ class Guards:
 
     guards: dict[str, Guard] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
-    escaped: bool = False  # an object that is known by its attributes was used as a whole
+    escaped: bool = False  # something is read that cannot be seen
     _roots: dict[int, str] = field(default_factory=dict)
     _seen: set[tuple[int, int]] = field(default_factory=set)
 
@@ -161,6 +163,20 @@ def _seen_through(x: Any) -> bool:
         )
     known = isinstance(x, (Arith, np.ndarray, *SCALARS, types.FunctionType, type))
     return known or isinstance(getattr(x, "python_function", None), types.FunctionType)
+
+
+def _impure(name: str) -> bool:
+    """Is this a module, or in one, that does not give the same each time?"""
+    return name.partition(".")[0] in _IMPURE or name.startswith("numpy.random")
+
+
+def _fixed(x: Any) -> bool:
+    """Is `x`, of a library, a function, class or value of graphgrad's that does not change?"""
+    module = getattr(x, "__module__", None) or ""
+    if module.startswith("graphgrad"):
+        return True
+    of_instance = not isinstance(getattr(x, "__self__", None), types.ModuleType | None)
+    return callable(x) and not of_instance and not _impure(module)
 
 
 def _positional(code: types.CodeType) -> tuple[str, ...]:
@@ -354,6 +370,8 @@ class _Reader:
     def _attribute(self, found: tuple[str, str, Any], name: str) -> Iterable[tuple[str, str, Any]]:
         expression, label, x = found
         if isinstance(x, types.ModuleType):
+            if _impure(f"{x.__name__}.{name}"):
+                self.guards.escaped = True
             if _opaque(x.__name__) or name not in vars(x):
                 return []
             return [(f"{expression}.{name}", f"{label}.{name}", vars(x)[name])]
@@ -374,6 +392,8 @@ class _Reader:
             ours = isinstance(x, Arith) or hasattr(x, "python_function")
             module = isinstance(x, types.ModuleType)
             if not ours and (module or _opaque(getattr(x, "__module__", None))):
+                if not module and not _fixed(x):
+                    self.guards.escaped = True
                 continue
             if expression.endswith("()"):  # an argument: part of the key already
                 self.guards.escaped = True
