@@ -22,13 +22,15 @@ __all__ = ["ForwardAccumulator"]
 
 
 class ForwardAccumulator:
-    """Computes tangents beside values, while they are computed: J v at the cost of a few f.
+    """The derivative of what is computed in its context along one direction: J v, at the cost of
+    a few f.
 
     `primals` are tensors or variables, or a structure of them, and `tangents` the direction, of the
     same structure and shapes. None stands for what has no tangent. Accumulators and tapes nest in
     any order: an accumulator around a tape pushes the gradient forward (a Hessian-vector product),
     a tape around an accumulator goes back through the tangents. Of two accumulators the outer one
-    sees the tangents of the inner. Tangents follow assignments to variables.
+    sees the tangents of the inner. Tangents follow assignments to variables; they are computed when
+    the context ends, or when they are asked for.
 
     >>> import graphgrad as gg
     >>> x = gg.constant([1.0, 2.0])
