@@ -240,6 +240,26 @@ class Guards:
         return names["check"]
 
 
+# What these give may differ from call to call.
+_IMPURE = {"datetime", "os", "random", "secrets", "sys", "time", "uuid"}
+
+
+def _is_impure(name: str) -> bool:
+    """Is this a module, or in one, that does not give the same each time?"""
+    return name.partition(".")[0] in _IMPURE or name.startswith("numpy.random")
+
+
+def _is_seen(x: Any) -> bool:
+    """Is `x` data, the user's own, or something of a library's that does not change?"""
+    if isinstance(x, (*DATA, types.ModuleType)) or not is_opaque(type(x).__module__):
+        return True
+    module = getattr(x, "__module__", None) or ""
+    if module.startswith("graphgrad"):
+        return True
+    of_instance = not isinstance(getattr(x, "__self__", None), types.ModuleType | None)
+    return callable(x) and not of_instance and not _is_impure(module)
+
+
 def is_opaque(module: str | None) -> bool:
     """Is a module's state no part of the user's program: graphgrad's, NumPy's, Python's?"""
     return (module or "").partition(".")[0] in _OPAQUE and not (module or "").startswith("__main__")
@@ -337,6 +357,8 @@ class _Reader:
         """The attribute of a module, a class, or an object whose reads are not noticed."""
         expression, label, x = found
         if isinstance(x, types.ModuleType):
+            if _is_impure(f"{x.__name__}.{name}"):
+                self.guards.complete = False
             if is_opaque(x.__name__) or name not in vars(x):
                 return None
         elif (
@@ -359,4 +381,6 @@ class _Reader:
             argument = expression.endswith("()")  # part of the key already
             if not argument and not isinstance(x, types.MethodType):
                 self.guards.add(expression, label, x, self.line)
+        if not _is_seen(x):
+            self.guards.complete = False
         self.guards.follow(x, label)
