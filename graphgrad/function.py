@@ -416,10 +416,7 @@ class Function(Generic[P, R]):
         finally:
             _local.tracing.pop()
         if not builder.created:
-            changed = guards.changed()
-            for g in changed:
-                del guards.guards[g.expression]
-            warn_of_changes(self._name, changed, self._warned)
+            warn_of_changes(self._name, guards.effects(), self._warned)
         trace.use_guards(guards)
         return trace, bool(builder.created)
 
