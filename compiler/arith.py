@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphgrad.compiler.dtypes import DType
+import numpy as np
+
+from graphgrad.compiler.dtypes import DType, int64
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import Shape, TensorType
 
@@ -92,25 +94,67 @@ class Arith:
         return ops["abs"](self)
 
     def __invert__(self) -> Any:
-        return ops["logical_not"](self)
+        return ops["logical_not" if _all_bool(self) else "invert"](self)
 
     def __and__(self, other: Any) -> Any:
-        return ops["logical_and"](self, other)
+        return ops["logical_and" if _all_bool(self, other) else "bitwise_and"](self, other)
 
     def __rand__(self, other: Any) -> Any:
-        return ops["logical_and"](other, self)
+        return ops["logical_and" if _all_bool(self, other) else "bitwise_and"](other, self)
 
     def __or__(self, other: Any) -> Any:
-        return ops["logical_or"](self, other)
+        return ops["logical_or" if _all_bool(self, other) else "bitwise_or"](self, other)
 
     def __ror__(self, other: Any) -> Any:
-        return ops["logical_or"](other, self)
+        return ops["logical_or" if _all_bool(self, other) else "bitwise_or"](other, self)
 
     def __xor__(self, other: Any) -> Any:
-        return ops["logical_xor"](self, other)
+        return ops["logical_xor" if _all_bool(self, other) else "bitwise_xor"](self, other)
 
     def __rxor__(self, other: Any) -> Any:
-        return ops["logical_xor"](other, self)
+        return ops["logical_xor" if _all_bool(self, other) else "bitwise_xor"](other, self)
+
+    def __lshift__(self, other: Any) -> Any:
+        return ops["left_shift"](self, other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return ops["left_shift"](other, self)
+
+    def __rshift__(self, other: Any) -> Any:
+        return ops["right_shift"](self, other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return ops["right_shift"](other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return ops["floordiv"](self, other), ops["mod"](self, other)
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return ops["floordiv"](other, self), ops["mod"](other, self)
+
+    # Python's functions of numbers give integers: int64, for every element.
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        if ndigits is None:
+            return ops["round"](self).cast(int64)
+        if self.dtype.is_integer and ndigits >= 0:
+            return self
+        scale = 10.0 ** abs(ndigits)
+        if ndigits < 0:
+            return (ops["round"](self / scale) * scale).cast(self.dtype)
+        return ops["round"](self * scale) / scale
+
+    def __floor__(self) -> Any:
+        return self._integer("floor")
+
+    def __ceil__(self) -> Any:
+        return self._integer("ceil")
+
+    def __trunc__(self) -> Any:
+        return self._integer("trunc")
+
+    def _integer(self, rounding: str) -> Any:
+        return (ops[rounding](self) if self.dtype.is_floating else self).cast(int64)
 
     def __eq__(self, other: Any) -> Any:
         return ops["equal"](self, other)
@@ -170,3 +214,16 @@ class Arith:
 def holds_tensor(x: Sequence[Any]) -> bool:
     """Is there a tensor among the elements, at any depth?"""
     return any(isinstance(v, Arith) or (isinstance(v, list | tuple) and holds_tensor(v)) for v in x)
+
+
+def _all_bool(*operands: Any) -> bool:
+    """Do `&`, `|`, `^` and `~` mean logic: are all operands bool? (Patterns have no dtype: the
+    rules written with these operators are rules of logic.)"""
+    for x in operands:
+        dtype = getattr(x, "dtype", None)
+        if dtype is None and not isinstance(x, Arith):
+            nested = isinstance(x, list | tuple) and holds_tensor(x)
+            dtype = None if nested else np.asarray(x).dtype
+        if dtype is not None and dtype != "bool":
+            return False
+    return True

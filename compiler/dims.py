@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from graphgrad.runtime.program import Size
+from graphgrad.compiler.errors import TraceError
+from graphgrad.runtime.program import UNKNOWN, Size
 
 # A size of a shape. `int` inside kernels and eager code; `Dim` only where a trace leaves it open.
 Extent = Union[int, "Dim"]
@@ -188,7 +189,14 @@ class Dim:
         if isinstance(other, int | Dim) and not asker.startswith("graphgrad."):
             difference = self - other
             if isinstance(difference, Dim):
-                return _scope(difference).decide("zero", difference, default=False)
+                scope = _scope(difference)
+                if is_runtime_size(difference):
+                    raise TraceError(
+                        f"whether the size {self} is {other} is known only at run time; ask "
+                        "gg.shape(x) in gg.cond or gg.where",
+                        scope.where(),
+                    )
+                return scope.decide("zero", difference, default=False)
         return False
 
     def __hash__(self) -> int:
@@ -336,6 +344,8 @@ def to_size(x: Extent) -> Size:
     """`x` as the plain expression over input shapes that a Program stores."""
     if isinstance(x, int):
         return x
+    if is_runtime_size(x):
+        return UNKNOWN
     total: Size | None = None
     for monomial, c in x.terms:
         term: Size | None = c if c != 1 or not monomial else None
@@ -351,8 +361,17 @@ def to_size(x: Extent) -> Size:
     return total
 
 
+RUNTIME = -1  # the `argument` of a size that no argument tells: only the run finds it out
+
+
+def is_runtime_size(x: Extent) -> bool:
+    """Does `x` depend on a size that is known only at run time?"""
+    return isinstance(x, Dim) and any(s.argument == RUNTIME for s in symbols_of(x))
+
+
 def _scope(x: Dim) -> DimScope:
-    return min(symbols_of(x), key=lambda s: s.order).scope
+    """Whose guards answer questions about `x`: those that the run checks, if it needs to."""
+    return min(symbols_of(x), key=lambda s: (s.argument, s.order, s.name)).scope
 
 
 def same_size(a: Extent, b: Extent) -> bool:
@@ -366,9 +385,14 @@ def same_size(a: Extent, b: Extent) -> bool:
 
 
 def is_size(a: Extent, n: int) -> bool:
-    """Is the size `a` the number `n`? An unknown one is taken not to be, under a guard."""
+    """Is the size `a` the number `n`? An unknown one is taken not to be, under a guard.
+
+    A size known only at run time needs none: what it is compared with later, it is held to.
+    """
     if isinstance(a, int):
         return a == n
+    if is_runtime_size(a):
+        return False
     difference = a - n
     return (
         difference == 0

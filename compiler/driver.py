@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.dims import Dim, Symbol, symbols_of, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
+from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.index_maps import row_major
@@ -25,10 +27,13 @@ from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.scatters import scatter_of, start_of
+from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
+from graphgrad.compiler.transform.sizes import attribute_at
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
@@ -60,6 +65,12 @@ class CompiledStep:
     nest: LoopNest | None = None
     kernel: KernelText | None = None
     arrays: tuple[Value | None, ...] = ()
+    others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
+
+    @property
+    def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
+        """The nests that a kernel's launch runs, with their arrays."""
+        return () if self.nest is None else ((self.nest, self.arrays), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,7 @@ class Compilation:
     stages: tuple[StageRecord, ...]
     seconds: float
     places: tuple[Where | None, ...] = ()  # of the program's failures
+    parts: Graph | None = None  # what the one host step runs, where sizes are found out by the run
 
 
 def compile_in_full(graph: Graph, target: Target, options: Options | None = None) -> Compilation:
@@ -86,9 +98,8 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         parts = segmented(optimised)
         program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
         seconds = time.perf_counter() - start
-        return Compilation(program, optimised, (), (), tuple(stages), seconds)
-    fusion = Fusion(optimised)
-    plan = fusion.run()
+        return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
+    fusion, plan = fused(optimised)
     assembly = Assembly(optimised, fusion, plan, target)
     program = assembly.run()
     return Compilation(
@@ -106,8 +117,7 @@ def compile_apart(
     `adjust` may put another nest over the same arrays in the place of each.
     """
     start = time.perf_counter()
-    fusion = Fusion(graph)
-    plan = fusion.run()
+    fusion, plan = fused(graph)
     assembly = Assembly(graph, fusion, plan, target, apart=True)
     if adjust is not None:
         assembly.adjust = adjust
@@ -147,6 +157,10 @@ def host_program(graph: Graph, run: Callable[..., Any]) -> Program:
     )
 
 
+# The steps of one launch: a batch of kernels, or one step.
+Launch = list[tuple[Step, Lowered | None]]
+
+
 @dataclass
 class Storage:
     """Where one value lies: a slot, or a temporary (by number)."""
@@ -179,17 +193,15 @@ class Assembly:
         graph = self.graph
         for p in graph.params:
             self.storage[p] = Storage(self.add_slot(slot("input", p.type)))
-        lowered = [self.lower(step) for step in self.plan.steps]
+        launches = self.launches()
         outputs = self.output_slots()
-        touched = [
-            self.touch(step, low) for step, low in zip(self.plan.steps, lowered, strict=True)
-        ]
+        touched = [[s for step, low in batch for s in self.touch(step, low)] for batch in launches]
         offsets, arena = self.place_temps(touched)
         features = self.target.features.split(",")
         writer = ModuleWriter(len(self.slots), ModuleParts("+avx512f" in features))
         steps: list[Native | Host] = []
-        for step, low in zip(self.plan.steps, lowered, strict=True):
-            self.emit(step, low, writer, offsets, steps)
+        for batch in launches:
+            self.emit(batch, writer, offsets, steps)
         if writer.open:
             steps.append(Native(writer.end_entry()))
         return Program(
@@ -207,7 +219,7 @@ class Assembly:
             sizes=writer.all_sizes,
             routines=tuple(writer.routines),
             shared=tuple(writer.shared),
-            donations=self.donations(lowered, outputs),
+            donations=self.donations(launches, outputs),
             failures=tuple(self.failures),
             constants=tuple(self.constants),
             callables=tuple(self.callables),
@@ -223,12 +235,20 @@ class Assembly:
         self.temps.append((dtype, shape, nbytes))
         return Storage(temp=len(self.temps) - 1)
 
+    def launches(self) -> list[Launch]:
+        """The steps in order, those of one launch together."""
+        steps = self.plan.steps
+        lowered = [self.lower(step) for step in steps]
+        order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+        for low in lowered:
+            if low is not None:
+                low.nest = divided(self.adjust(low.nest))
+        return [[(steps[k], lowered[k]) for k in batch] for batch in order]
+
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
             return None
-        lowered = lower(self.fusion, step.group, self.plan.stored, self.number_failures)
-        lowered.nest = divided(self.adjust(lowered.nest))
-        return lowered
+        return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
 
     def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
         """The numbers of the checks of a node, each an error, its text and the user's line."""
@@ -237,7 +257,8 @@ class Assembly:
             for kind, (error, message) in node.op.failures.items():
                 text = message
                 for key, value in node.attrs.items():
-                    text = text.replace("{" + key + "}", str(value))
+                    plain = str(value).replace("{", "{{").replace("}", "}}")
+                    text = text.replace("{" + key + "}", plain)
                 numbered.append((kind, len(self.failures)))
                 place = node.where.describe() if node.where is not None else ""
                 self.failures.append(Failure(error.__name__, text, place))
@@ -267,8 +288,8 @@ class Assembly:
     def is_native(self, value: Value) -> bool:
         """Is `value` written by a kernel or a routine (else by a host step)?"""
         node = self.fusion.producers[value]
-        native = product_of(node) is not None or pieces_of(node) is not None
-        return native or value in self.fusion.group_of
+        makers = product_of, pieces_of, scatter_of
+        return value in self.fusion.group_of or any(f(node) is not None for f in makers)
 
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
@@ -321,9 +342,8 @@ class Assembly:
     # -- steps
 
     def emit(
-        self, step: Step, low: Lowered | None, writer: ModuleWriter, offsets: list[Size],
-        steps: list[Native | Host],
-    ) -> None:  # fmt: skip
+        self, launch: Launch, writer: ModuleWriter, offsets: list[Size], steps: list[Native | Host]
+    ) -> None:
         def place(s: Storage) -> Place:
             return Place(s.slot) if s.slot >= 0 else Place(offset=offsets[s.temp])
 
@@ -332,6 +352,20 @@ class Assembly:
             if self.apart and writer.open:
                 steps.append(Native(writer.end_entry()))
 
+        step, low = launch[0]
+        if len(launch) > 1:
+            parts = [low for _, low in launch if low is not None]
+            nest = general(parts[0].nest)
+            assert nest is not None
+            lengths = [to_size(p.nest.dims[0]) for p in parts]
+            items, division = division_of_rows(nest, lengths)
+            rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths)]
+            kernel = writer.batch(nest, rows, items, division)
+            nodes = tuple(n for step, _ in launch for n in step.nodes)
+            first, *others = ((p.nest, tuple(p.values)) for p in parts)
+            together = replace(first[0], division=division)
+            done("kernel", nodes, together, kernel, first[1], tuple(others))
+            return
         if low is not None:
             kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
             done("kernel", tuple(step.nodes), low.nest, kernel, tuple(low.values))
@@ -349,10 +383,21 @@ class Assembly:
                 kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
                 done("kernel", (node,), nest, kernel, tuple(values))
             return
+        scatter = scatter_of(node)
+        if scatter is not None:
+            nest, values = start_of(node)
+            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
+            ((_, failure),) = self.number_failures(node)
+            values = [node.out, *node.inputs[-2:]]
+            writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
+            done("routine", (node,))
+            return
         if writer.open:
             steps.append(Native(writer.end_entry()))
-        self.callables.append(lambda *arrays, node=node: run_host(node, arrays))
+        sizes = tuple(sorted(sizes_in(node.attrs), key=lambda s: s.order))
+        self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
+        reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
@@ -376,22 +421,33 @@ class Assembly:
     # -- donation
 
     def donations(
-        self, lowered: Sequence[Lowered | None], outputs: tuple[int, ...]
+        self, launches: Sequence[Launch], outputs: tuple[int, ...]
     ) -> tuple[tuple[int, int], ...]:
         """Outputs that may be written over an input: the kernel that writes one reads that input at
-        the same element only, and nothing reads it later."""
-        last_read: dict[int, int] = {}
-        for k, (step, low) in enumerate(zip(self.plan.steps, lowered, strict=True)):
-            places = (
-                low.storage if low is not None else [self.locate(x) for x in step.nodes[0].inputs]
-            )
-            for s in places:
-                last_read[s.slot] = k
+        the same element only, and nothing reads it later, or at the same time."""
+        last_read: dict[int, Step] = {}
+        shared: set[int] = set()  # slots that several kernels of the last launch to read them read
+        for batch in launches:
+            readers: dict[int, int] = {}
+            for step, low in batch:
+                places = (
+                    low.storage
+                    if low is not None
+                    else [self.locate(x) for x in step.nodes[0].inputs]
+                )
+                for slot in {s.slot for s in places}:
+                    last_read[slot] = step
+                    readers[slot] = readers.get(slot, 0) + 1
+            for slot, count in readers.items():
+                (shared.add if count > 1 else shared.discard)(slot)
         pairs: dict[int, int] = {}
-        returned, taken = set(outputs), set(outputs)
-        for k, low in enumerate(lowered):
+        returned = set(outputs)
+        # A variable's new value: parameters and outputs end with them, in one order.
+        own = dict(zip(reversed(outputs), reversed(range(len(self.graph.params)))))
+        for step, low in chain.from_iterable(launches):
             if low is None:
                 continue
+            fitting: dict[int, list[int]] = {}  # of each input
             for o, i in in_place_pairs(low.nest):
                 out, source = low.storage[o].slot, low.storage[i].slot
                 if out not in returned or source < 0 or self.slots[source].kind != "input":
@@ -400,17 +456,50 @@ class Assembly:
                     self.slots[out].dtype == self.slots[source].dtype
                     and self.slots[out].shape == self.slots[source].shape
                 )
-                free = source not in taken and out not in pairs
-                if same and free and last_read[source] == k:
-                    pairs[out] = source
-                    taken.add(source)
+                free = source not in returned and source not in shared
+                if same and free and last_read[source] is step:
+                    fitting.setdefault(source, []).append(out)
+            pairs.update(matched(fitting, own))
         return tuple(pairs.items())
 
 
-def run_host(node: Node, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """One node as a host step. A reshape shares the memory of its input, and comes as that."""
-    types = (x.type for x in node.inputs)
-    return run_node(node, tuple(map(in_shape, arrays, types)))
+def matched(fitting: dict[int, list[int]], own: dict[int, int]) -> dict[int, int]:
+    """An input for each output that one fits: its `own` where that does, else one that is left.
+
+    >>> matched({0: [7, 8], 1: [7, 8], 2: [8]}, {7: 1})
+    {7: 1, 8: 2}
+    """
+    source_of = {out: i for out, i in own.items() if out in fitting.get(i, ())}
+    for source in sorted(fitting.keys() - source_of.values(), reverse=True):
+        out = next((out for out in fitting[source] if out not in source_of), None)
+        if out is not None:
+            source_of[out] = source
+    return source_of
+
+
+def run_host(
+    node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
+) -> tuple[Any, ...]:
+    """One node as a host step. A reshape shares the memory of its input, and comes as that.
+
+    After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.
+    """
+    types = [x.type for x in node.inputs]
+    if sizes:
+        known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
+        attrs = {k: v if isinstance(v, Graph) else attribute_at(v, known)
+                 for k, v in node.attrs.items()}  # fmt: skip
+        node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
+    return run_node(node, tuple(map(in_shape, arrays[: len(types)], types)))
+
+
+def sizes_in(attrs: Any) -> set[Symbol]:
+    """The sizes of arguments that attributes mention, sub-graphs apart."""
+    if isinstance(attrs, dict):
+        return sizes_in(tuple(attrs.values()))
+    if isinstance(attrs, tuple):
+        return set().union(*map(sizes_in, attrs))
+    return {s for s in symbols_of(attrs) if s.argument >= 0} if isinstance(attrs, Dim) else set()
 
 
 def in_shape(array: Any, t: TensorType) -> Any:

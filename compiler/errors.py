@@ -29,7 +29,11 @@ class GraphgradError(Exception):
         return self
 
 
-class ShapeError(GraphgradError, ValueError):
+class InvalidArgumentError(GraphgradError):
+    """Values or shapes that an operation cannot take (TensorFlow's name for all of these)."""
+
+
+class ShapeError(InvalidArgumentError, ValueError):
     """Shapes that an operation cannot take."""
 
 
@@ -37,16 +41,24 @@ class DTypeError(GraphgradError, TypeError):
     """Element types that an operation cannot take."""
 
 
-class ArgumentError(GraphgradError, ValueError):
+class ArgumentError(InvalidArgumentError, ValueError):
     """An argument with a wrong value."""
 
 
-class IndexOutOfRange(GraphgradError, IndexError):
+class IndexOutOfRange(InvalidArgumentError, IndexError):
     """An index outside the axis, found when a kernel ran."""
 
 
-class DivisionByZero(GraphgradError, ZeroDivisionError):
+class DivisionByZero(InvalidArgumentError, ZeroDivisionError):
     """An integer division by zero."""
+
+
+class AssertionFailed(InvalidArgumentError, AssertionError, ValueError):
+    """What a function of gg.debugging was to make sure does not hold."""
+
+
+class NotFinite(InvalidArgumentError, ArithmeticError):
+    """An infinite element or a NaN where gg.debugging.check_numerics was to find none."""
 
 
 class TraceError(GraphgradError, RuntimeError):

@@ -61,7 +61,8 @@ class Elementwise(Op):
 
     `inputs` says how dtypes join: "promote" (one dtype for all), "number" (the same, bool is
     refused), "float" (the same, integers become float32), "divide" (integers become float64),
-    "bool" (all are bool), "select" (the first is bool, the others promote), "any" (each keeps its
+    "integer" (the same, floats and bools are refused), "bits" (the same, bools may be), "bool" (all
+    are bool), "select" (the first is bool, the others promote), "any" (each keeps its
     own). `output` is the result's dtype: None for the joined one, or a fixed DType, or
     a function of the attributes. `scalar(s, *xs, **attrs)` computes one element on a ScalarBuilder.
     `partials[i](z, *xs)` is dz/dx_i: a number, a Mask, a value, or None for an input without one.
@@ -73,6 +74,7 @@ class Elementwise(Op):
     arity: int = 1
     inputs: str = "promote"
     output: DType | Callable[..., DType] | None = None
+    parameter: str = "x"  # the keyword of the first input
 
     def __post_init__(self) -> None:
         if self.type is None:
@@ -107,6 +109,11 @@ class Elementwise(Op):
         dtype = join_dtypes(joined)
         if self.inputs in ("float", "divide") and not dtype.is_floating:
             dtype = dtypes.float32 if self.inputs == "float" else dtypes.float64
+        if self.inputs in ("bits", "integer") and not (
+            dtype.is_integer or (dtype.is_bool and self.inputs == "bits")
+        ):
+            given = " and ".join(map(describe, args))
+            raise DTypeError(f"{self.name}: takes integers, got {given}; cast to an int first")
         if self.inputs == "number" and dtype.is_bool:
             given = " and ".join(map(describe, args))
             raise DTypeError(
@@ -140,9 +147,9 @@ class Elementwise(Op):
         return values, attrs
 
     def _named(self, args: tuple[Any, ...], attrs: Attrs) -> tuple[tuple[Any, ...], Attrs]:
-        """TensorFlow's keywords: x= and y= (a name= is accepted and ignored)."""
+        """TensorFlow's keywords: x= (or `parameter`) and y=; a name= is accepted and ignored."""
         attrs = {k: v for k, v in attrs.items() if k != "name"}
-        for key in ("x", "y")[len(args) :]:
+        for key in (self.parameter, "y")[len(args) :]:
             if key in attrs:
                 args += (attrs.pop(key),)
         return args, attrs
@@ -294,6 +301,7 @@ class Indexed(Op):
     |---|---|---|
     | gather | x, indices | x at the index along `axis` |
     | scatter_add | updates, indices | the sum of the updates whose index is this place |
+    | scatter | x, updates, indices | of x, or the last or extreme update of this place |
     | concat | xs | of the input whose range along `axis` holds the place |
     | unslice | x | x at (place - start) / step where that is a place of x, else 0 |
     | dynamic_slice | x, starts | x at start + place |

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphgrad.compiler.errors import GraphgradError
 from graphgrad.compiler.ir import Graph, Node, Value, replay
-from graphgrad.compiler.transform.sizes import bind_sizes, specialise
+from graphgrad.compiler.transform.sizes import RuntimeSizes, bind_sizes, is_symbolic, specialise
 
 Array = np.ndarray[Any, Any]
 Runner = Callable[[Graph, Sequence[Array]], Sequence[Array]]
@@ -60,7 +60,7 @@ def _interpret(graph: Graph, arrays: Sequence[Any]) -> tuple[list[Array], dict[V
     known = specialise(graph, bind_sizes(graph.types, [a.shape for a in given]))
     saved, _local.interpreting = _local.interpreting, True
     try:
-        outputs, env = replay(known, given, run_node)
+        outputs, env = replay(known, given, _stepper(known, [a.shape for a in given]))
     finally:
         _local.interpreting = saved
     if known is not graph:
@@ -68,6 +68,20 @@ def _interpret(graph: Graph, arrays: Sequence[Any]) -> tuple[list[Array], dict[V
         copies = [*known.params, *(v for n in known.nodes for v in n.outputs)]
         env = {v: env[w] for v, w in zip(originals, copies, strict=True)}
     return list(outputs), env
+
+
+def _stepper(graph: Graph, shapes: Sequence[Sequence[int]]) -> Callable[..., tuple[Array, ...]]:
+    """`run_node`, with the sizes that the run finds out."""
+    if not is_symbolic(graph):
+        return run_node
+    sizes = RuntimeSizes(graph, shapes)
+
+    def run(node: Node, arrays: tuple[Any, ...]) -> tuple[Array, ...]:
+        found = run_node(sizes.apply(node), arrays)
+        sizes.after(node, [a.shape for a in found])
+        return found
+
+    return run
 
 
 def run_node(node: Node, arrays: tuple[Any, ...]) -> tuple[Array, ...]:

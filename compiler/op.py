@@ -130,6 +130,10 @@ class Samples:
     # attributes, or the name of a function of mpmath.
     oracle: Callable[..., Any] | str | None = None
     ulp: float = 4.0  # declared error of the float32 and float64 forward value
+    # What the op is given in place of the arrays, as values made of them: for ops of matrices that
+    # are symmetric or the like, whose differences lead to others of their kind. The oracle gets the
+    # arrays.
+    through: Callable[..., Sequence[Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

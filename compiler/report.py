@@ -17,7 +17,7 @@ from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.sizes import bind_sizes
-from graphgrad.compiler.work import Sizes, Work, bytes_text, nest_work, node_work
+from graphgrad.compiler.work import Sizes, Work, bytes_text, nest_work, node_work, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,7 @@ class Report:
     def total(self) -> Work | None:
         """The work of all steps; None where sizes are unknown."""
         parts = [s.work for s in self.steps if s.work is not None]
-        if len(parts) < len(self.steps):
-            return None
-        return Work(
-            sum(w.elements for w in parts),
-            sum(w.bytes_read for w in parts),
-            sum(w.bytes_written for w in parts),
-            sum(w.flops for w in parts),
-            sum(w.transcendentals for w in parts),
-        )
+        return None if len(parts) < len(self.steps) else together(parts)
 
     def __str__(self) -> str:
         counts = Counter(s.kind for s in self.steps)
@@ -188,7 +180,7 @@ def make_report(
 
     Without `shapes`, unknown sizes are those of the call that was traced.
     """
-    sizes = sizes_of(compilation.graph, shapes)
+    sizes = None if compilation.parts is not None else sizes_of(compilation.graph, shapes)
     place_of = {id(n): k for k, s in enumerate(compilation.steps) for n in s.nodes}
     stages = compilation.stages
     steps = tuple(
@@ -235,7 +227,13 @@ def step_report(step: CompiledStep, reasons: tuple[Apart, ...], sizes: Sizes | N
     loops = " x ".join(
         f"{n}{' parallel' if d < nest.parallel else ''}" for d, n in enumerate(nest.dims)
     )
-    work = None if sizes is None else nest_work(nest, step.arrays, sizes)
+    if step.others:
+        counts = Counter([loops, *(str(other.dims[0]) for other, _ in step.others)])
+        loops = ", ".join(f"{n}{f' ({k} times)' if k > 1 else ''}" for n, k in counts.items())
+        loops = f"{len(step.others) + 1} in one launch: {loops}"
+    work = None
+    if sizes is not None:
+        work = together([nest_work(n, arrays, sizes) for n, arrays in step.parts])
     return StepReport(step.kind, name, loops, lines_of(step.nodes), reasons, work)
 
 

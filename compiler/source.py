@@ -110,3 +110,11 @@ def here(depth: int = 1) -> Where | None:
     """The user's line that led to this call."""
     frame = user_frame(depth + 1)
     return locate(frame.f_code, frame.f_lasti, frame.f_lineno) if frame is not None else None
+
+
+def user_level() -> int:
+    """The stack level of the user's line, for a warning that the caller gives."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level

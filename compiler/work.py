@@ -55,6 +55,17 @@ class Work:
         return text
 
 
+def together(parts: Sequence[Work]) -> Work:
+    """The work of several steps or kernels."""
+    return Work(
+        sum(w.elements for w in parts),
+        sum(w.bytes_read for w in parts),
+        sum(w.bytes_written for w in parts),
+        sum(w.flops for w in parts),
+        sum(w.transcendentals for w in parts),
+    )
+
+
 def node_work(node: Node, sizes: Sizes) -> Work:
     """The work of an operation outside kernels; flops of matrix products only."""
 

@@ -10,8 +10,26 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
-from graphgrad import config, errors, linalg, math, nest, nn, random, slices, testing
+from graphgrad import (
+    autodiff,
+    bitwise,
+    config,
+    debugging,
+    dtypes,
+    errors,
+    linalg,
+    losses,
+    math,
+    nest,
+    nn,
+    numpy_linalg,
+    numpy_shapes,
+    random,
+    slices,
+    testing,
+)
 from graphgrad.batching import vmap
+from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
     DType,
     as_dtype,
@@ -31,6 +49,8 @@ from graphgrad.compiler.dtypes import (
 from graphgrad.compiler.dtypes import bool_ as bool
 from graphgrad.control import cond, while_loop
 from graphgrad.creation import (
+    broadcast_dynamic_shape,
+    broadcast_static_shape,
     constant,
     convert_to_tensor,
     ensure_shape,
@@ -44,29 +64,75 @@ from graphgrad.creation import (
     range,
     rank,
     shape,
+    shape_n,
     size,
     zeros,
     zeros_like,
 )
 from graphgrad.custom import custom_gradient, grad_pass_through
+from graphgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
 from graphgrad.decorator import eval_shape, function
+from graphgrad.devices import device
+from graphgrad.framework import (
+    bitcast,
+    control_dependencies,
+    executing_eagerly,
+    get_static_value,
+    gradients,
+    group,
+    identity_n,
+    init_scope,
+    inside_function,
+    is_symbolic_tensor,
+    name_scope,
+    no_op,
+    timestamp,
+    tuple_,
+    unravel_index,
+)
 from graphgrad.function import Function
+from graphgrad.initializers import (
+    constant_initializer,
+    ones_initializer,
+    random_normal_initializer,
+    random_uniform_initializer,
+    zeros_initializer,
+)
+from graphgrad.jacobians import hessian, jacfwd, jacrev
 from graphgrad.measurement import Roofline, roofline
+from graphgrad.printing import print
 from graphgrad.public import exported
+from graphgrad.recompute import recompute_grad
+from graphgrad.scattering import IndexedSlices
 from graphgrad.signature import TensorSpec
-from graphgrad.tape import GradientTape, UnconnectedGradients
+from graphgrad.tape import GradientTape
+from graphgrad.tape_arguments import UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
-from graphgrad.transforms import grad, jvp, value_and_grad, vjp
+from graphgrad.timing import benchmark
+from graphgrad.transforms import (
+    grad,
+    hvp,
+    jvp,
+    linear_transpose,
+    linearize,
+    value_and_grad,
+    vjp,
+)
 from graphgrad.variable import Variable
+
+from graphgrad import compat, optimizers, train  # isort: skip
 
 globals().update({k: v for k, v in exported("").items() if k not in globals()})
 double, half = float64, float16
+tuple = tuple_
 newaxis = None
 
 __all__ = [
+    "Assert",
     "DType",
     "Function",
     "GradientTape",
+    "IndexedSlices",
     "Roofline",
     "Tensor",
     "TensorShape",
@@ -74,16 +140,33 @@ __all__ = [
     "UnconnectedGradients",
     "Variable",
     "as_dtype",
+    "assert_equal",
+    "assert_greater",
+    "assert_less",
+    "assert_rank",
+    "autodiff",
+    "benchmark",
     "bfloat16",
+    "bitcast",
+    "bitwise",
     "bool",
+    "broadcast_dynamic_shape",
+    "broadcast_static_shape",
+    "compat",
     "cond",
     "config",
     "constant",
+    "constant_initializer",
+    "control_dependencies",
     "convert_to_tensor",
     "custom_gradient",
+    "debugging",
+    "device",
     "double",
+    "dtypes",
     "ensure_shape",
     "errors",
+    "executing_eagerly",
     "eval_shape",
     "eye",
     "fill",
@@ -92,40 +175,72 @@ __all__ = [
     "float64",
     "from_dlpack",
     "function",
+    "get_static_value",
     "grad",
     "grad_pass_through",
+    "gradients",
+    "group",
     "half",
+    "hessian",
+    "hvp",
+    "identity_n",
+    "init_scope",
+    "inside_function",
     "int16",
     "int32",
     "int64",
     "int8",
+    "is_symbolic_tensor",
     "is_tensor",
+    "jacfwd",
+    "jacrev",
     "jvp",
     "linalg",
+    "linear_transpose",
+    "linearize",
     "linspace",
+    "losses",
     "math",
+    "name_scope",
     "nest",
     "newaxis",
     "nn",
+    "no_op",
+    "numpy_function",
+    "numpy_shapes",
+    "numpy_linalg",
     "ones",
+    "ones_initializer",
     "ones_like",
+    "optimizers",
+    "print",
+    "py_function",
     "random",
+    "random_normal_initializer",
+    "random_uniform_initializer",
     "range",
     "rank",
+    "recompute_grad",
     "roofline",
     "shape",
+    "shape_n",
     "size",
     "slices",
     "testing",
+    "timestamp",
+    "train",
+    "tuple",
     "uint16",
     "uint32",
     "uint64",
     "uint8",
+    "unravel_index",
     "value_and_grad",
     "vjp",
     "vmap",
     "while_loop",
     "zeros",
+    "zeros_initializer",
     "zeros_like",
 ]
 __all__ += sorted(exported(""))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,20 +20,25 @@ from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import recording
 from graphgrad.compiler.transform.batching import batch_graph
 from graphgrad.compiler.types import tensor_type
+from graphgrad.function import Function
+from graphgrad.matching import Slot
+from graphgrad.signature import TensorSpec
 from graphgrad.tensor import SymbolicTensor
-from graphgrad.tracing import Watcher
+from graphgrad.tracing import FunctionBuilder, Watcher, function_builder
 
 
 def traced(
     f: Callable[..., Any], args: list[Any], types: list[Any]
 ) -> tuple[Graph, list[Any], Any]:
-    """The graph of `f` for flat arguments of `types`, what it captured, and its result."""
+    """The graph of `f` for flat arguments of `types`, what it captured, and its result, whose
+    leaves are the outputs but for None."""
     parent = state.builder if isinstance(state.builder, Builder) else None
     builder = Builder(getattr(f, "__name__", "f"), parent=parent, value_class=SymbolicTensor)
-    with builder.tracing():
+    trace = function_builder()
+    with builder.tracing(), trace.branch(sealed=True) if trace is not None else nullcontext():
         with recording(Watcher()) as watcher:
             result = f(*nest.pack(args, [builder.param(t) for t in types]))
-        outputs = [builder.lift(y) for y in nest.flatten(result)]
+        outputs = [builder.lift(y) for y in nest.flatten(result) if y is not None]
     watcher.tell()
     return builder.finish(outputs), builder.captured, result
 
@@ -43,11 +50,16 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     argument begins with; None is for those without the axis. The results have it at `out_axes`.
     What comes out is that of a Python loop, and differentiable.
 
+    `f` is traced, and runs from the second call on what was traced for arguments of the same types,
+    unless globals, closure values or attributes that it reads have changed. One that changes Python
+    state, or hands objects to other functions, is traced in each call.
+
     >>> import graphgrad as gg
     >>> dot = gg.vmap(lambda x, y: gg.reduce_sum(x * y))
     >>> dot([[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [2.0, 2.0]]).numpy()
     array([ 3., 14.], dtype=float32)
     """
+    kept = kept_traces(f)
 
     @functools.wraps(f)
     def call(*args: Any) -> Any:
@@ -58,15 +70,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             leaf for a, axis in zip(given, axes)
             for leaf in zip(nest.flatten(a), _leaf_axes(axis, a, "in_axes"))
         ]  # fmt: skip
-        data = [axis is not None or isinstance(x, Arith | np.ndarray) for x, axis in every]
+        data = [
+            isinstance(x, Arith | np.ndarray) or (axis is not None and x is not None)
+            for x, axis in every
+        ]
         places = [axis for (_, axis), d in zip(every, data) if d]
         leaves = [kind.lift(x) for (x, _), d in zip(every, data) if d]
-
-        @functools.wraps(f)
-        def with_data(*values: Any) -> Any:
-            found = iter(values)
-            return f(*nest.pack(given, [next(found) if d else x for (x, _), d in zip(every, data)]))
-
         xs = [x if p is None else _to_front(x, p) for x, p in zip(leaves, places)]
         sizes = [x.type.shape[0] for x, p in zip(xs, places) if p is not None]
         if not sizes:
@@ -76,17 +85,108 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
                 f"vmap: the batch axes have sizes {sizes}, which are not equal", here()
             )
         batched = tuple(p is not None for p in places)
-        types = [
+        examples = [
             tensor_type(x.type.shape[1:], x.dtype) if b else x.type for x, b in zip(xs, batched)
         ]
-        graph, captured, structure = traced(with_data, [0] * len(types), types)
+
+        def arguments(values: Iterable[Any]) -> Any:
+            """The arguments with `values` in place of data."""
+            found = iter(values)
+            return nest.pack(given, [next(found) if d else x for (x, _), d in zip(every, data)])
+
+        found = kept.trace(arguments, examples) if kept is not None else None
+        if found is None:
+
+            @functools.wraps(f)
+            def with_data(*values: Any) -> Any:
+                return f(*arguments(values))
+
+            found = traced(with_data, [0] * len(examples), examples)
+        graph, captured, structure = found
         outputs = (True,) * len(graph.outputs)
         many, _ = batch_graph(graph, (*batched, *[False] * len(captured)), sizes[0], outputs)
-        results = ops["call"](*xs, *captured, graph=many)
+        results = iter(ops["call"](*xs, *captured, graph=many))
         ends = _leaf_axes(out_axes, structure, "out_axes")
-        return nest.pack(structure, [_from_front(y, p) for y, p in zip(results, ends)])
+        return nest.pack(structure, [
+            y if y is None else _from_front(next(results), p)
+            for y, p in zip(nest.flatten(structure), ends)
+        ])  # fmt: skip
 
     return call
+
+
+class KeptTraces:
+    """The traces of a function for one example, kept from its second eager call on."""
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        self.calls = 0
+        self.python_function = f
+        self.function: PureFunction | None = None
+
+    def trace(
+        self, arguments: Callable[[Iterable[Any]], Any], examples: list[Any]
+    ) -> tuple[Graph, list[Any], Any] | None:
+        """What `traced` gives for arguments of these types; None where they are to be traced."""
+        if state.builder is not None:
+            return None
+        self.calls += 1
+        if self.calls == 2:
+            self.function = PureFunction(self.python_function)
+        function = self.function
+        if function is None:
+            return None
+        specs = [TensorSpec(t.shape, t.dtype) for t in examples]
+        try:
+            found = function.get_concrete_function(*arguments(specs))
+        except Exception:  # it is traced plainly, which finds it again and says it
+            self.function = None
+            return None
+        if function.changes_state or not found.guards.complete:
+            self.function = None
+        structure = found.structured_outputs_template
+        if not all(y is None or isinstance(y, Slot) for y in nest.flatten(structure)):
+            return None
+        return found.graph, found.current_captures(), structure
+
+
+class PureFunction(Function):
+    """A function that writes to no variable, and notes whether it changes Python state."""
+
+    def __init__(self, python_function: Callable[..., Any]) -> None:
+        super().__init__(python_function)
+        self.changes_state = False
+
+    def _builder(self) -> FunctionBuilder:
+        builder = super()._builder()
+        builder.tables[0].sealed = True
+        builder.may_create = False
+        return builder
+
+    def _note_changes(self, changed: dict[str, str]) -> None:
+        self.changes_state = self.changes_state or bool(changed)
+
+
+SHARED = 128
+_shared: dict[Any, KeptTraces] = {}  # of functions that are made anew for each call
+
+
+def kept_traces(f: Any) -> KeptTraces | None:
+    """The traces of `f`, if all that it reads can be guarded: a Python function or method. Those
+    of equal code that nothing else belongs to, as a lambda without a closure, are shared."""
+    f = f.python_function if isinstance(f, Function) else f
+    if isinstance(f, types.MethodType):
+        return KeptTraces(f)
+    if not isinstance(f, types.FunctionType):
+        return None
+    if f.__closure__ or f.__defaults__ or f.__kwdefaults__ or f.__dict__:
+        return KeptTraces(f)
+    key = f.__code__, id(f.__globals__)
+    found = _shared.get(key)
+    if found is None:
+        if len(_shared) >= SHARED:
+            del _shared[next(iter(_shared))]
+        found = _shared[key] = KeptTraces(f)
+    return found
 
 
 def _axes(axes: Any, args: Sequence[Any], name: str) -> list[Any]:

@@ -24,8 +24,8 @@ from graphgrad.matching import SizeGuards, Slot, matcher, result_builder
 from graphgrad.results import pack, template
 from graphgrad.signature import Arguments, Signature, TensorSpec, is_tensor_leaf
 from graphgrad.tensor import Array, EagerTensor
-from graphgrad.tracing import FunctionBuilder, storage
-from graphgrad.variable import Variable, _version
+from graphgrad.tracing import FunctionBuilder, replayed, storage
+from graphgrad.variable import Variable
 
 
 class ConcreteFunction:
@@ -201,13 +201,14 @@ class ConcreteFunction:
             for lock in self._locks:
                 stack.enter_context(lock)
             inputs = tensors + [eager.lift(x) for x in self.current_captures()]
-            needs = tuple(_wanted(x) for x in inputs)
-            if not any(needs):
+            if not any(map(_wanted, inputs)) and replayed() is None:
                 return self.run([array_of(x) for x in tensors])
+            tapes = [r for r in state.recorders if getattr(r, "keeps_residuals", True)]
+            needs = tuple(_wanted(x, tapes) for x in inputs)
             self.plain_count += 1
             outputs = call_for_tape(self.graph, inputs, needs)
             for v, new in zip(self.writes, outputs[self._returned :]):
-                v.commit(_version(new))
+                v.install(new)
         return pack(self.structured_outputs_template, outputs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -334,11 +335,13 @@ def _contiguous(x: Any) -> Array:
     return array if array.flags.c_contiguous else np.array(array, order="C")
 
 
-def _wanted(x: Any) -> bool:
-    """Does a recorder in action follow `x`? One that does not say follows everything floating."""
+def _wanted(x: Any, recorders: Sequence[Any] | None = None) -> bool:
+    """Does one of the recorders (all in action, unless given) follow `x`? One that does not say
+    follows everything floating."""
     if not x.dtype.is_floating:
         return False
-    return any(getattr(r, "wants", _everything)((x,)) for r in state.recorders)
+    found = state.recorders if recorders is None else recorders
+    return any(getattr(r, "wants", _everything)((x,)) for r in found)
 
 
 def _everything(values: Any) -> bool:

@@ -21,7 +21,6 @@ from graphgrad.signature import (
     is_tensor_leaf,
     leaf_key,
     show_leaf,
-    up_to,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _structured(
     new = [*given.args, *(given.kwargs[k] for k in sorted(traced.kwargs))]
     for label, a, b in zip(labels, old, new):
         what = f"{name}: argument `{label}` and what this concrete function was traced for"
-        for path, wanted, x in up_to(a, b, what):
+        for path, wanted, x in nest.flatten_up_to(a, b, what):
             if is_tensor_leaf(wanted):
                 found.append(fitted(trace, x, next(types), f"argument `{label}{path}`"))
             elif x is not wanted and leaf_key(x) != leaf_key(wanted):

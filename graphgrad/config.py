@@ -4,40 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from graphgrad import parallelism as threading
+from graphgrad.devices import (
+    LogicalDevice,
+    PhysicalDevice,
+    get_soft_device_placement,
+    get_visible_devices,
+    list_logical_devices,
+    list_physical_devices,
+    set_soft_device_placement,
+)
 from graphgrad.function import functions_run_eagerly, run_functions_eagerly
 from graphgrad.hot_tapes import compile_hot_tapes, hot_tapes_are_compiled
-from graphgrad.runtime.device import physical_devices
 from graphgrad.tracebacks import is_traceback_filtering_enabled, set_traceback_filtering
-
-
-@dataclass(frozen=True)
-class PhysicalDevice:
-    """A device of this machine, printed as TensorFlow does."""
-
-    name: str
-    device_type: str
-
-    def __repr__(self) -> str:
-        return f"PhysicalDevice(name={self.name!r}, device_type={self.device_type!r})"
-
-
-def list_physical_devices(device_type: str | None = None) -> list[PhysicalDevice]:
-    """The devices of this machine, all or of one type ("CPU", "GPU").
-
-    >>> import graphgrad as gg
-    >>> gg.config.list_physical_devices("CPU")
-    [PhysicalDevice(name='/physical_device:CPU:0', device_type='CPU')]
-    """
-    kinds = {"cpu": "CPU", "cuda": "GPU"}
-    found = [(kinds[d.kind], d.index) for d in physical_devices()]
-    return [
-        PhysicalDevice(f"/physical_device:{kind}:{index}", kind)
-        for kind, index in found
-        if device_type in (None, kind)
-    ]
 
 
 @contextmanager
@@ -79,15 +59,20 @@ def release_memory() -> int:
 
 
 __all__ = [
+    "LogicalDevice",
     "PhysicalDevice",
     "compile_hot_tapes",
     "disable_jit",
     "functions_run_eagerly",
+    "get_soft_device_placement",
+    "get_visible_devices",
     "hot_tapes_are_compiled",
     "is_traceback_filtering_enabled",
+    "list_logical_devices",
     "list_physical_devices",
     "release_memory",
     "run_functions_eagerly",
+    "set_soft_device_placement",
     "set_traceback_filtering",
     "threading",
 ]

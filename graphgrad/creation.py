@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from graphgrad.compiler.ops.index import range_
 from graphgrad.compiler.ops.join import stack
 from graphgrad.compiler.ops.shapes import as_shape
 from graphgrad.compiler.source import here
-from graphgrad.compiler.types import show_shape
+from graphgrad.compiler.types import broadcast_shapes, normalize_axis, show_shape
 from graphgrad.eager import owned_array, stacked
 from graphgrad.public import publish
-from graphgrad.tensor import EagerTensor
+from graphgrad.tensor import EagerTensor, TensorShape
 from graphgrad.variable import Variable
 
 
@@ -36,7 +37,7 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str = "Cons
            [3., 4.]], dtype=float32)>
     """
     wanted = None if dtype is None else as_dtype(dtype)
-    if isinstance(value, Arith):
+    if isinstance(value, Arith) or hasattr(value, "__graphgrad_value__"):
         tensor = current_kind().lift(value)
         tensor = tensor if wanted is None else tensor.cast(wanted)
     elif isinstance(value, Dim) or (isinstance(value, list | tuple) and _has_dim(value)):
@@ -63,7 +64,7 @@ def convert_to_tensor(
     >>> gg.convert_to_tensor([1, 2]).dtype
     gg.int32
     """
-    if isinstance(value, Arith):
+    if isinstance(value, Arith) or hasattr(value, "__graphgrad_value__"):
         tensor = current_kind().lift(value)
         if dtype is not None and tensor.dtype is not as_dtype(dtype):
             raise DTypeError(
@@ -191,20 +192,25 @@ def eye(
 def linspace(start: Any, stop: Any, num: int, name: str | None = None, axis: int = 0) -> Any:
     """`num` values from `start` to `stop`, evenly spaced, both ends included exactly.
 
+    The ends may be tensors, which broadcast; the values then run along a new axis at `axis`.
+
     >>> import graphgrad as gg
     >>> gg.linspace(0.0, 1.0, 5).numpy()
     array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
     """
     kind = current_kind()
+    num = int(as_shape(num)[0])
     first, last = kind.lift(start), kind.lift(stop)
-    if num < 1 or first.ndim or last.ndim:
-        raise ArgumentError(
-            f"linspace: two numbers and a positive count, got {first.type}, {last.type}, {num}"
-        )
+    if num < 1:
+        raise ArgumentError(f"linspace: the count is positive, got {num}")
     dtype = dtypes.promote(first.dtype, last.dtype)
     dtype = dtype if dtype.is_floating else dtypes.float64
-    first, last = first.cast(dtype), last.cast(dtype)
+    shape = broadcast_shapes([first.type.shape, last.type.shape], "linspace")
+    place = normalize_axis(int(axis), len(shape) + 1, "linspace")
+    apart = (*shape[:place], 1, *shape[place:])
+    first, last = (x.cast(dtype).broadcast_to(shape).reshape(apart) for x in (first, last))
     steps = ops["iota"](num, dtypes.int32)
+    steps = steps.reshape(tuple(num if i == place else 1 for i in builtins.range(len(apart))))
     values = first + steps.cast(dtype) * ((last - first) / max(num - 1, 1))
     return ops["where"](ops["equal"](steps, num - 1), last if num > 1 else first, values)
 
@@ -220,6 +226,39 @@ def shape(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> 
     if any(isinstance(n, Dim) for n in sizes):
         return size_tensor(sizes, as_dtype(out_type))
     return constant(np.array(sizes, as_dtype(out_type).dtype))
+
+
+def shape_n(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> list[Any]:
+    """The shapes of several tensors as tensors.
+
+    >>> import graphgrad as gg
+    >>> [s.numpy().tolist() for s in gg.shape_n([gg.zeros(3), gg.zeros((2, 1))])]
+    [[3], [2, 1]]
+    """
+    return [shape(x, out_type) for x in input]
+
+
+@located
+def broadcast_static_shape(shape_x: Any, shape_y: Any) -> Any:
+    """The shape to which tensors of two shapes broadcast.
+
+    >>> import graphgrad as gg
+    >>> gg.broadcast_static_shape((2, 1), (3,))
+    TensorShape([2, 3])
+    """
+    return TensorShape(broadcast_shapes([as_shape(shape_x), as_shape(shape_y)]))
+
+
+def broadcast_dynamic_shape(shape_x: Any, shape_y: Any) -> Any:
+    """The shape to which tensors of two shapes broadcast, as a tensor.
+
+    >>> import graphgrad as gg
+    >>> gg.broadcast_dynamic_shape([2, 1], [3]).numpy()
+    array([2, 3], dtype=int32)
+    """
+    sizes = list(broadcast_static_shape(shape_x, shape_y))
+    found = next((s.dtype for s in (shape_x, shape_y) if isinstance(s, Arith)), dtypes.int32)
+    return size_tensor(sizes, found) if sizes else constant(np.zeros(0, found.dtype))
 
 
 def size(input: Any, out_type: Any = dtypes.int32, name: str | None = None) -> Any:
@@ -276,5 +315,6 @@ for _name, _function in (("zeros_like", zeros_like), ("ones_like", ones_like)):
 
 __all__ = [
     "constant", "convert_to_tensor", "zeros", "ones", "fill", "zeros_like", "ones_like", "eye",
-    "linspace", "range", "shape", "size", "rank", "is_tensor", "ensure_shape", "Variable",
+    "linspace", "range", "shape", "shape_n", "size", "rank", "is_tensor", "ensure_shape",
+    "Variable", "broadcast_static_shape", "broadcast_dynamic_shape",
 ]  # fmt: skip

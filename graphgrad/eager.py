@@ -23,6 +23,7 @@ from graphgrad.compiler.errors import GraphgradError, TraceError
 from graphgrad.compiler.families import Control, Elementwise, Reduce, View
 from graphgrad.compiler.ir import Value, leaked, to_array
 from graphgrad.compiler.op import Attrs, Op, located, ops, set_eager, state
+from graphgrad.compiler.ops.view import broadcast_to
 from graphgrad.compiler.source import here
 from graphgrad.tensor import BUFFERS, Array, EagerTensor
 from graphgrad.tracebacks import filtered
@@ -167,7 +168,11 @@ def general(op: Op, *args: Any) -> Any:
 
 _NUMBERS = frozenset(d.dtype for d in dtypes.ALL if not d.is_bool)
 _FLOATING = frozenset(d.dtype for d in dtypes.ALL if d.is_floating)
-_ALLOWED = {"promote": _KNOWN, "number": _NUMBERS, "float": _FLOATING, "divide": _FLOATING}
+_INTEGERS = _NUMBERS - _FLOATING
+_ALLOWED = {
+    "promote": _KNOWN, "number": _NUMBERS, "float": _FLOATING, "divide": _FLOATING,
+    "bits": _KNOWN - _FLOATING, "integer": _INTEGERS,
+}  # fmt: skip
 
 
 def short_ways() -> dict[str, Callable[..., Any]]:
@@ -193,7 +198,7 @@ def _reduces(bind: Callable[..., Any]) -> bool:
     return code.co_varnames[: code.co_argcount] == ("input_tensor", "axis", "keepdims", "name")
 
 
-def _unary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
+def _unary(op: Elementwise, allowed: frozenset[Any]) -> Callable[..., Any]:
     ref, run_of, none = op.ref, quiet, {}  # type: ignore[var-annotated]
 
     def call(x: Any, name: str | None = None) -> Any:
@@ -208,7 +213,18 @@ def _unary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
             return out
         return general(op, x)
 
-    return call
+    return call if op.parameter == "x" else _by_keyword(op.parameter, call)
+
+
+def _by_keyword(parameter: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call` for callers that may name its argument."""
+
+    def named(*args: Any, **keywords: Any) -> Any:
+        if parameter in keywords:
+            args = (keywords.pop(parameter), *args)
+        return call(*args, **keywords)
+
+    return named
 
 
 def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
@@ -273,11 +289,8 @@ def stretched(x: EagerTensor, shape: tuple[int, ...]) -> EagerTensor | None:
     except (TypeError, ValueError, BufferError):  # no contiguous memory, or none at all
         return None
     for recorder in state.recorders:
-        recorder.record(_broadcast_to, (x,), {"shape": shape}, (out,))
+        recorder.record(broadcast_to, (x,), {"shape": shape}, (out,))
     return out
-
-
-_broadcast_to = ops["broadcast_to"]
 
 
 def _reduction(op: Op) -> Callable[..., Any]:

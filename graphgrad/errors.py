@@ -2,12 +2,15 @@
 
 from graphgrad.compiler.errors import (
     ArgumentError,
+    AssertionFailed,
     DivisionByZero,
     DonatedTensorError,
     DTypeError,
     GraphgradError,
     IndexOutOfRange,
+    InvalidArgumentError,
     LeakedTensorError,
+    NotFinite,
     NoValueError,
     ShapeError,
     TraceError,
@@ -15,7 +18,8 @@ from graphgrad.compiler.errors import (
 from graphgrad.retracing import RetracingWarning, SideEffectWarning
 
 __all__ = [
-    "ArgumentError", "DTypeError", "DivisionByZero", "DonatedTensorError", "GraphgradError",
-    "IndexOutOfRange", "LeakedTensorError", "NoValueError", "RetracingWarning", "ShapeError",
-    "SideEffectWarning", "TraceError",
+    "ArgumentError", "AssertionFailed", "DTypeError", "DivisionByZero", "DonatedTensorError",
+    "GraphgradError", "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError",
+    "NoValueError", "NotFinite", "RetracingWarning", "ShapeError", "SideEffectWarning",
+    "TraceError",
 ]  # fmt: skip

@@ -398,8 +398,7 @@ class Function(Generic[P, R]):
         self, arguments: Arguments, specs: list[TensorSpec | None]
     ) -> tuple[ConcreteFunction, bool]:
         """One trace, and whether it created variables."""
-        builder = tracing.FunctionBuilder(self._name, self)
-        builder.may_create = not self._created
+        builder = self._builder()
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
         _local.tracing.append(key)
@@ -416,9 +415,18 @@ class Function(Generic[P, R]):
         finally:
             _local.tracing.pop()
         if not builder.created:
-            warn_of_changes(self._name, guards.effects(), self._warned)
+            self._note_changes(guards.effects())
         trace.use_guards(guards)
         return trace, bool(builder.created)
+
+    def _note_changes(self, changed: dict[str, str]) -> None:
+        """The function changed these Python values while it was traced; with the lines."""
+        warn_of_changes(self._name, changed, self._warned)
+
+    def _builder(self) -> tracing.FunctionBuilder:
+        builder = tracing.FunctionBuilder(self._name, self)
+        builder.may_create = not self._created
+        return builder
 
     # Inspection
 

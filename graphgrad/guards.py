@@ -58,6 +58,7 @@ class Guards:
 
     guards: dict[str, Guard] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=dict)
+    complete: bool = True  # every object that the function may read from is seen through
     reads: Reads = field(init=False)
     _roots: dict[int, str] = field(default_factory=dict)
     stores: dict[str, str] = field(default_factory=dict)  # names that are assigned: the line
@@ -163,7 +164,9 @@ class Guards:
         return False
 
     def _follow_elements(self, x: Any, label: str) -> None:
-        if len(x) <= FOLLOWED and id(x) not in self._inside:
+        if len(x) > FOLLOWED:
+            self.complete = False
+        elif id(x) not in self._inside:
             self._inside.add(id(x))
             for i, v in x.items() if isinstance(x, Mapping) else enumerate(x):
                 self.follow(v, f"{label}[{i!r}]")
@@ -171,6 +174,7 @@ class Guards:
 
     def _follow_object(self, x: Any, label: str) -> bool:
         if not self.reads.notice(x, label):
+            self.complete = False
             return False
         for kind in type(x).__mro__:
             if not is_opaque(kind.__module__):

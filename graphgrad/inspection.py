@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from graphgrad.compiler.dims import evaluate
 
 if TYPE_CHECKING:
+    from graphgrad.compiler.driver import Compilation
     from graphgrad.compiler.report import Report
     from graphgrad.concrete import ConcreteFunction
     from graphgrad.hot_tapes import Program
@@ -23,12 +24,28 @@ def kernels_text(trace: ConcreteFunction) -> str:
         return INTERPRETED
     trace.runner.prepared()
     texts: dict[str, str] = {}
-    for step in trace.runner.compilation.steps:
-        if step.nest is None:
+    for step in whole(trace.runner.compilation).steps:
+        if step.nest is None or step.kernel is None:
             continue
         types = [v.type if v is not None else None for v in step.arrays]
         texts.setdefault(step.kernel.name, python_kernel(step.nest, step.kernel.name, types))
     return "\n".join(texts.values()) or "no kernels: nothing is left to compute"
+
+
+def whole(compilation: Compilation) -> Compilation:
+    """A compilation with the steps of its parts, where it runs in parts."""
+    from graphgrad.compiler.driver import CompiledStep
+    from graphgrad.execution import runner
+
+    if compilation.parts is None:
+        return compilation
+    steps: list[CompiledStep] = []
+    for node in compilation.parts.nodes:
+        if node.op.name == "call":
+            steps.extend(whole(runner(node.attrs["graph"]).compilation).steps)
+        elif node.op.name != "constant":
+            steps.append(CompiledStep("host", (node,)))
+    return replace(compilation, steps=tuple(steps))
 
 
 def report_of(trace: ConcreteFunction | Program) -> Report:
@@ -45,7 +62,7 @@ def report_of(trace: ConcreteFunction | Program) -> Report:
         shapes = [tuple(evaluate(n, sizes) for n in t.shape) for t in types]
         used = asdict(buffers(compilation.program, shapes, trace.donated))
     return make_report(
-        compilation,
+        whole(compilation),
         nodes_traced=len(trace.graph.nodes),
         compile_seconds=executable.compile_seconds,
         cache_hit=executable.cache_hit,

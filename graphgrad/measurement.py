@@ -260,8 +260,10 @@ class _Measurement:
             scale, dtype = 1.0, None
             if part is not None and step.nest is not None:
                 assert sizes is not None
-                scale = max(1, iterations(step.nest, sizes)) / max(1, iterations(part.nest, sizes))
-                scale /= _threads(step.nest, shapes)
+                whole, cut_down = (
+                    sum(iterations(nest, sizes) for nest, _ in s.parts) for s in (step, part)
+                )
+                scale = max(1, whole) / max(1, cut_down) / _threads(step.nest, shapes)
             elif report.kind == "routine":
                 dtype = step.nodes[0].out.type.dtype if product_of(step.nodes[0]) else None
             self.steps.append(_Step(report, scale, dtype))

@@ -1,22 +1,22 @@
 """Nested structures: lists, tuples, dicts, named tuples, dataclasses; leaves in a fixed order.
 
 Dictionaries are walked in the order of their sorted keys (insertion order where keys do not
-compare), as TensorFlow does; everything else is a leaf. So are a `TensorShape`, and a dataclass
-that can be called: it is a model or an op rather than a record of its fields. A copy with other
-leaves is made without calling the class: its checks are for values, and the leaves may be
-specifications.
+compare), as TensorFlow does; everything else is a leaf, None included. So are a `TensorShape`, and
+a dataclass that can be called: it is a model or an op rather than a record of its fields. A copy
+with other leaves is made without calling the class: its checks are for values, and the leaves may
+be specifications.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from graphgrad.compiler.arith import Arith
-from graphgrad.compiler.errors import ArgumentError
+from graphgrad.compiler.errors import ArgumentError, DTypeError
+from graphgrad.compiler.source import here
 from graphgrad.tensor import TensorShape
 
 
@@ -25,6 +25,11 @@ def _keys(d: dict[Any, Any]) -> list[Any]:
         return sorted(d)
     except TypeError:
         return list(d)
+
+
+def ordered_items(d: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """The items of a dictionary in the order in which its leaves come."""
+    return [(k, d[k]) for k in _keys(d)]
 
 
 def is_nest(x: object) -> bool:
@@ -61,10 +66,11 @@ def with_fields(x: Any, values: dict[str, Any]) -> Any:
 
 
 def like_dict(x: dict[Any, Any], items: dict[Any, Any]) -> Any:
-    """A dictionary of the type of `x` with other items."""
-    if isinstance(x, defaultdict):
-        return type(x)(x.default_factory, items)
-    return type(x)(items)
+    """A dictionary of the class of `x`, with what that keeps beside the items, and these."""
+    same = copy.copy(x)
+    same.clear()
+    same.update(items)
+    return same
 
 
 def flatten(x: Any) -> list[Any]:
@@ -91,6 +97,26 @@ def flatten_with_path(x: Any, path: str = "") -> list[tuple[str, Any]]:
     return [leaf for step, part in children(x) for leaf in flatten_with_path(part, path + step)]
 
 
+def flatten_up_to(
+    shallow: Any, deep: Any, what: str = "the structures", path: str = "", check_types: bool = True
+) -> list[tuple[str, Any, Any]]:
+    """The leaves of `shallow` with paths and the parts of `deep` there: a list may be one tensor.
+
+    ArgumentError that names the first place where `deep` has another form.
+    """
+    if not is_nest(shallow):
+        return [(path, shallow, deep)]
+    left, right = children(shallow), children(deep) if is_nest(deep) else []
+    other = check_types and type(shallow) is not type(deep)
+    if other or [k for k, _ in left] != [k for k, _ in right]:
+        assert_same(shallow, deep, what, path, check_types)
+    return [
+        leaf
+        for (k, s), (_, x) in zip(left, right)
+        for leaf in flatten_up_to(s, x, what, path + k, check_types)
+    ]
+
+
 def pack(structure: Any, leaves: Any) -> Any:
     """`leaves` in the form of `structure`.
 
@@ -115,12 +141,44 @@ def _pack(x: Any, leaves: Iterator[Any]) -> Any:
     return with_fields(x, {name: _pack(getattr(x, name), leaves) for name in fields(x)})
 
 
-def map_structure(f: Callable[..., Any], *structures: Any) -> Any:
-    """`f` of the leaves at each place, in the form of the first structure."""
-    first = structures[0]
-    for other in structures[1:]:
-        assert_same(first, other)
-    return pack(first, [f(*leaves) for leaves in zip(*map(flatten, structures))])
+def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
+    """The leaves `flat_sequence` in the form of `structure`; ArgumentError unless it has as many.
+
+    >>> pack_sequence_as({"b": [0, 0], "a": (0,)}, [3, 1, 2])
+    {'b': [1, 2], 'a': (3,)}
+    """
+    count, given = len(flatten(structure)), list(flat_sequence)
+    if len(given) != count:
+        raise ArgumentError(
+            f"Could not pack sequence. Structure had {count} atoms, but flat_sequence had "
+            f"{len(given)} items.  Structure: {structure}, flat_sequence: {given}.", here()
+        )  # fmt: skip
+    return pack(structure, given)
+
+
+def map_structure(func: Callable[..., Any], *structure: Any, check_types: bool = True) -> Any:
+    """`func` of the leaves at each place, in the form of the first structure.
+
+    >>> map_structure(lambda a, b: a + b, {"a": [1, 2]}, {"a": [10, 20]})
+    {'a': [11, 22]}
+    """
+    if not callable(func):
+        raise DTypeError(f"func must be callable, got: {func}", here())
+    if not structure:
+        raise ArgumentError("Must provide at least one structure", here())
+    first = structure[0]
+    for other in structure[1:]:
+        assert_same_structure(first, other, check_types)
+    return pack(first, [func(*leaves) for leaves in zip(*map(flatten, structure))])
+
+
+def is_nested(structure: object) -> bool:
+    """Is it a structure rather than a leaf?
+
+    >>> is_nested([1]), is_nested(1)
+    (True, False)
+    """
+    return is_nest(structure)
 
 
 def layout(x: Any) -> Any:
@@ -132,18 +190,34 @@ def layout(x: Any) -> Any:
     return (type(x), tuple(layout(part) for _, part in children(x)))
 
 
-def assert_same(a: Any, b: Any, what: str = "the structures", path: str = "") -> None:
+def assert_same_structure(nest1: Any, nest2: Any, check_types: bool = True) -> None:
+    """ArgumentError that names the first place where two structures differ.
+
+    Without `check_types` a list may stand for a tuple, and a dict for one of another class.
+
+    >>> assert_same_structure({"a": [1, 2]}, {"a": ["x", None]})
+    """
+    try:
+        assert_same(nest1, nest2, "the structures", check_types=check_types)
+    except ArgumentError as e:
+        raise e.at(here()) from None
+
+
+def assert_same(
+    a: Any, b: Any, what: str = "the structures", path: str = "", check_types: bool = True
+) -> None:
     """ArgumentError that names the first place where two structures differ."""
-    here = path or "the top"
-    if is_nest(a) != is_nest(b) or (is_nest(a) and type(a) is not type(b)):
+    place = path or "the top"
+    kinds = is_nest(a), is_nest(b)
+    if kinds[0] != kinds[1] or (kinds[0] and check_types and type(a) is not type(b)):
         raise ArgumentError(
-            f"{what} differ at {here}: {type(a).__name__} against {type(b).__name__}"
+            f"{what} differ at {place}: {type(a).__name__} against {type(b).__name__}"
         )
-    if not is_nest(a):
+    if not kinds[0]:
         return
     parts_a, parts_b = children(a), children(b)
     if [k for k, _ in parts_a] != [k for k, _ in parts_b]:
-        names = [", ".join(k for k, _ in parts) for parts in (parts_a, parts_b)]
-        raise ArgumentError(f"{what} differ at {here}: it has {names[0]} against {names[1]}")
+        names = [", ".join(k for k, _ in parts) or "nothing" for parts in (parts_a, parts_b)]
+        raise ArgumentError(f"{what} differ at {place}: it has {names[0]} against {names[1]}")
     for (step, left), (_, right) in zip(parts_a, parts_b):
-        assert_same(left, right, what, path + step)
+        assert_same(left, right, what, path + step, check_types)

@@ -1,12 +1,14 @@
-"""gg.nn: activations and losses, by TensorFlow's names."""
+"""gg.nn: activations, normalisations and losses, by TensorFlow's names."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any
 
+from graphgrad import random
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.op import current_kind, ops
+from graphgrad.compiler.errors import ArgumentError, ShapeError
+from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.public import exported
 
 globals().update(exported("nn"))
@@ -38,75 +40,46 @@ def softmax_cross_entropy_with_logits(
     return ops["softmax_cross_entropy"](logits, labels, axis)
 
 
-def sigmoid_cross_entropy_with_logits(labels: Any, logits: Any, name: str | None = None) -> Any:
-    """The cross entropy of independent yes-no labels, element by element; never overflows.
+def leaky_relu(features: Any, alpha: Any = 0.2, name: str | None = None) -> Any:
+    """x where it is positive, else alpha * x; a tensor `alpha` has a derivative too.
 
-    >>> import graphgrad as gg
-    >>> gg.nn.sigmoid_cross_entropy_with_logits([1.0], [1000.0]).numpy()
-    array([0.], dtype=float32)
-    """
-    x, z = _floating(logits), labels
-    return ops["softplus"](x) - x * z
-
-
-def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Any:
-    """x where it is positive, else alpha * x.
+    The derivative at 0 is alpha.
 
     >>> import graphgrad as gg
     >>> gg.nn.leaky_relu([-1.0, 2.0]).numpy()
     array([-0.2,  2. ], dtype=float32)
     """
+    if isinstance(alpha, float | int):
+        return ops["leaky_relu"](features, alpha)
     x = _floating(features)
     return ops["where"](x > 0, x, x * alpha)
 
 
-def elu(features: Any, name: str | None = None) -> Any:
-    """x where it is positive, else exp(x) - 1.
+def silu(features: Any, beta: Any = 1.0) -> Any:
+    """x * sigmoid(beta * x), also called swish; a tensor `beta` has a derivative too.
 
     >>> import graphgrad as gg
-    >>> gg.nn.elu([0.0, 2.0]).numpy()
-    array([0., 2.], dtype=float32)
+    >>> gg.nn.silu([-1.0, 0.0, 1.0]).numpy().round(3)
+    array([-0.269,  0.   ,  0.731], dtype=float32)
     """
+    if isinstance(beta, float | int) and beta == 1:
+        return ops["silu"](features)
     x = _floating(features)
-    return ops["where"](x > 0, x, ops["expm1"](x))
-
-
-def silu(features: Any, beta: float = 1.0) -> Any:
-    """x * sigmoid(beta * x), also called swish.
-
-    >>> import graphgrad as gg
-    >>> gg.nn.silu([0.0]).numpy()
-    array([0.], dtype=float32)
-    """
-    x = _floating(features)
-    return x * ops["sigmoid"](x if beta == 1.0 else x * beta)
+    return x * ops["sigmoid"](x * beta)
 
 
 swish = silu
 
 
-def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:
-    """x * P(N <= x) for a standard normal N; `approximate` takes tanh in place of erf.
+def crelu(features: Any, axis: int = -1, name: str | None = None) -> Any:
+    """relu(x) and relu(-x), one after the other along `axis`, which so doubles.
 
     >>> import graphgrad as gg
-    >>> gg.nn.gelu([0.0]).numpy()
-    array([0.], dtype=float32)
+    >>> gg.nn.crelu([-1.0, 2.0]).numpy()
+    array([0., 2., 1., 0.], dtype=float32)
     """
-    x = _floating(features)
-    if approximate:
-        inner = (x + 0.044715 * (x * x * x)) * math.sqrt(2 / math.pi)
-        return 0.5 * x * (1.0 + ops["tanh"](inner))
-    return 0.5 * x * (1.0 + ops["erf"](x * math.sqrt(0.5)))
-
-
-def relu6(features: Any, name: str | None = None) -> Any:
-    """min(max(x, 0), 6).
-
-    >>> import graphgrad as gg
-    >>> gg.nn.relu6([-1.0, 8.0]).numpy()
-    array([0., 6.], dtype=float32)
-    """
-    return ops["minimum"](ops["relu"](features), 6)
+    x = current_kind().lift(features)
+    return ops["relu"](ops["concat"]([x, -x], axis))
 
 
 def l2_loss(t: Any, name: str | None = None) -> Any:
@@ -120,14 +93,54 @@ def l2_loss(t: Any, name: str | None = None) -> Any:
     return ops["sum"](x * x) * 0.5
 
 
-def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | None = None) -> Any:
-    """`value + bias`, along the last axis.
+@located
+def dropout(
+    x: Any, rate: Any, noise_shape: Any = None, seed: int | None = None, name: str | None = None
+) -> Any:
+    """`x` with each element 0 with probability `rate`, and else times 1 / (1 - rate).
+
+    A `rate` of 0 gives `x` itself. One draw serves all elements along the axes where `noise_shape`
+    is 1; where it is None it is as `x`. The draw is that of `gg.random.uniform` with this `seed`.
+    Source: Srivastava and others, "Dropout", 2014.
 
     >>> import graphgrad as gg
-    >>> gg.nn.bias_add([[1.0, 2.0]], [1.0, 1.0]).numpy()
-    array([[2., 3.]], dtype=float32)
+    >>> gg.nn.dropout(gg.ones((2, 3)), 0.0).numpy()
+    array([[1., 1., 1.],
+           [1., 1., 1.]], dtype=float32)
     """
-    return ops["add"](value, bias)
+    return _dropout(x, rate, noise_shape, lambda shape: random.uniform(shape, seed=seed))
+
+
+@located
+def stateless_dropout(
+    x: Any, rate: Any, seed: Any, noise_shape: Any = None, name: str | None = None
+) -> Any:
+    """`dropout` by draws that depend on `seed`, two integers, alone.
+
+    >>> import graphgrad as gg
+    >>> gg.nn.stateless_dropout(gg.ones((3,)), 0.5, seed=[1, 2]).shape
+    TensorShape([3])
+    """
+    return _dropout(x, rate, noise_shape, lambda shape: random.stateless_uniform(shape, seed))
+
+
+def _dropout(x: Any, rate: Any, noise_shape: Any, draw: Callable[[Any], Any]) -> Any:
+    x = _floating(x)
+    if isinstance(rate, float | int):
+        if not 0 <= rate < 1:
+            raise ArgumentError(f"dropout: rate is at least 0 and below 1, got {rate}")
+        if rate == 0:
+            return x
+        kept = x * (1.0 / (1.0 - rate))
+    else:
+        kept = x / (1.0 - current_kind().lift(rate, dtypes.float32)).cast(x.dtype)
+    shape = list(x.type.shape)
+    if noise_shape is not None:
+        given = list(noise_shape)
+        if len(given) != len(shape):
+            raise ShapeError(f"dropout: noise_shape {given} should have as many axes as x {x.type}")
+        shape = [n if m is None else m for n, m in zip(shape, given, strict=True)]
+    return ops["where"](draw(shape) >= rate, kept, 0)
 
 
 def _floating(x: Any) -> Any:

@@ -22,10 +22,17 @@ _REDUCTIONS = {
     "add": "reduce_sum", "multiply": "reduce_prod", "maximum": "reduce_max",
     "minimum": "reduce_min", "logical_and": "reduce_all", "logical_or": "reduce_any",
 }  # fmt: skip
+_ACCUMULATIONS = {
+    "add": "cumsum", "multiply": "math.cumprod", "maximum": "math.cummax",
+    "minimum": "math.cummin", "logaddexp": "math.cumulative_logsumexp",
+}  # fmt: skip
 _UFUNCS = {
     "true_divide": "divide", "floor_divide": "math.floordiv", "remainder": "math.mod",
     "absolute": "abs",
-    "power": "pow", "invert": "logical_not", "bitwise_not": "logical_not",
+    "power": "pow", "invert": "bitwise.invert", "bitwise_not": "bitwise.invert",
+    "bitwise_and": "bitwise.bitwise_and", "bitwise_or": "bitwise.bitwise_or",
+    "bitwise_xor": "bitwise.bitwise_xor", "left_shift": "bitwise.left_shift",
+    "right_shift": "bitwise.right_shift", "fmod": "truncatemod",
     "isnan": "math.is_nan", "isinf": "math.is_inf", "isfinite": "math.is_finite",
     "reciprocal": "math.reciprocal", "log": "math.log", "log1p": "math.log1p",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
@@ -37,9 +44,9 @@ _FUNCTIONS = {
     "all": "reduce_all", "std": "math.reduce_std", "var": "math.reduce_variance",
     "argmax": "argmax", "argmin": "argmin", "cumsum": "cumsum", "cumprod": "math.cumprod",
     "reshape": "reshape", "transpose": "transpose", "squeeze": "squeeze",
-    "expand_dims": "expand_dims", "broadcast_to": "broadcast_to", "concatenate": "concat",
+    "broadcast_to": "broadcast_to", "concatenate": "concat",
     "stack": "stack", "where": "where", "zeros_like": "zeros_like", "ones_like": "ones_like",
-    "clip": "clip_by_value", "tile": "tile", "flip": "reverse", "dot": "matmul",
+    "clip": "clip_by_value", "fix": "math.trunc", "flip": "reverse", "dot": "matmul",
 }  # fmt: skip
 
 
@@ -58,6 +65,8 @@ def ufunc(func: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any
         elif method == "reduce" and name in _REDUCTIONS:
             axis, keepdims = kwargs.get("axis", 0), kwargs.get("keepdims", False)
             return namespace[_REDUCTIONS[name]](inputs[0], axis=axis, keepdims=keepdims)
+        elif method == "accumulate" and name in _ACCUMULATIONS:
+            return namespace[_ACCUMULATIONS[name]](inputs[0], kwargs.get("axis", 0))
     call = f"np.{func.__name__}" + ("" if method == "__call__" else f".{method}")
     call += " with out=" if "out" in kwargs else ""
     return _by_numpy(call, getattr(func, method), inputs, kwargs)
@@ -66,20 +75,32 @@ def ufunc(func: Any, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any
 def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`np.mean(t)` and the like."""
     name = func.__name__
+    if name == "clip" and "out" not in kwargs:
+        args, kwargs = _bounds(*args, **kwargs), {}
     if name == "transpose" and "axes" in kwargs:
         kwargs = {"perm": kwargs["axes"]}
-    found = _find(_FUNCTIONS[name]) if name in _FUNCTIONS else None
+    found = namespace.get(f"{func.__module__}.{name}") or (
+        _find(_FUNCTIONS[name]) if name in _FUNCTIONS else None
+    )
     if found is not None and _takes(found, kwargs):
         ours = _as_numpy(name, args, kwargs)
         if ours is not None:
             args, kwargs = ours
             return found(*args, **kwargs)
+    if name in ("round", "around") and isinstance(args[0], Arith) and "out" not in kwargs:
+        decimals = args[1] if len(args) > 1 else kwargs.get("decimals", 0)
+        return args[0].__round__(int(decimals))
     if name in ("shape", "ndim", "size"):
         x = args[0]
         if name == "size" and len(args) > 1:
             return x.shape[args[1]]
         return {"shape": x.shape, "ndim": x.ndim, "size": x.type.size}[name]
     return _by_numpy(f"{func.__module__.replace('numpy', 'np', 1)}.{name}", func, args, kwargs)
+
+
+def _bounds(a: Any, a_min: Any = None, a_max: Any = None, **named: Any) -> tuple[Any, Any, Any]:
+    """The arguments of np.clip, which has two names for each bound."""
+    return a, named.get("min", a_min), named.get("max", a_max)
 
 
 def _takes(found: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
@@ -107,7 +128,7 @@ def _as_numpy(name: str, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
     if name == "dot" and not all(1 <= np.ndim(x) <= 2 for x in args):
         return None
     if name == "where" and len(args) != 3:
-        return None
+        return None  # NumPy's form is a tuple
     return args, kwargs
 
 

@@ -35,7 +35,7 @@ def _signature(op: Op) -> inspect.Signature | None:
         return inspect.signature(op.bind)
     if isinstance(op, Elementwise):
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        names = [inspect.Parameter(n, kind) for n in ("x", "y", "z")[: op.arity]]
+        names = [inspect.Parameter(n, kind) for n in (op.parameter, "y", "z")[: op.arity]]
         return inspect.Signature([*names, inspect.Parameter("name", kind, default=None)])
     return None
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections import deque
 
-from graphgrad.compiler.source import is_internal
+from graphgrad.compiler.source import user_level
 
 MANY_TRACES, WINDOW = 5, 10  # so many of the last calls: TensorFlow's numbers
 
@@ -55,7 +54,4 @@ def warn_of_changes(name: str, changed: dict[str, str], known: set[str]) -> None
 
 def warn(text: str, category: type[Warning]) -> None:
     """A warning at the user's line."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, category, stacklevel=level)
+    warnings.warn(text, category, stacklevel=user_level())

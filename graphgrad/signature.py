@@ -191,18 +191,6 @@ class Arguments:
         return [x for x in self.leaves if is_tensor_leaf(x)]
 
 
-def up_to(spec: Any, arg: Any, what: str, path: str = "") -> list[tuple[str, Any, Any]]:
-    """The leaves of `spec` with paths and the parts of `arg` there: a list may be one tensor."""
-    if not nest.is_nest(spec):
-        return [(path, spec, arg)]
-    if not nest.is_nest(arg):
-        nest.assert_same(spec, arg, what, path)
-    left, right = nest.children(spec), nest.children(arg)
-    if type(spec) is not type(arg) or [k for k, _ in left] != [k for k, _ in right]:
-        nest.assert_same(spec, arg, what, path)
-    return [leaf for (k, s), (_, x) in zip(left, right) for leaf in up_to(s, x, what, path + k)]
-
-
 def _checked(
     input_signature: Any, name: str, signature: inspect.Signature | None
 ) -> tuple[Any, ...] | None:
@@ -281,7 +269,7 @@ class Signature:
         for label, arg, spec in zip(self.labels_of(len(specs)), args, specs):
             flat = [
                 self._fit(x, s, label + path)
-                for path, s, x in up_to(
+                for path, s, x in nest.flatten_up_to(
                     spec, arg, f"{self.name}: argument `{label}` and its input signature"
                 )
             ]

@@ -8,11 +8,13 @@ import numpy as np
 
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim
+from graphgrad.compiler.dtypes import int64
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.op import current_kind, ops
-from graphgrad.compiler.ops.indexing import slice_range
+from graphgrad.compiler.ops.indexing import index, slice_range
 from graphgrad.compiler.ops.view import reverse
 from graphgrad.compiler.source import here
+from graphgrad.compiler.types import same_shape
 from graphgrad.public import publish
 
 
@@ -20,11 +22,15 @@ from graphgrad.public import publish
 def updated(x: Any, key: Any, value: Any) -> Any:
     """`x` with `x[key]` replaced by `value`, which is broadcast; differentiable in both.
 
-    The key holds ints, slices, `...`, None and 0-d integer tensors.
+    The key is any that `x[key]` takes. Where index tensors name an element twice, the last value
+    stays.
     """
     kind = current_kind()
     x = kind.lift(x)
     value = kind.lift(value, None if isinstance(value, Arith) else x.dtype).cast(x.dtype)
+    keys = key if isinstance(key, tuple) else (key,)
+    if any(map(_is_array, keys)):
+        return _scattered(x, key, value)
     value = value.broadcast_to(x[key].type.shape)
     starts: list[Any] = []
     sizes: list[Any] = []
@@ -45,6 +51,30 @@ def updated(x: Any, key: Any, value: Any) -> Any:
     if flipped:
         block = reverse(block, flipped)
     return ops["update_slice"](x, block, starts, steps)
+
+
+def _is_array(k: Any) -> bool:
+    """Is it an index tensor with axes, or a mask?"""
+    return np.ndim(k) > 0 if isinstance(k, np.ndarray | list) else getattr(k, "ndim", 0) > 0
+
+
+def _scattered(x: Any, key: Any, value: Any) -> Any:
+    """Values put at the places that the key picks; by a mask alone, a choice for each element."""
+    if not isinstance(key, tuple):
+        mask = current_kind().lift(key)
+        rest = x.type.shape[mask.ndim :]
+        if mask.dtype.is_bool and value.ndim <= len(rest):
+            if not same_shape(x.type.shape[: mask.ndim], mask.type.shape):
+                x[key]  # the error that says what is wrong
+            mask = mask.reshape((*mask.type.shape, *(1,) * len(rest)))
+            return ops["where"](mask, value, x)
+    count = x.type.size
+    places = ops["iota"](count, int64).reshape(x.type.shape)
+    places = index(places, key)
+    rows = value.broadcast_to(places.type.shape).reshape((places.type.size,))
+    flat = x.reshape((count,))
+    z = ops["scatter"](flat, rows, places.reshape((places.type.size,)), mode="update")
+    return z.reshape(x.type.shape)
 
 
 def _one_an_axis(x: Any, key: Any) -> list[Any]:

@@ -26,8 +26,9 @@ def check_grads(
 ) -> None:
     """Compare the derivatives of `f` at `args` with central differences, up to `order`.
 
-    Floating arguments are taken as float64. Each order is checked along one random direction;
-    AssertionError names the argument, the order and the two numbers.
+    Floating arguments are taken as float64. Each order is checked along one random direction.
+    AssertionError names the mode, the order, the two numbers, and the element of an argument where
+    they differ most (among the first `ELEMENTS`).
 
     >>> import graphgrad as gg
     >>> gg.testing.check_grads(lambda x: gg.sin(x) * x, 0.7)
@@ -39,7 +40,8 @@ def check_grads(
         results = nest.flatten(f(*nest.pack(list(args), values)))
         return [r for r in map(eager_lift, results) if r.dtype.is_floating]
 
-    _check(flat, xs, order, tuple(modes), step, tolerance, rng, 1)
+    names = [path for path, _ in nest.flatten_with_path(list(args))]
+    _check(flat, xs, names, order, tuple(modes), step, tolerance, rng, 1)
 
 
 def eager_lift(x: Any) -> Any:
@@ -53,40 +55,80 @@ def _double(x: Any) -> Any:
 
 
 def _check(
-    f: Callable[..., Any], xs: list[Any], order: int, modes: tuple[str, ...], step: float,
-    tolerance: float, rng: np.random.Generator, level: int,
+    f: Callable[..., Any], xs: list[Any], names: list[str], order: int, modes: tuple[str, ...],
+    step: float, tolerance: float, rng: np.random.Generator, level: int,
 ) -> None:  # fmt: skip
     moving = [x.dtype.is_floating for x in xs]
     direction = [
-        EagerTensor(np.asarray(rng.standard_normal(x.type.shape))) if m else None
-        for x, m in zip(xs, moving)
+        rng.standard_normal(x.type.shape) if m else np.zeros(()) for x, m in zip(xs, moving)
     ]
     weights = [EagerTensor(np.asarray(rng.standard_normal(y.type.shape))) for y in f(*xs)]
 
-    def along(sign: float) -> float:
-        moved = [x if d is None else x + d * (sign * step) for x, d in zip(xs, direction)]
-        return sum(float(np.sum(y.numpy() * w.numpy())) for y, w in zip(f(*moved), weights))
+    def along(direction: list[Any]) -> float:
+        """The derivative of the weighted sum of the results, by differences."""
+        ends = []
+        for sign in (1, -1):
+            moved = [
+                EagerTensor(x.numpy() + d * (sign * step)) if m else x
+                for x, d, m in zip(xs, direction, moving)
+            ]
+            ends.append(
+                sum(float(np.sum(y.numpy() * w.numpy())) for y, w in zip(f(*moved), weights))
+            )
+        return (ends[0] - ends[1]) / (2 * step)
 
-    expected = (along(1) - along(-1)) / (2 * step)
-    if "reverse" in modes:
+    def reverse(direction: list[Any]) -> float:
         grads = _gradients(f, xs, weights)
-        got = sum(
-            float(np.sum(g.numpy() * d.numpy())) for g, d in zip(grads, direction) if d is not None
-        )
-        _compare("reverse", level, got, expected, tolerance)
-    if "forward" in modes:
-        tangents = [
-            eager.lift(np.zeros(x.type.shape)) if d is None else d for x, d in zip(xs, direction)
-        ]
-        _, ts = jvp(lambda *v: f(*v), xs, tangents)
-        got = sum(float(np.sum(t.numpy() * w.numpy())) for t, w in zip(ts, weights))
-        _compare("forward", level, got, expected, tolerance)
+        return sum(float(np.sum(g.numpy() * d)) for g, d, m in zip(grads, direction, moving) if m)
+
+    def forward(direction: list[Any]) -> float:
+        tangents = [EagerTensor(np.asarray(d)) if m else None for d, m in zip(direction, moving)]
+        _, ts = jvp(f, xs, tangents)
+        return sum(float(np.sum(t.numpy() * w.numpy())) for t, w in zip(ts, weights))
+
+    expected = along(direction)
+    limit = tolerance * 100 ** (level - 1)
+    for mode, slope in (("reverse", reverse), ("forward", forward)):
+        if mode not in modes:
+            continue
+        got = slope(direction)
+        if not abs(got - expected) <= limit * max(1.0, abs(expected)):
+            raise AssertionError(
+                f"{mode} mode, order {level}: the derivative along a random direction is "
+                f"{got:.9g}, finite differences give {expected:.9g}; "
+                + _worst(slope, along, direction, moving, names)
+            )
     if level < order:
 
         def gradient(*values: Any) -> Any:
             return [g for g, m in zip(_gradients(f, list(values), weights), moving) if m]
 
-        _check(gradient, xs, order, modes, step, tolerance, rng, level + 1)
+        _check(gradient, xs, names, order, modes, step, tolerance, rng, level + 1)
+
+
+ELEMENTS = 100  # that are looked at one by one where a derivative is wrong
+
+
+def _worst(
+    slope: Callable[..., float], along: Callable[..., float], direction: list[Any],
+    moving: list[bool], names: list[str],
+) -> str:  # fmt: skip
+    """Where two ways to take a derivative differ most, as text."""
+    places = [
+        (i, index)
+        for i, (d, m) in enumerate(zip(direction, moving)) if m
+        for index in np.ndindex(*np.shape(d))
+    ]  # fmt: skip
+    found = []
+    for i, index in places[:ELEMENTS]:
+        unit = [np.zeros(np.shape(d)) for d in direction]
+        unit[i][index] = 1
+        got, expected = slope(unit), along(unit)
+        error = abs(got - expected) / max(1.0, abs(expected))
+        found.append((np.inf if np.isnan(error) else error, i, index, got, expected))
+    _, i, index, got, expected = max(found)
+    where = f" at {list(index)}" if index else ""
+    return f"most by argument {names[i]}{where}: {got:.9g} against {expected:.9g}"
 
 
 def _gradients(f: Callable[..., Any], xs: list[Any], weights: list[Any]) -> list[Any]:
@@ -99,12 +141,3 @@ def _gradients(f: Callable[..., Any], xs: list[Any], weights: list[Any]) -> list
         tape.gradient(ys, floating, output_gradients=weights, unconnected_gradients="zero")
     )
     return [next(found) if x.dtype.is_floating else x for x in xs]
-
-
-def _compare(mode: str, level: int, got: float, expected: float, tolerance: float) -> None:
-    scale = max(1.0, abs(expected))
-    if not abs(got - expected) <= tolerance * 100 ** (level - 1) * scale:
-        raise AssertionError(
-            f"{mode} mode, order {level}: the derivative along a random direction is {got:.9g}, "
-            f"finite differences give {expected:.9g}"
-        )

@@ -29,6 +29,16 @@ def is_traceback_filtering_enabled() -> bool:
     return _Settings.filtering
 
 
+def enable_traceback_filtering() -> None:
+    """Leave graphgrad's frames out of tracebacks (the default)."""
+    set_traceback_filtering(True)
+
+
+def disable_traceback_filtering() -> None:
+    """Show graphgrad's frames in tracebacks."""
+    set_traceback_filtering(False)
+
+
 def filtered(error: BaseException) -> BaseException:
     """Leave the user's frames alone in `error`, unless that is off.
 

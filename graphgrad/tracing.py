@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """The current value of each variable that was written, in one branch or in the whole trace."""
+    """The current value of each variable that was written, in one branch or in the whole trace.
 
-    __slots__ = ("values", "writes")
+    A sealed one belongs to a sub-graph that cannot write.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("values", "writes", "sealed")
+
+    def __init__(self, sealed: bool = False) -> None:
         self.values: dict[int, Any] = {}
         self.writes: dict[int, Variable] = {}
+        self.sealed = sealed
 
 
 class FunctionBuilder(Builder):
@@ -55,14 +60,17 @@ class FunctionBuilder(Builder):
         return self.capture(variable, variable.type)
 
     def write(self, variable: Variable, value: Any) -> None:
+        """Make `value` that of `variable` from here on."""
         table = self.tables[-1]
+        if table.sealed:
+            raise cannot_write()
         table.values[id(variable)] = value
         table.writes[id(variable)] = variable
 
     @contextmanager
-    def branch(self) -> Iterator[Table]:
-        """Writes meanwhile go to a table of their own."""
-        table = Table()
+    def branch(self, sealed: bool = False) -> Iterator[Table]:
+        """Writes meanwhile go to a table of their own, or are refused."""
+        table = Table(sealed)
         self.tables.append(table)
         try:
             yield table
@@ -88,8 +96,17 @@ class FunctionBuilder(Builder):
 
     @property
     def writes(self) -> list[Variable]:
-        """The variables that the trace writes, in the order of their first write."""
-        return list(self.tables[0].writes.values())
+        """The variables that the trace writes, in the order of their first write; those that it
+        also reads come last."""
+        writes = self.tables[0].writes
+        return [writes[i] for i in sorted(writes, key=self.captures.__contains__)]
+
+    def finish(self, outputs: Iterable[Any]) -> Graph:
+        """The graph. Variables that are read and written are its last parameters, in the order of
+        their new values, which are its last outputs: so the compiler sees which belong together."""
+        own = [id(v) for v in self.writes if id(v) in self.captures]
+        self.captures.update({i: self.captures.pop(i) for i in own})
+        return super().finish(outputs)
 
 
 def function_builder() -> FunctionBuilder | None:
@@ -98,6 +115,79 @@ def function_builder() -> FunctionBuilder | None:
     while builder is not None and not isinstance(builder, FunctionBuilder):
         builder = builder.parent
     return builder
+
+
+class _Replays(threading.local):
+    table: Table | None = None
+    outside: tuple[Any, ...] = ()  # recorders
+
+
+_replays = _Replays()
+
+
+class Active:
+    """How many replays are going on, in all threads: variables ask for the table only then."""
+
+    replays = 0
+    lock = threading.Lock()
+
+    @classmethod
+    def count(cls, change: int) -> None:
+        with cls.lock:
+            cls.replays += change
+
+
+def replayed() -> Table | None:
+    """The values that variables are to have in this thread, and where their writes go."""
+    return _replays.table
+
+
+@contextmanager
+def replay() -> Iterator[Table]:
+    """Variables have values of their own meanwhile, which `values` of the table gives, and what is
+    assigned to them is forgotten. The recorders in action do not hear of it."""
+    saved, table = (_replays.table, _replays.outside), Table()
+    _replays.table, _replays.outside = table, state.recorders
+    Active.count(1)
+    try:
+        yield table
+    finally:
+        Active.count(-1)
+        _replays.table, _replays.outside = saved
+
+
+def tell_read(variable: Variable, value: Any) -> None:
+    """Let the recorders know that a variable was read."""
+    for recorder in state.recorders:
+        if not Active.replays or recorder not in _replays.outside:
+            on_read = getattr(recorder, "on_read", None)
+            if on_read is not None:
+                on_read(variable, value)
+
+
+def tell_assigned(variable: Variable, value: Any) -> None:
+    """Let the recorders know that a variable has a new value."""
+    for recorder in state.recorders:
+        if not Active.replays or recorder not in _replays.outside:
+            on_assign = getattr(recorder, "on_assign", None)
+            if on_assign is not None:
+                on_assign(variable, value)
+
+
+def may_write() -> bool:
+    """Can what is traced now write to variables?"""
+    if _replays.table is not None:
+        return True
+    trace = function_builder()
+    return trace is not None and not trace.tables[-1].sealed
+
+
+def cannot_write() -> TraceError:
+    """The error for an assignment inside of a sub-graph that has no place for it."""
+    return TraceError(
+        "a variable is assigned inside of a traced function that is not a gg.function "
+        "(vmap, or a loop body); assign its result outside", here()
+    )  # fmt: skip
 
 
 class Watcher:

@@ -16,10 +16,12 @@ from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.source import here
 from graphgrad.compiler.types import TensorType
 from graphgrad.eager import array_of, eager, owned_array
+from graphgrad.scattering import ScatterMethods
 from graphgrad.tensor import Array, EagerTensor, SymbolicTensor, TensorLike, TensorShape, value_text
+from graphgrad.tracing import Active
 
 
-class Variable(TensorLike):
+class Variable(ScatterMethods, TensorLike):
     """A tensor that can be assigned to; everywhere else it behaves as its value.
 
     Tapes watch trainable variables of floating dtype when they are read. Inside `gg.function`,
@@ -112,10 +114,20 @@ class Variable(TensorLike):
             trace = tracing.function_builder()
             value = trace.read(self) if trace is not None else self.tensor()
             value = builder.lift(value)
-        for recorder in state.recorders:
+        if Active.replays:
+            return self._read_in_replay(value)
+        for recorder in state.recorders:  # as `tell_read` does, without a call
             on_read = getattr(recorder, "on_read", None)
             if on_read is not None:
                 on_read(self, value)
+        return value
+
+    def _read_in_replay(self, value: Any) -> Any:
+        """The value that it had in the run that this thread repeats, if it repeats one."""
+        table = tracing.replayed()
+        found = None if table is None else table.values.get(id(self))
+        value = value if found is None else current_kind().lift(found)
+        tracing.tell_read(self, value)
         return value
 
     def value(self) -> Any:
@@ -170,7 +182,18 @@ class Variable(TensorLike):
         part.origin = (self, key)
         return part
 
+    def __hash__(self) -> int:  # type: ignore[override]
+        raise TypeError(
+            "Variable is unhashable. Instead, use variable.ref() as the key. (Variable: "
+            f"{self.name!r})"
+        )
+
     # Writing
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "'Variable' object does not support item assignment; use v[key].assign(value)"
+        )
 
     def assign(
         self,
@@ -247,18 +270,27 @@ class Variable(TensorLike):
         """
         if self.constraint is not None:
             tensor = self._fit(self.constraint(tensor), "constraint")
-        if state.builder is None:
-            self.commit(_version(tensor))
+        if state.builder is None or (Active.replays and tracing.replayed() is not None):
+            self.install(tensor)
             return
         trace = tracing.function_builder()
         if trace is None:
-            raise TraceError(
-                "a variable is assigned inside of a traced function that is not a gg.function "
-                "(vmap, or a loop body); assign its result outside", here()
-            )  # fmt: skip
+            raise tracing.cannot_write()
         version = ops["identity"](tensor)
         trace.write(self, version)
-        _tell_assigned(version)
+        tracing.tell_assigned(self, version)
+
+    def install(self, tensor: Any) -> None:
+        """Make `tensor` the value at once, as a tensor of its own; in a replay for that alone."""
+        table = tracing.replayed() if Active.replays else None
+        if table is not None:
+            version = table.values[id(self)] = ops["identity"](tensor)
+        else:
+            version = EagerTensor(tensor.array)
+            for recorder in state.recorders:
+                recorder.record(ops["identity"], (tensor,), {}, (version,))
+            self.commit(version)
+        tracing.tell_assigned(self, version)
 
     def commit(self, tensor: EagerTensor) -> None:
         """Install a value that fits, at once."""
@@ -354,22 +386,6 @@ def _register(builder: tracing.FunctionBuilder, variable: Variable) -> None:
             "the gg.Variable is only created once or created outside gg.function.", here()
         )  # fmt: skip
     builder.created.append(variable)
-
-
-def _version(tensor: Any) -> EagerTensor:
-    """A new tensor with the value of `tensor`, connected to it for the tapes."""
-    version = EagerTensor(tensor.array)
-    for recorder in state.recorders:
-        recorder.record(ops["identity"], (tensor,), {}, (version,))
-    _tell_assigned(version)
-    return version
-
-
-def _tell_assigned(version: Any) -> None:
-    for recorder in state.recorders:
-        on_assign = getattr(recorder, "on_assign", None)
-        if on_assign is not None:
-            on_assign(version)
 
 
 def ops_update(x: Any, key: Any, value: Any) -> Any:

@@ -54,7 +54,7 @@ def buffers(program: Program, shapes: Shapes, donate: Sequence[bool] = ()) -> Bu
     """The buffers of calls whose inputs have `shapes`; `donate` as it is given to the calls."""
 
     def nbytes(slot: Slot) -> int:
-        sizes = [evaluate(n, shapes) for n in slot.shape]
+        sizes = [max(evaluate(n, shapes), 0) for n in slot.shape]  # none where they are unknown
         return element_count(sizes) * np.dtype(slot.dtype).itemsize
 
     outputs = [slot for slot in program.slots if slot.kind == "output"]

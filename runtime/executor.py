@@ -267,7 +267,7 @@ class Executable:
             dtype = np.dtype(self.program.slots[slot].dtype)
             array = np.asarray(result, dtype=dtype, order="C")
             shape = plan.hosts[slot] if slot in plan.hosts else values[slot].shape
-            if array.shape != shape:  # kernels would read past its end
+            if not _fits(array.shape, shape):  # kernels would read past its end
                 raise ValueError(f"{function}: a result has shape {array.shape}, not {shape}")
             if slot not in plan.hosts:  # an output slot: its memory is there already
                 values[slot][...] = array
@@ -319,6 +319,13 @@ class Executable:
             if name not in pool.ROUTINES:  # plans look those up, where there is much work
                 words[first + k] = blas.routine_address(name)
         return words
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Is it the shape that is wanted, in which -1 is any size?"""
+    return shape == wanted or (
+        len(shape) == len(wanted) and all(m in (n, -1) for n, m in zip(shape, wanted))
+    )
 
 
 def _frozen_constants(program: Program) -> dict[int, Array]:

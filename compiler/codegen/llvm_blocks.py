@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, memory_type
+from graphgrad.compiler.codegen.llvm_memory import Emitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter, combine, identity_of
 from graphgrad.compiler.codegen.llvm_scalar import Lanes, ModuleParts, VectorEmitter, llvm_type
-from graphgrad.compiler.kernels.division import folds, in_blocks
+from graphgrad.compiler.codegen.llvm_vectors import Mask, memory_type
+from graphgrad.compiler.kernels.division import folds
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import Access, Affine, Array, LoopNest, Stmt
 from graphgrad.compiler.types import element_count
-
-
-def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
-    """What emits the function, or the functions, of a nest."""
-    return BlocksEmitter(nest, name, parts) if in_blocks(nest) else NestEmitter(nest, name, parts)
 
 
 class BlocksEmitter(NestEmitter):
@@ -98,9 +94,13 @@ class BlocksEmitter(NestEmitter):
         for s in folds(nest):
             if s.attr.kind == "full":
                 self.rows[s.id] = self.combined_partials(s, count)
-                continue
-            self.combine_rows(s, count)
+            else:
+                self.combine_rows(s, self.partial_rows(count))
         self.phases(nest.tail, "0", None)
+
+    def partial_rows(self, count: str) -> str:
+        """How many rows of partial results `count` blocks leave."""
+        return count
 
     def combine_rows(self, s: Stmt, count: str) -> None:
         """The results of a column reduction, from those of the blocks."""

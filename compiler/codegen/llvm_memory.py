@@ -6,9 +6,7 @@ and the mask of the vector, but not the loops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_streams as streams
@@ -19,34 +17,17 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     VectorEmitter,
     llvm_type,
 )
+from graphgrad.compiler.codegen.llvm_vectors import Mask, VectorMemory, memory_type, suffix
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Stmt
+from graphgrad.compiler.kernels.loops import PICKED_STRIDE, Access, Affine, LoopNest, Stmt
 from graphgrad.runtime.program import STATUS_A, STATUS_B, STATUS_FAILURE, STATUS_INDEX, Size
 
 # Inner extents below this are written into the kernel; all other sizes are arguments.
 LITERAL_EXTENT = 64
 
 
-def memory_type(dtype: DType) -> str:
-    """The LLVM type of one element in memory: bool takes a byte."""
-    return "i8" if dtype.is_bool else llvm_type(dtype)
-
-
-def suffix(dtype: DType) -> str:
-    """The mangled element type of an intrinsic: f32, i16, bf16 as i16."""
-    text = memory_type(dtype)
-    return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
-
-
-@dataclass
-class Mask:
-    """Which lanes of the current vector are inside: None means all."""
-
-    text: str | None = None
-
-
-class NestMemory:
+class NestMemory(VectorMemory):
     """Addresses and memory accesses of one nest's function."""
 
     def __init__(self, nest: LoopNest, parts: ModuleParts, width: int) -> None:
@@ -65,13 +46,6 @@ class NestMemory:
         self.written = streams.written(nest, width)
         self.flags: set[str] = set()  # i1 values of the prologue
         self.around = False  # does it write around the caches?
-
-    @contextmanager
-    def lanes(self, width: int) -> Iterator[None]:
-        """Vectors have `width` lanes within."""
-        before, self.width = self.width, width
-        yield
-        self.width = before
 
     # -- sizes and addresses
 
@@ -114,15 +88,6 @@ class NestMemory:
         element = memory_type(self.nest.arrays[array].dtype)
         self.text.line(f"{name} = getelementptr {element}, ptr {base}, i64 {offset}")
         return name
-
-    def splat(self, x: Lanes) -> Lanes:
-        element = llvm_type(x.dtype)
-        one, all_ = "%" + self.text.name(), "%" + self.text.name()
-        vector = f"<{self.width} x {element}>"
-        self.text.line(f"{one} = insertelement {vector} poison, {element} {x.text}, i64 0")
-        first = f"<{self.width} x i32> zeroinitializer"
-        self.text.line(f"{all_} = shufflevector {vector} {one}, {vector} poison, {first}")
-        return Lanes(all_, x.dtype)
 
     def outer_dims(self) -> range:
         return range(len(self.nest.dims) - 1 if self.nest.inner else len(self.nest.dims))
@@ -231,29 +196,19 @@ class NestMemory:
             return one if e.width == 1 else self.splat(one)
         if stride == "1":
             at = self.arith("add", base, index)
-            return self.load_vector(e, access.array, at, dtype, mask)
+            return self.load_vector(e, self.pointer(access.array, at), dtype, mask)
         if stride == "-1":  # neighbours too, the last lane first
             at = self.arith("sub", self.arith("sub", base, index), str(e.width - 1))
-            x = self.load_vector(e, access.array, at, dtype, self.reversed_mask(mask))
+            pointer = self.pointer(access.array, at)
+            x = self.load_vector(e, pointer, dtype, self.reversed_mask(mask))
             return Lanes(self.reversed(x.text, llvm_type(dtype)), dtype)
+        step = access.at.strides[-1]
+        # Without registers for them, masks of single elements become branches.
+        masked = mask.text is not None and not self.parts.mask_registers
+        if isinstance(step, int) and abs(step) <= PICKED_STRIDE and not masked:
+            at = self.arith("add", base, self.arith("mul", index, str(step)))
+            return self.load_picked(e, self.pointer(access.array, at), step, dtype, mask)
         return self.gather(e, access, dtype, index, mask)
-
-    def load_vector(self, e: VectorEmitter, array: int, at: str, dtype: DType, mask: Mask) -> Lanes:
-        """Neighbouring elements, those outside the mask left alone."""
-        pointer = self.pointer(array, at)
-        name = "%" + self.text.name()
-        vector, align = f"<{e.width} x {memory_type(dtype)}>", dtype.itemsize
-        if mask.text is None:
-            self.text.line(f"{name} = load {vector}, ptr {pointer}, align {align}")
-        else:
-            function = f"@llvm.masked.load.v{e.width}{suffix(dtype)}.p0"
-            mask_type = f"<{e.width} x i1>"
-            self.parts.declares.add(f"declare {vector} {function}(ptr, i32, {mask_type}, {vector})")
-            inside = f"{mask_type} {mask.text}, {vector} zeroinitializer"
-            self.text.line(
-                f"{name} = call {vector} {function}(ptr {pointer}, i32 {align}, {inside})"
-            )
-        return self.from_memory(Lanes(name, dtype), e.width)
 
     def gather(
         self, e: VectorEmitter, access: Access, dtype: DType, index: str, mask: Mask
@@ -308,7 +263,7 @@ class NestMemory:
         step = self.arith("mul", self.rows[s.args[0]].text, self.size(access.bounds[0]))
         base = self.arith("add", self.offset(access.at, self.outer_dims()), step)
         at = self.arith("add", base, e.index_text)
-        return self.load_vector(e, access.array, at, s.dtype, e.mask)
+        return self.load_vector(e, self.pointer(access.array, at), s.dtype, e.mask)
 
     def store(self, e: VectorEmitter, access: Access, x: Lanes, index: str, mask: Mask) -> None:
         base = self.offset(access.at, self.outer_dims())
@@ -334,47 +289,21 @@ class NestMemory:
             where = f"ptr {pointer}, i32 {align}, {lanes} {mask.text}"
             self.text.line(f"call void {function}({vector} {value}, {where})")
             return
-        positions = self.positions_at(e, access.at, index)
-        pointers = "%" + self.text.name("a")
+        self.scatter(e, access.array, self.positions_at(e, access.at, index), value, x.dtype, mask)
+
+    def scatter(
+        self, e: VectorEmitter, array: int, positions: Lanes, value: str, dtype: DType, mask: Mask
+    ) -> None:
+        pointers, element, w = "%" + self.text.name("a"), memory_type(dtype), e.width
+        vector, lanes, align = f"<{w} x {element}>", f"<{w} x i1>", dtype.itemsize
         offsets = f"<{w} x i64> {positions.text}"
-        self.text.line(f"{pointers} = getelementptr {element}, ptr %p{access.array}, {offsets}")
-        function = f"@llvm.masked.scatter.v{w}{suffix(x.dtype)}.v{w}p0"
+        self.text.line(f"{pointers} = getelementptr {element}, ptr %p{array}, {offsets}")
+        function = f"@llvm.masked.scatter.v{w}{suffix(dtype)}.v{w}p0"
         self.parts.declares.add(f"declare void {function}({vector}, <{w} x ptr>, i32, {lanes})")
         self.text.line(
             f"call void {function}({vector} {value}, <{w} x ptr> {pointers}, i32 {align}, "
             f"{lanes} {mask.text or 'splat (i1 true)'})"
         )
-
-    def reversed(self, text: str, element: str) -> str:
-        """A vector with its last lane first."""
-        name, w = "%" + self.text.name(), self.width
-        lanes = ", ".join(f"i32 {k}" for k in reversed(range(w)))
-        vector = f"<{w} x {element}>"
-        self.text.line(
-            f"{name} = shufflevector {vector} {text}, {vector} poison, <{w} x i32> <{lanes}>"
-        )
-        return name
-
-    def reversed_mask(self, mask: Mask) -> Mask:
-        return mask if mask.text is None else Mask(self.reversed(mask.text, "i1"))
-
-    def from_memory(self, x: Lanes, width: int) -> Lanes:
-        """A loaded bool is a byte: compare with zero."""
-        if not x.dtype.is_bool:
-            return x
-        name = "%" + self.text.name()
-        vector = "i8" if width == 1 else f"<{width} x i8>"
-        zero = "0" if width == 1 else "zeroinitializer"
-        self.text.line(f"{name} = icmp ne {vector} {x.text}, {zero}")
-        return Lanes(name, x.dtype)
-
-    def to_memory(self, x: Lanes, width: int) -> str:
-        if not x.dtype.is_bool:
-            return x.text
-        name = "%" + self.text.name()
-        i1, i8 = ("i1", "i8") if width == 1 else (f"<{width} x i1>", f"<{width} x i8>")
-        self.text.line(f"{name} = zext {i1} {x.text} to {i8}")
-        return name
 
 
 class Emitter(VectorEmitter):

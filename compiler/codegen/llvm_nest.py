@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_streams as streams
 from graphgrad.compiler.codegen.llvm_loops import Loops
-from graphgrad.compiler.codegen.llvm_memory import Emitter, Mask, NestMemory
+from graphgrad.compiler.codegen.llvm_memory import Emitter, NestMemory
 from graphgrad.compiler.codegen.llvm_pairs import paired
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -27,6 +27,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     VectorEmitter,
     llvm_type,
 )
+from graphgrad.compiler.codegen.llvm_vectors import Mask
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.division import row_bytes
 from graphgrad.compiler.kernels.loops import (
@@ -37,6 +38,7 @@ from graphgrad.compiler.kernels.loops import (
     Stmt,
     cost,
     is_flat,
+    lane_count,
 )
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
 from graphgrad.runtime.program import STATUS_THREAD
@@ -45,12 +47,6 @@ from graphgrad.runtime.program import STATUS_THREAD
 CHEAP_SWEEP = 12.0
 # Rows that a cheap sweep combines before it adds to a row of column reductions: a power of two.
 ROW_BLOCK = 4
-
-
-def lane_count(nest: LoopNest) -> int:
-    """8 lanes where every array is 64 bits wide, else 16."""
-    widths = {a.dtype.itemsize for a in nest.arrays}
-    return 8 if widths == {8} else 16
 
 
 # Arrays and sizes in a line of text.
@@ -155,20 +151,23 @@ class NestEmitter(Loops, NestMemory):
             part = is_flat(nest) or (nest.division is not None and nest.division.kind == "lanes")
             self.one_row("%lo" if part else "0", "%hi" if part else None)
             return
-        sizes = [self.extent(d) for d in range(nest.parallel)]
 
         def inside(index: str, _: list[str]) -> list[str]:
-            rest = index
-            for d in range(nest.parallel - 1, 0, -1):
-                quotient, remainder = "%" + self.text.name("q"), "%" + self.text.name("r")
-                self.text.line(f"{quotient} = udiv i64 {rest}, {sizes[d]}")
-                self.text.line(f"{remainder} = urem i64 {rest}, {sizes[d]}")
-                self.dim_values[d], rest = remainder, quotient
-            self.dim_values[0] = rest
+            self.place(index, nest.parallel)
             self.one_row("0", None)
             return []
 
         self.loop("%lo", "%hi", 1, [], inside)
+
+    def place(self, index: str, count: int) -> None:
+        """Set the indices of the first `count` dims, of whose points this is number `index`."""
+        rest = index
+        for d in range(count - 1, 0, -1):
+            quotient, remainder = "%" + self.text.name("q"), "%" + self.text.name("r")
+            self.text.line(f"{quotient} = udiv i64 {rest}, {self.extent(d)}")
+            self.text.line(f"{remainder} = urem i64 {rest}, {self.extent(d)}")
+            self.dim_values[d], rest = remainder, quotient
+        self.dim_values[0] = rest
 
     def one_row(self, lo: str, hi: str | None) -> None:
         """One point of the parallel dims: start the folds, run them, finish."""
@@ -209,7 +208,11 @@ class NestEmitter(Loops, NestMemory):
         """The loop over the folded dims, of the first of them over begin..end."""
         if self.adds_rows_together:
             self.fold_rows_together(begin, end, lo, hi)
-            return
+        else:
+            self.fold_rows(begin, end, lo, hi)
+
+    def fold_rows(self, begin: str, end: str, lo: str, hi: str | None) -> None:
+        """The folded loop, a row at a time."""
         first, after = self.nest.parallel, self.nest.parallel + self.nest.folded
 
         def inside(index: str, _: list[str]) -> list[str]:

@@ -17,13 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphgrad.compiler.codegen.llvm_loops import Loops
-from graphgrad.compiler.codegen.llvm_memory import suffix
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
     FunctionText,
     ModuleParts,
     llvm_type,
 )
+from graphgrad.compiler.codegen.llvm_vectors import suffix
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.kernels.products import PANEL_BYTES, VECTOR_BYTES, Product
 

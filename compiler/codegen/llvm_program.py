@@ -18,13 +18,23 @@ from itertools import chain
 from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
-from graphgrad.compiler.codegen.llvm_blocks import nest_emitter
+from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
+from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
+from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
+from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
+from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
+from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
-from graphgrad.compiler.kernels.division import in_blocks, small_product_division
+from graphgrad.compiler.kernels.batches import at_length
+from graphgrad.compiler.kernels.division import LANES, in_blocks, small_product_division
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.products import Product
+from graphgrad.compiler.kernels.scatters import Scatter
+from graphgrad.compiler.kernels.tiles import crosswise, has_rows_in_lanes, is_narrow
+from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size
 
@@ -76,6 +86,88 @@ alone:
 """
 
 
+# Runs the kernel of a batch over a part of its items, which are its rows one behind the other, each
+# rounded up to whole pieces. Of a row, the table says where in the call's table its length is, and
+# each of its arguments; a negative number -w stands for the arena, moved by the word w.
+ROWS = """
+define internal i32 @rows(ptr %status, i64 %lo, i64 %hi, ptr %args) nounwind {{
+entry:
+  %table = load ptr, ptr %args
+  %at_kernel = getelementptr ptr, ptr %args, i64 1
+  %kernel = load ptr, ptr %at_kernel
+  %at_codes = getelementptr ptr, ptr %args, i64 2
+  %codes = load ptr, ptr %at_codes
+  %at_rows = getelementptr i64, ptr %args, i64 3
+  %rows = load i64, ptr %at_rows
+  %at_width = getelementptr i64, ptr %args, i64 4
+  %width = load i64, ptr %at_width
+  %at_arena = getelementptr i64, ptr %table, i64 {slots}
+  %arena = load i64, ptr %at_arena
+  %words = alloca i64, i64 %width, align 64
+  br label %row
+row:
+  %r = phi i64 [ 0, %entry ], [ %r_next, %next ]
+  %start = phi i64 [ 0, %entry ], [ %end, %next ]
+  %code = phi ptr [ %codes, %entry ], [ %code_next, %next ]
+  %more = icmp slt i64 %r, %rows
+  %before = icmp slt i64 %start, %hi
+  %on = and i1 %more, %before
+  br i1 %on, label %look, label %done
+look:
+  %length_code = load i32, ptr %code
+  %at_length = getelementptr i64, ptr %table, i32 %length_code
+  %length = load i64, ptr %at_length
+  %with = add i64 %length, {mask}
+  %whole = and i64 %with, -{lanes}
+  %end = add i64 %start, %whole
+  %r_next = add i64 %r, 1
+  %first = getelementptr i32, ptr %code, i64 1
+  %code_next = getelementptr i32, ptr %first, i64 %width
+  %a0 = sub i64 %lo, %start
+  %a = call i64 @llvm.smax.i64(i64 %a0, i64 0)
+  %b0 = sub i64 %hi, %start
+  %b = call i64 @llvm.smin.i64(i64 %b0, i64 %length)
+  %some = icmp slt i64 %a, %b
+  br i1 %some, label %fill, label %next
+fill:
+  %w = phi i64 [ 0, %look ], [ %w_next, %fill ]
+  %at_code = getelementptr i32, ptr %first, i64 %w
+  %c = load i32, ptr %at_code
+  %negative = icmp slt i32 %c, 0
+  %minus = sub i32 0, %c
+  %word = select i1 %negative, i32 %minus, i32 %c
+  %at_word = getelementptr i64, ptr %table, i32 %word
+  %value = load i64, ptr %at_word
+  %base = select i1 %negative, i64 %arena, i64 0
+  %argument = add i64 %base, %value
+  %to = getelementptr i64, ptr %words, i64 %w
+  store i64 %argument, ptr %to
+  %w_next = add i64 %w, 1
+  %filled = icmp eq i64 %w_next, %width
+  br i1 %filled, label %run, label %fill
+run:
+  call i32 %kernel(ptr %status, i64 %a, i64 %b, ptr %words)
+  br label %next
+next:
+  br label %row
+done:
+  ret i32 0
+}}
+"""
+
+
+def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
+    """What emits the function, or the functions, of a nest."""
+    if in_blocks(nest):
+        emitter = BlocksEmitter if rows_in_one(nest) == 1 else WideEmitter
+        return emitter(nest, name, parts)
+    if has_rows_in_lanes(nest):
+        return RowLanesEmitter(nest, name, parts)
+    if is_narrow(nest):
+        return NarrowEmitter(nest, name, parts)
+    return (TileEmitter if crosswise(nest) else NestEmitter)(nest, name, parts)
+
+
 def kernel_text(nest: LoopNest, parts: ModuleParts) -> KernelText:
     """The function of a nest, named by its content: equal kernels are one function."""
     emitter = nest_emitter(nest, "KERNEL", parts)
@@ -115,6 +207,7 @@ class ModuleWriter:
     known: dict[str, str] = field(default_factory=dict)  # instructions of the lines, by text
     run_parts: list[str] = field(default_factory=list)  # of the run function at work
     entries: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
 
@@ -187,6 +280,47 @@ class ModuleWriter:
                 self.leave_if_failed(status)
         return kernel
 
+    def batch(
+        self,
+        nest: LoopNest,
+        rows: list[tuple[list[Place], Size]],
+        items: Size,
+        division: Division | None,
+    ) -> KernelText:
+        """Call the kernel of `nest`, which is for any length, on rows of arrays and a length."""
+        kernel = self.text_of(nest)
+        self.cut()
+        self.kernels.setdefault(kernel.name, kernel.text)
+        codes = [
+            code
+            for places, length in rows
+            for code in (
+                self.number(length),
+                *map(self.place_code, places),
+                *(self.number(at_length(n, length)) for n in kernel.sizes),
+            )
+        ]
+        name = f"@rows_{len(self.tables)}"
+        words = ", ".join(f"i32 {code}" for code in codes)
+        self.tables.append(f"{name} = private constant [{len(codes)} x i32] [{words}]")
+        self.parts.functions["rows"] = ROWS.format(slots=self.slots, mask=LANES - 1, lanes=LANES)
+        self.parts.declares |= {f"declare i64 @llvm.s{m}.i64(i64, i64)" for m in ("max", "min")}
+        width = len(codes) // len(rows) - 1
+        self.store_arguments(
+            [("%table", "ptr"), (f"@{kernel.name}", "ptr"), (name, "ptr")]
+            + [(str(len(rows)), "i64"), (str(width), "i64")]
+        )
+        self.share("rows", items, division, PARALLEL)
+        return kernel
+
+    def number(self, size: Size) -> str:
+        """The table word of a size."""
+        return self.word("size", self.sizes.setdefault(size, len(self.sizes)))
+
+    def place_code(self, place: Place) -> str:
+        """A place as `ROWS` reads it."""
+        return str(place.slot) if place.slot >= 0 else f"-{self.number(place.offset)}"
+
     def arguments(self, kernel: KernelText, places: list[Place]) -> None:
         """Lay out the arguments of a kernel, which becomes part of the module."""
         self.cut()
@@ -242,6 +376,14 @@ class ModuleWriter:
         kernel = product_text(product, self.parts)
         self.arguments(kernel, places)
         self.share(kernel.name, to_size(product.parts), small_product_division(product), PARALLEL)
+        return kernel
+
+    def scatter(self, scatter: Scatter, places: list[Place], failure: int) -> KernelText:
+        """Call the kernel of a scatter: its result, the updates and the indices lie at `places`."""
+        sizes = map(to_size, sizes_of(scatter))
+        kernel = named(f"scatter_{scatter.mode}", scatter_text(scatter, failure), sizes)
+        self.arguments(kernel, places)
+        self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
 
     # -- the module
@@ -301,7 +443,7 @@ class ModuleWriter:
         base = {"size": first, "run": run, "routine": first + len(self.all_sizes)}
         entries = [
             re.sub(r"\$(size|run|routine)(\d+)\$", lambda m: str(base[m[1]] + int(m[2])), e)
-            for e in self.entries
+            for e in (*self.tables, *self.entries)
         ]
         return "\n\n".join([self.parts.text(), *self.kernels.values(), *entries]) + "\n"
 

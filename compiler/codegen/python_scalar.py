@@ -17,6 +17,8 @@ import numpy as np
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.scalar import gamma, normal_quantile
+from graphgrad.compiler.scalar.arrays import on_arrays
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "and_": "&", "or_": "|", "xor": "^",
@@ -277,6 +279,13 @@ PYTHON_RUNTIME: dict[str, Any] = {
     "cos_huge": _by_float64(np.cos),
     "tan_huge": _by_float64(np.tan),
     "pow": _by_float64(np.power),
+    "lgamma": _by_float64(on_arrays(gamma.lgamma)),
+    "digamma": _by_float64(on_arrays(gamma.digamma)),
+    "trigamma": _by_float64(on_arrays(gamma.trigamma)),
+    "zeta": _by_float64(on_arrays(gamma.zeta)),
+    "polygamma": _by_float64(on_arrays(gamma.polygamma)),
+    "ndtri": _by_float64(on_arrays(normal_quantile.ndtri)),
+    "erfinv": _by_float64(on_arrays(normal_quantile.erfinv)),
     "ldexp": _quiet(lambda x, n: np.ldexp(x, int(n))),
     "minimum": lambda x, y: x if x < y or x != x else y,
     "maximum": lambda x, y: x if x > y or x != x else y,

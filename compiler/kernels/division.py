@@ -18,9 +18,20 @@ from dataclasses import replace
 
 from graphgrad.compiler.dims import Extent, to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.kernels.loops import Array, Division, LoopNest, Phase, Stmt, cost, is_flat
+from graphgrad.compiler.kernels.loops import (
+    PICKED_STRIDE,
+    Array,
+    Division,
+    LoopNest,
+    Phase,
+    Stmt,
+    cost,
+    is_flat,
+)
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
+from graphgrad.compiler.kernels.tiles import crosswise, has_rows_in_lanes, is_narrow
+from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import THREADS, Size, evaluate
 
@@ -35,13 +46,14 @@ LANES = 64
 BLOCK_ROWS = 64
 
 # Picoseconds of one cheap vector instruction an element of 32 bits, of a byte that is moved in a
-# sweep, of an element that is not beside its neighbour, of a scalar instruction, and of a row.
-INSTRUCTION, BYTE, APART, SCALAR, ROW = 6, 6, 600, 400, 10_000
+# sweep, of an element that is not beside its neighbour, of one that moves by way of a tile, of a
+# scalar instruction, and of a row.
+INSTRUCTION, BYTE, APART, TURNED, SCALAR, ROW = 6, 6, 600, 100, 400, 10_000
 # Picoseconds of a multiplication and addition in a product.
 MAC = {"sgemm": 10, "dgemm": 20, "sgemv": 24, "dgemv": 48, "sdot": 48, "ddot": 96}
 # The BLAS keeps products with fewer multiplications on one thread by itself, also with vectors.
 SMALL_PRODUCT, SMALL_VECTOR_PRODUCT = 1 << 18, 1 << 13
-# Rows or columns of a product go to threads in multiples of this.
+# Rows or columns of a product go to threads in multiples of this, and rows that run together.
 TILE = 16
 # The kernel of a tall product takes so many rows at once.
 ROW_TILE = 8
@@ -58,7 +70,12 @@ def division_of(nest: LoopNest) -> Division | None:
     if is_flat(nest):
         return chunks("rows", to_size(nest.dims[0]), element_time(nest, nest.main), LANES)
     if nest.parallel:
-        return chunks("rows", to_size(element_count(nest.dims[: nest.parallel])), row)
+        rows = to_size(element_count(nest.dims[: nest.parallel]))
+        narrow = is_narrow(nest) or has_rows_in_lanes(nest)
+        if narrow:  # no row has a vector of its own
+            row = times(to_size(nest.dims[-1]), element_time(nest, nest.main))
+        several = (narrow or crosswise(nest)) and may_exceed(rows, 4 * TILE)
+        return chunks("rows", rows, row, TILE if several else 1)
     if not nest.dims or not nest.main:
         return None
     if has_only_columns(nest) and is_short(nest.dims[0]):
@@ -70,6 +87,9 @@ def division_of(nest: LoopNest) -> Division | None:
     if nest.folded:
         rest = to_size(element_count(nest.dims[1 : nest.folded]))
         columns = any(s.attr.kind == "column" for s in folds(nest))
+        together = rows_in_one(nest)
+        if columns and together > 1:
+            return wide_blocks(nest, together)
         return blocks(to_size(nest.dims[0]), times(row, rest), BLOCK_ROWS if columns else 4)
     if nest.inner > 1 or any(s.fn == "reduce" and s.attr.kind == "row" for s in nest.statements()):
         return None
@@ -91,6 +111,16 @@ def blocks(extent: Size, time: Size, multiple: int) -> Division | None:
     block = up(larger(smallest(CHUNK, time), even), multiple)
     count = larger(quotient(total(extent, total(block, -1)), block), 1)
     return None if count == 1 else Division("blocks", count, 1, 1, block)
+
+
+def wide_blocks(nest: LoopNest, together: int) -> Division | None:
+    """Blocks of a fold that runs `together` rows as one; a single one, too, of more than a few."""
+    rows, n = to_size(nest.dims[0]), to_size(nest.dims[1])
+    if isinstance(rows, int) and rows < 4 * together:
+        return None
+    time = times(n, element_time(nest, nest.main))
+    found = blocks(rows, time, -(-BLOCK_ROWS // together) * together)
+    return found or Division("blocks", 1, 1, 1, up(rows, together))
 
 
 def product_division(macs: Size, count: Size, routine: str, tile: int = TILE) -> Division:
@@ -140,7 +170,8 @@ def partials(nest: LoopNest) -> list[tuple[DType, Size, Size]]:
         return []
     assert nest.division is not None
     count = nest.division.count
-    row = to_size(element_count(nest.dims[len(nest.dims) - nest.inner :]))
+    inner = element_count(nest.dims[len(nest.dims) - nest.inner :])
+    row = times(to_size(inner), rows_in_one(nest))
     return [(s.dtype, count, row if s.attr.kind == "column" else 1) for s in folds(nest)]
 
 
@@ -195,11 +226,15 @@ def phases_time(nest: LoopNest, phases: tuple[Phase, ...]) -> Size:
 def element_time(nest: LoopNest, phases: tuple[Phase, ...]) -> int:
     """The time of one element of the sweeps among `phases`."""
     time = 1
+    turned = {s.id for s in crosswise(nest)}
     for s in (s for p in phases if p.kind == "sweep" for s in p.stmts):
-        if s.fn in ("load", "store", "load_at"):
+        if s.id in turned:
+            time += TURNED
+        elif s.fn in ("load", "store", "load_at"):
             stride = s.attr.at.strides[-1] if s.attr.at.strides else 0
-            beside = s.attr.bounds is None and isinstance(stride, int) and stride in (0, 1)
-            time += s.dtype.itemsize * BYTE if beside else APART
+            near = 1 if s.fn == "store" else PICKED_STRIDE
+            known = s.attr.bounds is None and isinstance(stride, int) and abs(stride) <= near
+            time += s.dtype.itemsize * BYTE * max(1, abs(stride)) if known else APART
         else:
             time += int(INSTRUCTION * cost(s.fn) * max(1, s.dtype.itemsize // 4))
     return time

@@ -8,6 +8,7 @@ result of a folded reduction before the fold has ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,10 +29,13 @@ from graphgrad.compiler.kernels.groups import (
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
 from graphgrad.compiler.kernels.reach import Reach
 from graphgrad.compiler.kernels.views import Views
+from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.types import Shape
 
 # A kernel is compared with so many others that read the same memory.
 SIBLING_LIMIT = 4
+# A scalar that so many operations read is a kernel of its own, so that theirs can be alike.
+SHARED_SCALAR = 8
 
 
 @dataclass(frozen=True)
@@ -56,22 +60,32 @@ class Plan:
 
 
 class Fusion(Views):
-    """Builds the groups of one graph, node by node in order."""
+    """Builds the groups of one graph, node by node in order.
 
-    def __init__(self, graph: Graph) -> None:
+    The nodes `apart` are not put into kernels with folds: see `updates.py`.
+    """
+
+    def __init__(self, graph: Graph, apart: frozenset[Node] = frozenset()) -> None:
         super().__init__(graph)
+        self.apart = apart
         self.positions = {node: i for i, node in enumerate(graph.nodes)}
         self.group_of: dict[Value, Group] = {}
         self.single: dict[Value, Node] = {}  # outputs of nodes without a loop form
         self.groups: dict[Group, None] = {}
         self.reach = Reach()
         self.numbers: dict[Group | Node, int] = {}  # of the units, in `reach`
+        self.before: dict[Node, list[Node]] = {}  # what else runs before a node: see `sequence`
+        self.effect: Node | None = None  # the last one so far
+        self.raising: list[Node] = []  # those that may raise, since then
         self.refusals: list[tuple[Node, Node, str]] = []
+        reading = (n for n in graph.nodes if not isinstance(n.op, View))
+        self.uses = Counter(s for n in reading for s in {self.behind(x) for x in n.inputs})
 
     def run(self) -> Plan:
         for node in self.graph.nodes:
             if node.op.name == "constant":
                 continue
+            self.sequence(node)
             if is_fusible(node) or (node.outputs and node.out in self.opaque):
                 self.place(node)
             elif not isinstance(node.op, View) and not is_inline(node):
@@ -81,6 +95,24 @@ class Fusion(Views):
         return Plan(self.order(), self.stored_values(), self.refusals)
 
     # -- placing nodes
+
+    def sequence(self, node: Node) -> None:
+        """Effects, and what may raise between them, run in program order."""
+        effect = has_effect(node)
+        if not (effect or node.op.raises):
+            return
+        before = [] if self.effect is None else [self.effect]
+        if effect:
+            before += self.raising
+            self.effect, self.raising = node, []
+        else:
+            self.raising.append(node)
+        if before:
+            self.before[node] = before
+
+    def unit_of(self, node: Node) -> Group | Node:
+        """What computes the outputs of a node that has been placed."""
+        return self.group_of.get(node.out, node) if node.outputs else node
 
     def unit(self, value: Value) -> Group | Node | None:
         """The kernel or single node that computes a value; None for parameters and constants."""
@@ -92,6 +124,7 @@ class Fusion(Views):
             self.numbers[unit] = self.reach.add()
         sources = map(self.unit, dict.fromkeys(map(self.behind, node.inputs)))
         read = [self.numbers[u] for u in sources if u is not None and u is not unit]
+        read += [self.numbers[self.unit_of(n)] for n in self.before.get(node, ())]
         self.reach.read(self.numbers[unit], read)
 
     def place(self, node: Node) -> None:
@@ -101,6 +134,8 @@ class Fusion(Views):
             try:
                 if len(group.members) >= GROUP_LIMIT:
                     raise Refusal(f"the kernel has {GROUP_LIMIT} operations already")
+                if node in self.apart and group.partition.folded:
+                    raise Refusal("it is one launch with equal updates of other arrays")
                 self.check_cycle(node, group)
                 self.join(group, node)
                 break
@@ -234,6 +269,8 @@ class Fusion(Views):
             raise Refusal("it runs over more elements than the reduction before it")
         if 0 in domain:
             raise Refusal("it has no elements, so its loop would compute nothing before it either")
+        if not group.shape and any(self.uses[v] >= SHARED_SCALAR for v in group.members):
+            raise Refusal("many others read this scalar as well")
         own = identity(domain)
         new: dict[int, int] = {}  # group axis -> domain axis
         for value, indices in self.reads(node, own):
@@ -269,6 +306,9 @@ class Fusion(Views):
         if a.shape != b.shape or len(a.members) + len(b.members) > GROUP_LIMIT:
             return False
         if self.reaches(a, b) or self.reaches(b, a):
+            return False
+        mixed = self.apart and bool(a.partition.folded) != bool(b.partition.folded)
+        if mixed and not self.apart.isdisjoint((*a.nodes, *b.nodes)):
             return False
         members = {**a.members, **b.members}
         ordered = sorted(members.items(), key=lambda item: self.positions[item[1].node])
@@ -330,7 +370,9 @@ class Fusion(Views):
     def check_cycle(self, node: Node, group: Group) -> None:
         """Refuse when another input of `node` needs something of `group`."""
         number = self.numbers[group]
-        for unit in map(self.unit, map(self.behind, node.inputs)):
+        units = [*map(self.unit, map(self.behind, node.inputs))]
+        units += map(self.unit_of, self.before.get(node, ()))
+        for unit in units:
             if unit is not None and self.reach.needs(self.numbers[unit], number):
                 raise Refusal("another of its inputs needs this kernel's result first")
 
@@ -363,11 +405,10 @@ class Fusion(Views):
         for node in self.graph.nodes:
             if isinstance(node.op, View) and node.out not in self.opaque:
                 continue
+            own = self.group_of.get(node.out) if node.outputs else None
             for x in node.inputs:
                 source = self.behind(x)
-                if source in self.group_of and self.group_of[source] is not self.group_of.get(
-                    node.out
-                ):
+                if source in self.group_of and self.group_of[source] is not own:
                     stored.add(source)
         return stored
 
@@ -398,7 +439,7 @@ class Fusion(Views):
         return steps
 
     def needs(self, unit: Group | Node) -> list[Group | Node]:
-        """The groups and single nodes that a group or single node reads, in order."""
+        """The groups and single nodes that a group or single node needs first, in order."""
         inputs = self.inputs_of(unit) if isinstance(unit, Group) else map(self.behind, unit.inputs)
         found: dict[Group | Node, None] = {}
         for v in inputs:
@@ -406,6 +447,10 @@ class Fusion(Views):
                 found[self.group_of[v]] = None
             elif v in self.single:
                 found[self.single[v]] = None
+        if self.before:
+            for node in [unit] if isinstance(unit, Node) else unit.nodes:
+                found.update(dict.fromkeys(map(self.unit_of, self.before.get(node, ()))))
+            found.pop(unit, None)
         return sorted(found, key=self.position)
 
     def position(self, unit: Group | Node) -> int:

@@ -45,6 +45,10 @@ class Affine:
     strides: tuple[Extent, ...]
 
 
+# Elements this far apart, or nearer, are picked from whole vectors, others gathered.
+PICKED_STRIDE = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Elements of an array of the nest: element number `at`, in elements from its start.
@@ -168,6 +172,12 @@ def is_flat(nest: LoopNest) -> bool:
         and sum(p.kind == "sweep" for p in nest.main) == 1
         and not any(s.fn == "reduce" for s in nest.statements())
     )
+
+
+def lane_count(nest: LoopNest) -> int:
+    """The lanes of a vector: 8 where every array is 64 bits wide, else 16."""
+    widths = {a.dtype.itemsize for a in nest.arrays}
+    return 8 if widths == {8} else 16
 
 
 @dataclass(slots=True)

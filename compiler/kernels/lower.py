@@ -42,6 +42,7 @@ from graphgrad.compiler.kernels.loops import (
     element_cost,
 )  # fmt: skip
 from graphgrad.compiler.kernels.merge import merge_dims, trailing_run
+from graphgrad.compiler.kernels.tiles import in_tiles
 from graphgrad.compiler.kernels.turn import turn
 from graphgrad.compiler.op import Attrs
 
@@ -399,7 +400,9 @@ class GroupLowering:
         if isinstance(node.op, Elementwise):
             inputs = [self.read(m, x, body, env, row) for x in node.inputs]
             body.where = node.where
-            body.failures = self.failures(node) if node.op.failures else ()
+            # What a kernel refuses are integers: floats have infinities and NaN for such cases.
+            checked = node.op.failures and not all(x.dtype.is_floating for x in inputs)
+            body.failures = self.failures(node) if checked else ()
             lane = apply_scalar(node.op.scalar, inputs, node.attrs, node.out.type.dtype, body)
             body.failures = ()
             return lane
@@ -542,7 +545,7 @@ def lower(
             group.partition = Partition((), lead, inner)
         if group.partition != roles:
             lowered = GroupLowering(fusion, group, stored, failures).build()
-    nest = merge_dims(lowered.nest)
+    nest = in_tiles(merge_dims(lowered.nest))
     if not group.reductions and any(isinstance(n, int) and n == 0 for n in nest.dims):
         nest = replace(nest, dims=(0,) * len(nest.dims))  # without elements, without rows
     return replace(lowered, nest=nest)

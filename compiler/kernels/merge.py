@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Phase, Reduction, Stmt
@@ -48,22 +49,30 @@ def drop_dim(nest: LoopNest, d: int) -> LoopNest:
     def affine(a: Affine) -> Affine:
         return Affine(a.offset, a.strides[:d] + a.strides[d + 1 :])
 
+    dims = (*nest.dims[:d], nest.dims[d] * nest.dims[d + 1], *nest.dims[d + 2 :])
+    in_parallel, in_folded = d < nest.parallel, nest.parallel <= d < nest.parallel + nest.folded
+    merged = replace(
+        nest, dims=dims, parallel=nest.parallel - in_parallel, folded=nest.folded - in_folded
+    )  # fmt: skip
+    return with_affines(merged, affine)
+
+
+def with_affines(nest: LoopNest, change: Callable[[Affine], Affine]) -> LoopNest:
+    """`nest` with every index expression changed."""
+
+    def access(a: Access) -> Access:
+        return replace(a, at=change(a.at))
+
     def statement(s: Stmt) -> Stmt:
         if isinstance(s.attr, Access):
-            return replace(s, attr=replace(s.attr, at=affine(s.attr.at)))
+            return replace(s, attr=access(s.attr))
         if isinstance(s.attr, Affine):
-            return replace(s, attr=affine(s.attr))
+            return replace(s, attr=change(s.attr))
         if isinstance(s.attr, Reduction) and s.attr.row is not None:
-            row = replace(s.attr.row, at=affine(s.attr.row.at))
-            return replace(s, attr=replace(s.attr, row=row))
+            return replace(s, attr=replace(s.attr, row=access(s.attr.row)))
         return s
 
     def phases(ps: tuple[Phase, ...]) -> tuple[Phase, ...]:
         return tuple(Phase(p.kind, tuple(map(statement, p.stmts))) for p in ps)
 
-    dims = (*nest.dims[:d], nest.dims[d] * nest.dims[d + 1], *nest.dims[d + 2 :])
-    in_parallel, in_folded = d < nest.parallel, nest.parallel <= d < nest.parallel + nest.folded
-    return replace(
-        nest, dims=dims, parallel=nest.parallel - in_parallel, folded=nest.folded - in_folded,
-        main=phases(nest.main), tail=phases(nest.tail),
-    )  # fmt: skip
+    return replace(nest, main=phases(nest.main), tail=phases(nest.tail))

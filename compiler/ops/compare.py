@@ -235,9 +235,7 @@ def _bind_where(
     condition: Any, x: Any = None, y: Any = None, name: str | None = None
 ) -> tuple[tuple[Any, ...], Attrs]:
     if x is None or y is None:
-        raise ArgumentError(
-            "where: give both x and y; the places of true elements alone have no static shape"
-        )
+        raise ArgumentError("where: give both x and y, or neither for the places that are true")
     return (condition, x, y), {}
 
 
@@ -255,7 +253,7 @@ def _one_branch(op: Op) -> Any:
 
 where = Elementwise(
     name="where",
-    public=("where",),
+    public="",  # gg.where also takes a condition alone
     arity=3,
     inputs="select",
     bind=_bind_where,
@@ -272,9 +270,5 @@ where = Elementwise(
     doc="""x where the bool `condition` holds, else y, element by element; the three broadcast.
 
     The branch not taken contributes exactly 0 to a derivative, whatever its value.
-
-    >>> import graphgrad as gg
-    >>> gg.where([True, False], 1.0, [2.0, 3.0]).numpy()
-    array([1., 3.], dtype=float32)
     """,
 )

@@ -21,11 +21,11 @@ Bound = tuple[tuple[Any, ...], Attrs]
 FLOATS = ("float32", "float64", "bfloat16")
 
 
-def _bind(logits: Any, axis: int = -1, name: str | None = None) -> Bound:
+def _bind(logits: Any, axis: int | None = -1, name: str | None = None) -> Bound:
     x = current_kind().lift(logits)
     if not x.dtype.is_floating:
         x = x.cast(dtypes.float32)
-    return (x,), {"axis": normalize_axis(int(axis), x.ndim, "softmax")}
+    return (x,), {"axis": normalize_axis(-1 if axis is None else int(axis), x.ndim, "softmax")}
 
 
 def _shifted(x: Any, axis: int) -> Any:
@@ -95,7 +95,7 @@ def _log_softmax_oracle(x: Array, axis: int) -> Array:
 
 softmax = Composite(
     name="softmax",
-    public=("nn.softmax",),
+    public=("nn.softmax", "math.softmax"),
     bind=_bind,
     type=lambda x, axis: x,
     ref=in_float32(_softmax),
@@ -112,7 +112,7 @@ softmax = Composite(
 )
 log_softmax = Composite(
     name="log_softmax",
-    public=("nn.log_softmax",),
+    public=("nn.log_softmax", "math.log_softmax"),
     bind=_bind,
     type=lambda x, axis: x,
     ref=in_float32(_log_softmax),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.errors import DTypeError, ShapeError, TraceError
+from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import run_graph, set_graph_runner
 from graphgrad.compiler.ir import Graph
@@ -48,9 +48,7 @@ def _call_vjp(
     return scattered(has, call(*xs, *outs, *present(gs), graph=back) if any(has) else ())
 
 
-def _call_jvp(
-    ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph
-) -> tuple[Any, ...]:
+def call_jvp(ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph) -> tuple[Any, ...]:
     ahead, has = forward(graph, given(ts))
     return scattered(has, call(*xs, *present(ts), graph=tail(ahead, len(outs))) if any(has) else ())
 
@@ -70,7 +68,7 @@ call = Control(
     type=lambda *types, graph: output_types("call", graph, types),
     ref=lambda *arrays, graph: run_graph(graph, arrays),
     vjp=_call_vjp,
-    jvp=_call_jvp,
+    jvp=call_jvp,
     inlined=lambda graph: graph,
     samples=None,
     doc="The outputs of `graph` for the inputs: a compiled function used inside another.",
@@ -223,11 +221,18 @@ def _custom_vjp(
 
 def _custom_jvp(
     ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph, backward: Graph
-) -> Any:
-    raise TraceError(
-        f"`{graph.name}` has a custom gradient, which gives reverse mode alone: forward mode "
-        "cannot go through it; take the gradient with a tape"
-    )
+) -> tuple[Any, ...]:
+    """The transpose of `backward`, which is linear in the cotangents, at cotangents of zero."""
+    floats = [x for x in xs if x.dtype.is_floating]
+    tangents = [t for t, x in zip(ts, xs, strict=True) if x.dtype.is_floating]
+    seeds = [y for y in outs if y.dtype.is_floating]
+    wanted = (False,) * (len(xs) + len(outs)) + (True,) * len(seeds)
+    ahead, has = reverse(backward, given(tangents), wanted)
+    if not any(has):
+        return (None,) * len(outs)
+    zeros = [zeros_like(y.type) for y in (*seeds, *floats)]  # the cotangents, and what they give
+    found = call(*xs, *outs, *zeros, *present(tangents), graph=ahead)
+    return scattered(floating(outs), scattered(has[len(xs) + len(outs) :], found))
 
 
 custom_call = Control(

@@ -360,6 +360,7 @@ minimum = Elementwise(
 relu = Elementwise(
     name="relu",
     public=("nn.relu",),
+    parameter="features",
     inputs="number",
     ref=in_float32(lambda x: np.maximum(x, x.dtype.type(0))),
     scalar=lambda s, x: s.maximum(x, s.const(0, s.dtype(x))),

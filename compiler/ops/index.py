@@ -14,7 +14,7 @@ from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from graphgrad.compiler.families import Composite, Elementwise, Generator, Indexed
 from graphgrad.compiler.op import Attrs, Op, Samples, current_kind, located, ops
-from graphgrad.compiler.ops.shapes import known
+from graphgrad.compiler.ops.shapes import known, known_or_none
 from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import (
     Shape,
@@ -202,8 +202,9 @@ def _scatter_add(
         ranked = flat[order]
         starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
         terms = rows.reshape((flat.size, width))[order]
-        wide = np.float32 if terms.dtype.itemsize == 2 and terms.dtype.kind in "fV" else terms.dtype
-        out[ranked[starts]] = np.add.reduceat(terms, starts, axis=0, dtype=wide)
+        short = terms.dtype.itemsize == 2 and terms.dtype.kind in "fV"
+        wide = np.float32 if short else terms.dtype.type
+        out[ranked[starts]] = np.add.reduceat(terms, starts, axis=0, dtype=wide) + wide(0)
     return np.moveaxis(out.reshape(kept), batch_dims, axis)
 
 
@@ -310,7 +311,10 @@ iota = Generator(
 def range_(
     start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str | None = None
 ) -> Any:
-    """start, start + delta, ... below `limit`; `range(limit)` starts at 0. The ends are numbers.
+    """start, start + delta, ... below `limit`; `range(limit)` starts at 0.
+
+    The ends are numbers or 0-d tensors. Where they are computed in a function, the size of the
+    result is known at run time only.
 
     >>> import graphgrad as gg
     >>> gg.range(3, 9, 2).numpy()
@@ -321,7 +325,11 @@ def range_(
     given = (start, limit, delta)
     if dtype is None:
         dtype = next((v.dtype for v in given if isinstance(v, Arith)), None)
-    start, limit, delta = ends = tuple([known(v) if isinstance(v, Arith) else v for v in given])
+    ends = tuple(map(known_or_none, given))
+    if any(v is None for v in ends):
+        first, last, step = map(current_kind().lift, given)
+        return _computed_range(first, last, step, dtype)
+    start, limit, delta = ends
     if any(getattr(v, "ndim", 0) for v in ends) or delta == 0:
         raise ArgumentError(f"range: start, limit and a delta other than 0 are numbers, got {ends}")
     floating = any(isinstance(v, float | np.floating) for v in ends)
@@ -340,6 +348,18 @@ def range_(
     places = ops["iota"](count, found)
     scaled = places if delta == 1 else places * delta
     return scaled if isinstance(start, int) and start == 0 else scaled + start
+
+
+def _computed_range(start: Any, limit: Any, delta: Any, dtype: Any) -> Any:
+    """The range between 0-d tensors."""
+    floating = any(v.dtype.is_floating for v in (start, limit, delta))
+    if floating:
+        count = ops["cast"](-ops["floor"]((start - limit) / delta), dtypes.int64)
+    else:
+        start, limit, delta = (v.cast(dtypes.int64) for v in (start, limit, delta))
+        count = -ops["floordiv"](start - limit, delta)
+    found = dtypes.as_dtype(dtype)
+    return (ops["places"](count) * delta + start).cast(found)
 
 
 def _bind_one_hot(

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Extent, divide, same_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.families import Composite, Indexed, join_dtypes
 from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops, zeros_like
+from graphgrad.compiler.ops.shapes import as_shape, known
 from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import Shape, TensorType, normalize_axis, same_shape, tensor_type
 
@@ -137,9 +139,12 @@ def stack(values: Any, axis: int = 0, name: str | None = None) -> Any:
 
 
 def _bind_split(
-    value: Any, num_or_size_splits: Any, axis: int = 0, name: str | None = None
-) -> Bound:
+    value: Any, num_or_size_splits: Any, axis: int = 0, num: int | None = None,
+    name: str | None = None,
+) -> Bound:  # fmt: skip
     x = current_kind().lift(value)
+    if isinstance(num_or_size_splits, Arith):
+        num_or_size_splits = known(num_or_size_splits)
     place = normalize_axis(int(axis), x.ndim, "split")
     n = x.shape[place]
     if isinstance(num_or_size_splits, int | np.integer):
@@ -147,7 +152,9 @@ def _bind_split(
         if parts < 1 or not same_size(divide(n, parts) * parts, n):
             raise ShapeError(f"split: axis {place} of {x.type} does not divide into {parts} parts")
         return (x,), {"sizes": (divide(n, parts),) * parts, "axis": place}
-    sizes = list(num_or_size_splits)
+    sizes = list(as_shape(num_or_size_splits))
+    if num is not None and num != len(sizes):
+        raise ShapeError(f"split: num is {num}, but there are {len(sizes)} sizes")
     if -1 in [m for m in sizes if isinstance(m, int)]:
         at = sizes.index(-1)
         sizes[at] = n - _total([m for i, m in enumerate(sizes) if i != at])

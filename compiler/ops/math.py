@@ -160,6 +160,7 @@ sigmoid = Elementwise(
 softplus = Elementwise(
     name="softplus",
     public=("math.softplus", "nn.softplus"),
+    parameter="features",
     inputs="float",
     ref=in_float64(special.softplus),
     scalar=lambda s, x: s.softplus(x),

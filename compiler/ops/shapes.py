@@ -11,7 +11,7 @@ import numpy as np
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim, at_least
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.errors import ArgumentError, ShapeError
+from graphgrad.compiler.errors import ArgumentError, GraphgradError, ShapeError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.types import Shape, tensor_type
 
@@ -50,21 +50,33 @@ def known(x: Any) -> Any:
     def value(v: Any) -> Any:
         node = makers[v]
         if node.op.name == "constant":
-            return node.attrs["value"].array.astype(object)
+            return node.attrs["value"].array
         if node.op.name == "size":
             return np.array(node.attrs["size"], object)
         inputs = [value(i) for i in node.inputs]
-        if node.op.name == "cast":
+        if node.op.name == "cast" and inputs[0].dtype == object:  # sizes stay as they are
             return inputs[0]
-        return np.array(node.op.ref(*inputs, **node.attrs), object)
+        return np.asarray(node.op.ref(*inputs, **node.attrs))
 
     try:
         return value(builder.lift(x)).tolist()
-    except (KeyError, TypeError):
+    except GraphgradError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ShapeError(
             "a shape must be known while tracing, and this one is computed from values; use "
             "x.shape, whose unknown sizes are symbols"
         ) from None
+
+
+def known_or_none(x: Any) -> Any:
+    """What an argument holds, if that is known: numbers, sizes, and tensors of them in a trace."""
+    if not isinstance(x, Arith):
+        return x
+    try:
+        return known(x)
+    except ShapeError:
+        return None
 
 
 def check_block(

@@ -32,14 +32,14 @@ def in_float64(fn: Callable[..., Array]) -> Callable[..., Array]:
     on the processor. A ufunc takes 16-bit floats through float32, which is enough for them.
     """
 
-    def wrapped(*xs: Array) -> Array:
+    def wrapped(*xs: Array, **attrs: Any) -> Array:
         dtype = xs[0].dtype
         if dtype.itemsize == 8:
-            return fn(*xs)
+            return fn(*xs, **attrs)
         if isinstance(fn, np.ufunc) and dtype.itemsize == 4:
             return np.asarray(fn(*xs, dtype=np.float64).astype(np.float32))
         wide = np.float32 if isinstance(fn, np.ufunc) else np.float64
-        return np.asarray(fn(*(x.astype(wide) for x in xs))).astype(dtype)
+        return np.asarray(fn(*(x.astype(wide) for x in xs), **attrs)).astype(dtype)
 
     return wrapped
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.transform.sizes import size_makers, symbols_in
 
 
 def dce(graph: Graph) -> Graph:
@@ -13,10 +14,13 @@ def dce(graph: Graph) -> Graph:
     result: the error would be about a value that nobody sees.
     """
     needed: set[Value] = set(graph.outputs)
+    makers = size_makers(graph)
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if has_effect(node) or not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
+            if makers:
+                needed.update(makers[s] for s in symbols_in(node) if s in makers)
             kept.append(node)
     if len(kept) == len(graph.nodes):
         return graph

@@ -54,7 +54,7 @@ def decompose(root: Application) -> Any:
 
 RULES = RuleSet(
     (
-        node_rule("inline call", ("call", "custom_call"), inline_call),
+        node_rule("inline call", ("call", "custom_call", "recompute"), inline_call),
         node_rule("inline composite", lowered_by_parts, decompose),
     )
 )

@@ -265,6 +265,27 @@ class ScalarBuilder(ABC):
     def pow(self, x: Operand, y: Operand) -> Value:
         return self.named("pow", self._lift((x, y)))
 
+    def lgamma(self, x: Value) -> Value:
+        return self.named("lgamma", (x,))
+
+    def digamma(self, x: Value) -> Value:
+        return self.named("digamma", (x,))
+
+    def trigamma(self, x: Value) -> Value:
+        return self.named("trigamma", (x,))
+
+    def zeta(self, x: Operand, q: Operand) -> Value:
+        return self.named("zeta", self._lift((x, q)))
+
+    def polygamma(self, a: Operand, x: Operand) -> Value:
+        return self.named("polygamma", self._lift((a, x)))
+
+    def ndtri(self, x: Value) -> Value:
+        return self.named("ndtri", (x,))
+
+    def erfinv(self, x: Value) -> Value:
+        return self.named("erfinv", (x,))
+
     def ldexp(self, x: Value, n: Value) -> Value:
         """`x * 2**n`, where n is an integer of x's width with |n| < 2 * (greatest exponent)."""
         return self.named("ldexp", (x, n))

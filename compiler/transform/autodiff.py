@@ -21,6 +21,7 @@ from graphgrad.compiler.ir import Builder, Graph, Node, Value, trace
 from graphgrad.compiler.op import Application, Attrs, Op, current_kind, ops, state
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.transform.sizes import size_makers, symbols_in
 from graphgrad.compiler.types import TensorType
 
 
@@ -170,6 +171,12 @@ def pushforward(
     `seeds` are (value, tangent) pairs.
     """
     tangents = {id(value): t for value, t in seeds if value.dtype.is_floating}
+    push_all(applications, tangents)
+    return [tangents.get(id(v)) for v in targets]
+
+
+def push_all(applications: Iterable[Application], tangents: dict[int, Any]) -> None:
+    """Add the tangents of what the applications give to `tangents`, which are by identity."""
     saved = state.where
     try:
         for a in applications:
@@ -187,7 +194,6 @@ def pushforward(
                     tangents[id(v)] = t
     finally:
         state.where = saved
-    return [tangents.get(id(v)) for v in targets]
 
 
 def push_one(a: Application, ts: tuple[Any, ...]) -> Sequence[Any]:
@@ -337,10 +343,13 @@ def live(graph: Graph) -> Graph:
     """Without the nodes that no output needs; a derivative does not repeat effects, so those
     too."""
     needed = set(graph.outputs)
+    makers = size_makers(graph)
     kept = []
     for node in reversed(graph.nodes):
         if not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
+            if makers:
+                needed.update(makers[s] for s in symbols_in(node) if s in makers)
             kept.append(node)
     return Graph(graph.params, tuple(reversed(kept)), graph.outputs, graph.name)
 

@@ -1,10 +1,11 @@
 """Graphs with sizes known only at run time: steps run one by one, and what lies between is
 compiled.
 
-A Program plans its memory from the shapes of its inputs, so a value of run-time size (what a loop
-stacks for its reverse) cannot be in one. Such a graph is cut into levels: nodes that read or make
-such values run by their `ref`, and each stretch of other nodes becomes a `call` of a graph that is
-compiled like any other.
+A Program plans its memory from the shapes of its inputs, so a value of run-time size cannot be made
+in one. Such a graph is cut into levels: what finds a size out (a mask that picks elements, a loop
+that stacks for its reverse) runs by its `ref`, and each stretch of other nodes becomes a `call` of
+a graph that is compiled like any other. There the run-time sizes are sizes of its arguments. What
+reads the stacks of a loop runs by its `ref` as well.
 """
 
 from __future__ import annotations
@@ -12,32 +13,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from graphgrad.compiler.dims import DimScope, Extent, Symbol
+from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_node
 from graphgrad.compiler.ir import Graph, Node, Value, replay
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.transform.sizes import (
+    RuntimeSizes,
     attrs_at,
     bind_sizes,
     is_runtime,
     is_symbolic,
+    runtime_symbols,
     specialise,
+    symbols_in,
+    type_at,
 )
+from graphgrad.compiler.types import tensor_type
 
 
 def has_runtime_sizes(graph: Graph) -> bool:
-    """Does a value of `graph` have a size known only at run time?"""
-    return any(is_runtime(v.type) for node in graph.nodes for v in node.outputs)
+    """Has a value of `graph` a size known only at run time?"""
+    values = (*graph.params, *(v for node in graph.nodes for v in node.outputs))
+    return any(is_runtime(v.type) for v in values)
 
 
 def run_in_segments(graph: Graph, arrays: Sequence[Array]) -> list[Array]:
     """The outputs of a graph that `segmented` made; sub-graphs run as `set_graph_runner` says."""
-    sizes = bind_sizes(graph.types, [a.shape for a in arrays])
+    sizes = RuntimeSizes(graph, [a.shape for a in arrays])
 
     def run(node: Node, xs: tuple[Any, ...]) -> tuple[Any, ...]:
-        if sizes and not (node.op.name == "call" and is_closed(node.attrs["graph"])):
-            attrs = attrs_at(node.attrs, sizes)
-            node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
-        return run_node(node, xs)
+        if not (node.op.name == "call" and is_closed(node.attrs["graph"])):
+            node = sizes.apply(node)
+        found = run_node(node, xs)
+        sizes.after(node, [a.shape for a in found])
+        return found
 
     return list(replay(graph, arrays, run)[0])
 
@@ -64,14 +75,30 @@ def segmented(graph: Graph) -> Graph:
 
 
 def levels_of(graph: Graph) -> dict[int, int]:
-    """A level for each node, by identity, not below those it reads: odd where sizes are unknown."""
+    """A level for each node, by identity, not below those it reads, nor below those that find out
+    the sizes it mentions: odd where it runs by its `ref`. No effect is below one that comes before
+    it."""
     of_value = dict.fromkeys(graph.params, 0)
+    of_size: dict[Symbol, int] = dict.fromkeys(
+        set().union(*(runtime_symbols(p.type) for p in graph.params)), 0
+    )
+    stacked: set[Symbol] = set()  # sizes of what loops stack
     found: dict[int, int] = {}
+    last_effect = 0
     for node in graph.nodes:
-        unknown = any(is_runtime(v.type) for v in (*node.inputs, *node.outputs))
-        level = max((of_value[x] for x in node.inputs), default=0)
-        found[id(node)] = level if level % 2 == unknown else level + 1
-        of_value.update(dict.fromkeys(node.outputs, found[id(node)]))
+        sizes = symbols_in(node)
+        new = sizes - of_size.keys()
+        if new and isinstance(node.op, Control) and node.op.inlined is None:
+            stacked |= new
+        apart = bool(new) or not stacked.isdisjoint(sizes)
+        level = max([0, *(of_value[x] for x in node.inputs), *(of_size[s] for s in sizes - new)])
+        if has_effect(node):
+            level = max(level, last_effect)
+        found[id(node)] = level = level if level % 2 == apart else level + 1
+        if has_effect(node):
+            last_effect = level
+        of_value.update(dict.fromkeys(node.outputs, level))
+        of_size.update(dict.fromkeys(new, level))
     return found
 
 
@@ -90,13 +117,16 @@ def outlined(graph: Graph, members: Sequence[Node]) -> Iterable[Node]:
     outputs = [
         v for v in own if v in ends or any(id(n) not in inside for n in graph.uses.get(v, ()))
     ]
-    env = {x: Value(x.type, None, x.where) for x in (*reads, *own)}
+    sizes = sizes_of_arguments(inputs)
+    if any(not symbols_in(n) <= sizes.keys() for n in rest):  # none of the inputs tells them
+        return kept + rest
+    env = {x: Value(type_at(x.type, sizes), None, x.where) for x in (*reads, *own)}
     body = [*(constants[x] for x in reads if x in constants), *rest]
     nodes = tuple(
         Node(
             n.op,
             tuple(env[x] for x in n.inputs),
-            n.attrs,
+            attrs_at(n.attrs, sizes),
             tuple(env[v] for v in n.outputs),
             n.where,
         )
@@ -109,3 +139,14 @@ def outlined(graph: Graph, members: Sequence[Node]) -> Iterable[Node]:
         f"part of {graph.name}",
     )
     return [*kept, Node(ops["call"], inputs, {"graph": inner}, tuple(outputs), rest[0].where)]
+
+
+def sizes_of_arguments(inputs: Sequence[Value]) -> dict[Symbol, Extent]:
+    """New symbols for the sizes that the shapes of `inputs` tell, as sizes of these arguments."""
+    scope, found = DimScope(), dict[Symbol, Extent]()
+    for argument, x in enumerate(inputs):
+        for axis, n in enumerate(x.type.shape):
+            for symbol in bind_sizes([tensor_type((n,), x.type.dtype)], [(-1,)]):
+                if symbol not in found:
+                    found[symbol] = scope.symbol(f"n{len(found)}", argument, axis)
+    return found

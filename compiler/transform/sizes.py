@@ -1,30 +1,41 @@
 """Unknown sizes given values: how a graph with symbolic dimensions meets arguments of known shapes.
 
-A symbol whose `argument` is negative is a *run-time size*: the number of trips of a loop, known
-only once the loop has run. No argument binds it, so `specialise` leaves it as it is.
+A symbol whose `argument` is negative is a *run-time size*: the number of trips of a loop, or of the
+elements that a mask picks, known only once the op has run. No argument binds it, so `specialise`
+leaves it as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphgrad.compiler.dims import Dim, DimScope, Extent, Symbol, substitute, symbols_of
+from graphgrad.compiler.dims import (
+    RUNTIME,
+    Dim,
+    DimScope,
+    Extent,
+    Guard,
+    Symbol,
+    is_runtime_size,
+    substitute,
+    symbols_of,
+)
+from graphgrad.compiler.errors import ShapeError
+from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.types import Shape, TensorType, tensor_type
 
-RUNTIME = -1
 
-
-def runtime_size(name: str) -> Dim:
-    """A new size known only at run time. It has a scope of its own: no call can be guarded by
-    it."""
-    return DimScope().symbol(name, RUNTIME, 0)
+def runtime_size(name: str, where: Callable[[], Any] = lambda: None) -> Dim:
+    """A new size known only at run time. It has a scope of its own: no call can be guarded by it,
+    and what the trace assumes of it is checked by the run."""
+    return DimScope(where=where).symbol(name, RUNTIME, 0)
 
 
 def is_runtime(t: TensorType) -> bool:
     """Does the shape depend on a size that is known only at run time?"""
-    return any(isinstance(n, Dim) and any(s.argument < 0 for s in symbols_of(n)) for n in t.shape)
+    return any(map(is_runtime_size, t.shape))
 
 
 def bind_sizes(
@@ -111,3 +122,78 @@ def _mentions_size(value: Any) -> bool:
     if isinstance(value, tuple):
         return any(map(_mentions_size, value))
     return isinstance(value, Dim) or (isinstance(value, Graph) and is_symbolic(value))
+
+
+def runtime_symbols(x: Any) -> set[Symbol]:
+    """The run-time sizes that a type or an attribute mentions, sub-graphs apart."""
+    if isinstance(x, TensorType):
+        return set() if x.static else runtime_symbols(x.shape)
+    if isinstance(x, tuple):
+        return set().union(*map(runtime_symbols, x))
+    return {s for s in symbols_of(x) if s.argument == RUNTIME} if isinstance(x, Dim) else set()
+
+
+def symbols_in(node: Node) -> set[Symbol]:
+    """The run-time sizes that a node mentions."""
+    found = [runtime_symbols(v.type) for v in (*node.inputs, *node.outputs)]
+    return set().union(*found, *map(runtime_symbols, node.attrs.values()))
+
+
+def size_makers(graph: Graph) -> dict[Symbol, Value]:
+    """The value whose shape tells each run-time size that a node of `graph` finds out.
+
+    What mentions the size needs it, although it does not read it.
+    """
+    found: dict[Symbol, Value] = {}
+    for node in graph.nodes:
+        for v in node.outputs:
+            if not v.type.static and is_runtime(v.type):
+                for s in runtime_symbols(v.type):
+                    found.setdefault(s, v)
+    return found
+
+
+class RuntimeSizes:
+    """The sizes of one run: those of the arguments, and more as the run finds them out."""
+
+    def __init__(self, graph: Graph, shapes: Sequence[Sequence[int]]) -> None:
+        self.sizes: dict[Symbol, Extent] = dict(bind_sizes(graph.types, shapes))
+        self.learn(graph.params, shapes)
+
+    def apply(self, node: Node) -> Node:
+        """`node` with the known sizes in its attributes."""
+        if not self.sizes:
+            return node
+        attrs = attrs_at(node.attrs, self.sizes)
+        return Node(node.op, node.inputs, attrs, node.outputs, node.where)
+
+    def after(self, node: Node, shapes: Sequence[Sequence[int]]) -> None:
+        """Note what the results of `node` tell. (Loops keep their numbers of trips as symbols.)"""
+        if not isinstance(node.op, Control) or node.op.inlined is not None:
+            self.learn(node.outputs, shapes)
+
+    def learn(self, values: Sequence[Value], shapes: Sequence[Sequence[int]]) -> None:
+        """Bind the symbols of the values' types, and check what the trace assumed of them."""
+        types = [v.type for v in values]
+        new = {
+            s: n
+            for s, n in bind_sizes(types, shapes).items()
+            if s.argument == RUNTIME and s not in self.sizes
+        }
+        self.sizes.update(new)
+        if new:
+            scopes = {s.scope: None for s in self.sizes if s.argument == RUNTIME}
+            for scope in scopes:
+                for guard in scope.guards.values():
+                    needed = symbols_of(guard.expression)
+                    if needed <= self.sizes.keys() and not needed.isdisjoint(new):
+                        self._check(guard, needed)
+
+    def _check(self, guard: Guard, needed: set[Symbol]) -> None:
+        known = {s: n for s, n in self.sizes.items() if isinstance(n, int)}
+        if not guard.holds(known):
+            raise ShapeError(
+                f"sizes that values decide do not fit: what was traced needs {guard}, with "
+                + ", ".join(f"{s} = {known[s]}" for s in sorted(needed, key=str)),
+                guard.where,
+            )

@@ -73,7 +73,8 @@ def samples(types: Sequence[TensorType], seed: int = 0, sizes: Sequence[int] = (
 
 
 def run_compiled(compilation: Compilation, arrays: Sequence[Array]) -> list[Array]:
-    return prepared(compilation).run(arrays)
+    """The outputs for arrays of the parameters' types; programs take them in row-major order."""
+    return prepared(compilation).run([np.asarray(a, order="C") for a in arrays])
 
 
 def prepared(compilation: Compilation) -> executor.Executable:
@@ -103,21 +104,23 @@ def run_python(compilation: Compilation, arrays: Sequence[Array]) -> list[Array]
                 zip(node.outputs, run_node(node, tuple(map(find, node.inputs))), strict=True)
             )
             continue
-        nest, given = step.nest, []
-        row = math.prod(evaluate(n, sizes) for n in nest.dims[len(nest.dims) - nest.inner :])
-        for array, v in zip(nest.arrays, step.arrays, strict=True):
-            if array.role == "in":
-                given.append(np.ascontiguousarray(find(v)))
-                continue
-            if v in env:  # another kernel has written a part of it
-                given.append(env[v])
-                continue
-            shape = (row,) if v is None else at_sizes(v.type.shape, sizes)
-            given.append(np.full(shape, 77).astype(array.dtype.dtype))
-            if v is not None:
-                env[v] = given[-1]
-        extents = [evaluate(n, sizes) for n in python_sizes(nest)]
-        run_python_kernel(python_kernel(nest, "k"), given, extents)
+        for nest, arrays_of_nest in step.parts:
+            given: list[Array] = []
+            row = math.prod(evaluate(n, sizes) for n in nest.dims[len(nest.dims) - nest.inner :])
+            for array, v in zip(nest.arrays, arrays_of_nest, strict=True):
+                if array.role == "in":
+                    assert v is not None
+                    given.append(np.ascontiguousarray(find(v)))
+                    continue
+                if v in env:  # another kernel has written a part of it
+                    given.append(env[v])
+                    continue
+                shape = (row,) if v is None else at_sizes(v.type.shape, sizes)
+                given.append(np.full(shape, 77).astype(array.dtype.dtype))
+                if v is not None:
+                    env[v] = given[-1]
+            extents = [evaluate(n, sizes) for n in python_sizes(nest)]
+            run_python_kernel(python_kernel(nest, "k"), given, extents)
     return [find(v).reshape(at_sizes(v.type.shape, sizes)) for v in graph.outputs]
 
 

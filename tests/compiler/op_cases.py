@@ -34,6 +34,8 @@ class Case:
     attrs: Attrs
 
     def call(self, *xs: Any) -> Any:
+        if self.op.samples is not None and self.op.samples.through is not None:
+            xs = tuple(self.op.samples.through(*xs))
         args = (list(xs),) if getattr(self.op, "variadic", False) else xs
         return self.op(*args, **self.attrs)
 
@@ -139,31 +141,57 @@ def expected(case: Case) -> list[Array]:
         wide = [a.astype(np.longdouble) for a in wide]
     with np.errstate(all="ignore"):
         if isinstance(oracle, str):
-            return [by_mpmath(oracle, wide[0])]
+            return [by_mpmath(oracle, *wide)]
         assert oracle is not None
         result = oracle(*wide, **case.attrs)
     return [np.asarray(r) for r in (result if case.op.multi else [result])]
 
 
-def by_mpmath(name: str, x: Array) -> Array:
-    """An mpmath function of each element, with 40 digits."""
-    function = getattr(mpmath, name)
+MPMATH: dict[str, Callable[..., Any]] = {  # what mpmath has by another name, or not at all
+    "lgamma": lambda x: mpmath.inf if _is_pole(x) else mpmath.log(abs(mpmath.gamma(x))),
+    "trigamma": lambda x: mpmath.psi(1, x),
+    "polygamma": lambda a, x: mpmath.psi(int(a), x),
+    "zeta": lambda x, q: _zeta(x, q),
+    "ndtri": lambda p: mpmath.sqrt(2) * mpmath.erfinv(2 * p - 1),
+}
 
-    def one(v: Any) -> Any:
+
+def _zeta(x: Any, q: Any) -> Any:
+    """By psi for integers: mpmath's own loses digits for large x and q."""
+    if x == 1 or not mpmath.isint(x):
+        return mpmath.inf if x == 1 else mpmath.zeta(x, q)
+    return (-1) ** int(x) * mpmath.psi(int(x) - 1, q) / mpmath.factorial(x - 1)
+
+
+def _is_pole(x: Any) -> bool:
+    """Is x infinite, or one of 0, -1, ...?"""
+    return bool(mpmath.isinf(x) or (x <= 0 and mpmath.isint(x)))
+
+
+def by_mpmath(name: str, *xs: Array) -> Array:
+    """An mpmath function of each element, with 60 digits."""
+    function = MPMATH.get(name) or getattr(mpmath, name)
+
+    def number(v: Any) -> Any:
+        if not np.isfinite(v):
+            return float(v)
+        high = float(v)
+        return mpmath.mpf(high) + mpmath.mpf(float(v - high))  # exact
+
+    def one(*v: Any) -> Any:
         try:
-            with mpmath.workdps(40):
-                y = function(
-                    mpmath.mpf(np.format_float_scientific(v, 25)) if np.isfinite(v) else float(v)
-                )
+            with mpmath.workdps(60):
+                y = function(*map(number, v))
                 if isinstance(y, mpmath.mpc):
                     return np.nan
                 text = mpmath.nstr(y, 25, strip_zeros=False)
         except (ValueError, ZeroDivisionError):
-            return np.nan if v != 0 else -np.inf
-        return v if v == 0 and y == 0 else np.longdouble(text.replace("+inf", "inf"))
+            return np.nan if v[0] != 0 else -np.inf
+        return v[0] if v[0] == 0 and y == 0 else np.longdouble(text.replace("+inf", "inf"))
 
-    flat = [one(v) for v in x.ravel()]
-    return np.array(flat, dtype=np.longdouble).reshape(x.shape)
+    grid = np.broadcast(*xs)
+    flat = [one(*v) for v in grid]
+    return np.array(flat, dtype=np.longdouble).reshape(grid.shape)
 
 
 def check_value(case: Case, got: Sequence[Any], mode: str = "") -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import Op, ops
 from graphgrad.compiler.ops.indexing import index
+from graphgrad.compiler.ops.norms import clip_by_norm, norm
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.transform.autodiff import gradient_graph
 from tests.compiler.differences import graph_of
@@ -98,6 +99,26 @@ EDGES: list[tuple[str, Callable[[Any], Any], Any, Any, Any]] = [
     ("max, two equal", lambda x: op("max")(x), [1.0, 1.0, 0.0], [0.5, 0.5, 0], [0, 0, 0]),
     ("min, all equal", lambda x: op("min")(x), [2.0, 2.0, 2.0, 2.0], [0.25] * 4, [0] * 4),
     ("max, infinities", lambda x: op("max")(x), [INF, -INF], [1, 0], [0, 0]),
+    ("std, all equal", lambda x: op("std")(x), [0.1, 0.1, 0.1], [0] * 3, [0] * 3),
+    ("std of one", lambda x: op("std")(x), [3.0], [0], [0]),
+    ("variance, all equal", lambda x: op("variance")(x), [0.1, 0.1, 0.1], [0] * 3, [0] * 3),
+    ("variance", lambda x: op("variance")(x), [1e8, 1e8 + 2], [-1, 1], [0, 0]),
+    ("norm at 0", lambda x: op("euclidean_norm")(x), [0.0, 0.0], [0, 0], [0, 0]),
+    ("norm", lambda x: op("euclidean_norm")(x), [3.0, 4.0], [0.6, 0.8], [0.032, -0.024]),
+    ("3-norm at 0", lambda x: norm(x, 3), [0.0, 0.0], [0, 0], [0, 0]),
+    ("half-norm at 0", lambda x: norm(x, 0.5), [0.0, 0.0], [0, 0], [0, 0]),
+    ("clip_by_norm at 0", lambda x: clip_by_norm(x, 1.0), [0.0, 0.0], [1, 1], [0, 0]),
+    ("cummax, equal ones", lambda x: op("cummax")(x), [1.0, 1.0, 0.0], [2, 1, 0], [0, 0, 0]),
+    ("cummin with NaN", lambda x: op("cummin")(x), [1.0, np.nan, 0.0], [1, 0, 0], [0, 0, 0]),
+    (
+        "cumulative_logsumexp",
+        lambda x: op("cumulative_logsumexp")(x),
+        [-INF, -INF, 1000.0],
+        [0, 0, 1],
+        [0, 0, 0],
+    ),
+    ("sort of equals", lambda x: op("sort")(x) * [1.0, 2.0, 3.0], [1.0, 0, 1], [2, 1, 3], [0] * 3),
+    ("top_k", lambda x: op("top_k")(x, 2)[0], [1.0, np.nan, 1.0], [1, 1, 0], [0, 0, 0]),
     ("x**0", lambda x: x**0, [0.0, 2.0], [0, 0], [0, 0]),
     ("x**0.0", lambda x: x**0.0, [0.0], [0], [0]),
     ("x**1", lambda x: x**1.0, [0.0], [1], [0]),

@@ -375,10 +375,12 @@ def test_second_order_goes_through_the_custom_backward() -> None:
     close(got[1], 3 * np.cos(x))
 
 
-def test_a_custom_gradient_has_no_forward_mode() -> None:
+def test_forward_mode_transposes_the_custom_backward() -> None:
     graph = graph_of(custom, [array(3), array(3)])
-    with pytest.raises(TraceError, match="`wave` has a custom gradient"):
-        jvp_graph(graph, (True, False))
+    x, y, t, u = (array(3) for _ in range(4))
+    z, tangent = interpret(verify(jvp_graph(graph, (True, True))), [x, y, t, u])
+    close(z, np.sin(x) * y)
+    close(tangent, 3 * np.cos(x) * y * t + np.sin(x) * y * u)
 
 
 def test_a_custom_gradient_must_fit_the_inputs() -> None:

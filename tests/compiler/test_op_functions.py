@@ -87,10 +87,15 @@ BAD: list[tuple[Callable[..., Any], type[GraphgradError], str]] = [
         "4 indices for the 3 axes of f64[2, 3, 4]",
     ),
     (lambda x: getitem(x, (..., ...)), ArgumentError, "index: more than one ... in the key"),
-    (lambda x: getitem(x, "a"), ArgumentError, "integer tensors, not 'a'"),
-    (lambda x: getitem(x, x > 1), DTypeError, "an index tensor holds integers, got b1[2, 3, 4]"),
+    (lambda x: getitem(x, "a"), ArgumentError, "bool masks, not 'a'"),
+    (lambda x: getitem(x, x * 2), DTypeError, "an index tensor holds integers, got f64[2, 3, 4]"),
+    (lambda x: getitem(x, True), ArgumentError, "bool masks, not True"),
+    (
+        lambda x: getitem(x, [True, False, True]),
+        ShapeError,
+        "the mask b1[3] does not fit [2], the axes of f64[2, 3, 4] from 0 on",
+    ),
     (lambda x: getitem(x, np.s_[::0]), ArgumentError, "a slice with step 0"),
-    (lambda x: getitem(x, ([0], [0])), ArgumentError, "at most one index tensor a key"),
 ]
 
 

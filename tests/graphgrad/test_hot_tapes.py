@@ -186,7 +186,7 @@ PAIRS = {
         "s0 is not",
     ),
     "a source without a path": (
-        lambda: run(product, X, Y, sources=[X, SQUARE]),
+        lambda: run(lambda x, y, z: x * y, X, Y, SQUARE, sources=[X, SQUARE]),
         lambda: run(product, X, Y, sources=[X, Y]),
         "in ids",
     ),

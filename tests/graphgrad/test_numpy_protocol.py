@@ -72,8 +72,8 @@ def test_no_gradient_is_lost_in_silence():
     x = gg.constant([1.0, 2.0])
     with gg.GradientTape() as tape:
         tape.watch(x)
-        with pytest.warns(UserWarning, match=r"np\.linalg\.norm .* no gradient flows through it"):
-            np.linalg.norm(x)
+        with pytest.warns(UserWarning, match=r"np\.median .* no gradient flows through it"):
+            np.median(x)
         assert np.allclose(x, x)  # no warning: not a float
 
 

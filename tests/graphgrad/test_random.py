@@ -101,3 +101,153 @@ def test_arguments_that_make_no_sense():
         gg.random.normal([-1])
     with pytest.raises(ValueError, match="Need minval < maxval, got 5 >= 5"):
         gg.random.uniform([2], 5, 5, gg.int32)
+
+
+# Distributions made of uniform draws
+
+STATEFUL = {
+    "uniform": lambda r, **k: r.uniform([4, 3], -1.0, 2.0, **k),
+    "integers": lambda r, **k: r.uniform([4, 3], 0, 9, gg.int32, **k),
+    "normal": lambda r, **k: r.normal([4, 3], 1.0, 2.0, **k),
+    "truncated": lambda r, **k: r.truncated_normal([4, 3], 1.0, 2.0, **k),
+    "bernoulli": lambda r, **k: r.bernoulli([4, 3], [0.1, 0.5, 0.9], **k),
+    "categorical": lambda r, **k: r.categorical(gg.constant([[0.0, 1.0], [2.0, 0.0]]), 5, **k),
+    "shuffle": lambda r, **k: r.shuffle(gg.range(20), **k),
+}
+STATELESS = {
+    "uniform": lambda s: gg.random.stateless_uniform([5], s),
+    "normal": lambda s: gg.random.stateless_normal([5], s),
+    "truncated": lambda s: gg.random.stateless_truncated_normal([5], s),
+    "bernoulli": lambda s: gg.random.stateless_bernoulli([5], s),
+    "categorical": lambda s: gg.random.stateless_categorical([[0.0, 1.0]], 5, s),
+    "shuffle": lambda s: gg.random.stateless_shuffle(gg.range(20), s),
+}
+
+
+def close(a, b):
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_each_seed_has_a_sequence_of_its_own(name):
+    draw = STATEFUL[name]
+
+    def three():
+        return [draw(gg.random, seed=11), draw(gg.random, seed=12), draw(gg.random, seed=11)]
+
+    gg.random.set_seed(4)
+    eager = three() + three()
+    assert not np.array_equal(eager[0], eager[2])
+    gg.random.set_seed(4)
+    f = gg.function(three)
+    for a, b in zip(eager, f() + f()):
+        close(a, b)
+    gg.random.set_seed(4)  # the function goes back to the start as well
+    for a, b in zip(eager, f()):
+        close(a, b)
+    gg.random.set_seed(5)
+    assert not np.array_equal(eager[0], three()[0])
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_generators_draw_the_same_in_every_mode(name):
+    def draw(g):
+        return STATEFUL[name](g), STATEFUL[name](g)
+
+    eager = draw(gg.random.Generator.from_seed(8))
+    for compiled in (True, False):
+        g = gg.random.Generator.from_seed(8)
+        found = gg.function(lambda g=g: draw(g), jit_compile=compiled)()
+        for a, b in zip(eager, found):
+            close(a, b)
+    assert not np.array_equal(*eager)
+
+
+@pytest.mark.parametrize("name", STATELESS)
+def test_stateless_draws_depend_on_the_seed_alone(name):
+    draw = STATELESS[name]
+    eager = draw([1, 2])
+    close(eager, gg.function(draw)(gg.constant([1, 2], gg.int64)))
+    assert not np.array_equal(eager, draw([1, 3]))
+    seeds = gg.constant([[1, 2], [3, 4]], gg.int64)
+    close(gg.vmap(draw)(seeds), np.stack([draw([1, 2]), draw([3, 4])]))
+
+
+def test_distributions_have_their_moments():
+    gg.random.set_seed(1)
+    n = 20_000
+    t = gg.random.truncated_normal([n]).numpy()
+    assert np.abs(t).max() <= 2
+    assert abs(t.mean()) < 0.02
+    assert abs(t.std() - 0.8796) < 0.01  # sqrt(1 - 4 phi(2) / erf(sqrt 2))
+    b = gg.random.bernoulli([n], 0.3).numpy()
+    assert b.dtype == bool
+    assert abs(b.mean() - 0.3) < 0.015
+    logits = np.log([[0.1, 0.2, 0.7], [0.5, 0.5, 1e-9]]).astype(np.float32)
+    c = gg.random.categorical(logits, n)
+    assert c.dtype is gg.int64
+    shares = np.stack([(c.numpy() == k).mean(1) for k in range(3)], 1)
+    np.testing.assert_allclose(shares, [[0.1, 0.2, 0.7], [0.5, 0.5, 0]], atol=0.02)
+    places = np.stack([gg.random.shuffle(gg.range(5)).numpy() for _ in range(500)])
+    for k in range(5):  # each number comes to each place about as often
+        np.testing.assert_allclose((places == k).mean(0), 0.2, atol=0.08)
+
+
+def test_classes_without_probability_are_never_drawn():
+    inf = float("inf")
+    c = gg.random.categorical([[-inf, 0.0, -inf, 0.0, -inf], [500.0, -500.0, 0.0, 0.0, 0.0]], 2000)
+    assert set(c[0].numpy()) == {1, 3}
+    assert set(c[1].numpy()) == {0}
+
+
+def test_shuffles_are_permutations_with_derivatives():
+    x = gg.constant(np.arange(12.0).reshape(6, 2))
+    with gg.GradientTape() as tape:
+        tape.watch(x)
+        y = gg.reduce_sum(gg.random.shuffle(x, seed=3) * gg.constant([[1.0, 2.0]], gg.float64))
+    assert tape.gradient(y, x).numpy().tolist() == [[1.0, 2.0]] * 6
+    shuffled = gg.random.shuffle(x).numpy()
+    assert sorted(map(tuple, shuffled)) == sorted(map(tuple, x.numpy()))
+
+
+def test_random_errors():
+    failing = [
+        (lambda: gg.random.categorical([1.0, 2.0], 3), "logits are floats"),
+        (lambda: gg.random.bernoulli([2], 1.5), "between 0 and 1, got 1.5"),
+        (lambda: gg.random.bernoulli([2], [0.1, 0.2, 0.3]), "broadcast"),
+        (lambda: gg.random.shuffle(1.0), "takes a tensor with an axis"),
+        (lambda: gg.random.truncated_normal([2], dtype=gg.int32), "draws floats, not int32"),
+    ]
+    for f, text in failing:
+        for g in (f, gg.function(f)):
+            with pytest.raises(gg.errors.GraphgradError, match=text):
+                g()
+
+
+def test_seeds_without_end_do_not_pile_up():
+    from graphgrad.random import _seeded
+
+    f = gg.function(lambda: gg.random.uniform([1], seed=-1))
+    gg.random.set_seed(2)
+    first = [f().numpy()]
+    for seed in range(_seeded.KEPT + 10):
+        _seeded.get(seed)
+    assert len(_seeded.recent) == _seeded.KEPT
+    # the function's own lives on, and eager calls share it
+    second = gg.random.uniform([1], seed=-1).numpy()
+    gg.random.set_seed(2)
+    assert [f().numpy(), f().numpy()] == [first[0], second]
+
+
+def test_generator_state_can_be_kept_and_restored():
+    g = gg.random.Generator.from_seed(5)
+    g.normal([3])
+    state = g.state.numpy()
+    a = g.normal([3])
+    close(a, gg.random.Generator.from_state(state).normal([3]))
+    g.reset(state)
+    close(a, g.normal([3]))
+    assert g.algorithm == "philox"
+    assert int(g.key) == state[0]
+    close(gg.random.Generator.from_key_counter(*state).normal([3]), a)
+    assert g.uniform_full_int([2], gg.int64).dtype is gg.int64

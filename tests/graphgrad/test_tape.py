@@ -389,7 +389,10 @@ def test_batch_jacobian():
     assert got.shape == (2, 2, 3)
     for i in range(2):
         np.testing.assert_allclose(got[i], full[i, :, i])
-    with pytest.raises(ValueError, match="same first size"):
+    text = (
+        r"Need first dimension of target shape \(\(2, 2\)\) and source shape \(\(3, 2\)\) to match"
+    )
+    with pytest.raises(ValueError, match=text):
         tape.batch_jacobian(y, gg.zeros((3, 2)))
 
 

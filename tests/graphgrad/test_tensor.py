@@ -225,3 +225,30 @@ def test_import_is_light():
     code = f"import sys, graphgrad; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_formats():
+    x, n, m = gg.constant(2.5), gg.constant(3), gg.constant([1.0, 2.0])
+    assert f"{x:.2f}|{x:>8.3f}|{n:d}|{n:04d}" == "2.50|   2.500|3|0003"
+    assert f"{x}|{m}" == "2.5|[1. 2.]"
+    assert f"{gg.Variable(2.0):.1f}" == "2.0"
+    with pytest.raises(TypeError, match=r"the format '\.2f' takes a 0-d tensor, this is f32\[2\]"):
+        f"{m:.2f}"
+    with pytest.raises(RuntimeError, match=r"the format '\.2f' needs the value of a symbolic tens"):
+        gg.function(lambda x: f"{x:.2f}")(x)
+
+
+def test_neither_items_nor_keys():
+    x, v = gg.constant([1.0, 2.0]), gg.Variable([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"'EagerTensor' object does not support item assignment"):
+        x[0] = 1.0
+    with pytest.raises(TypeError, match=r"'Variable' object .* use v\[key\]\.assign\(value\)"):
+        v[0] = 1.0
+    with pytest.raises(TypeError, match=r"Tensor is unhashable. Instead, use tensor\.ref\(\)"):
+        hash(x)
+    with pytest.raises(TypeError, match=r"Variable is unhashable. Instead, use variable\.ref\(\)"):
+        hash(v)
+    table = {x.ref(): "x", v.ref(): "v"}
+    assert (table[x.ref()], table[v.ref()]) == ("x", "v")
+    assert x.ref().deref() is x
+    assert gg.constant([1.0, 2.0]).ref() not in table

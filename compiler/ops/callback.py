@@ -1,0 +1,134 @@
+"""Calls of Python functions from within a graph: what printing, assertions and `py_function` are.
+
+A callback runs as a host step, in program order among the effects of its graph, and is neither
+merged, repeated nor dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from graphgrad.compiler.dims import Extent
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.errors import ShapeError
+from graphgrad.compiler.op import Op, zeros_like
+from graphgrad.compiler.types import Shape, TensorType, show_shape, tensor_type
+
+Array = np.ndarray[Any, Any]
+_numbers = count()
+
+
+class Callback:
+    """A Python function over arrays as an attribute of a node; equal to itself alone.
+
+    `pullback(n)`, if given, is the callback that returns the cotangents of the floating ones of `n`
+    inputs, for these inputs and the cotangents of the floating outputs.
+    """
+
+    __slots__ = ("function", "name", "pullback", "number")
+
+    def __init__(
+        self,
+        function: Callable[..., Sequence[Any]],
+        name: str,
+        pullback: Callable[[int], Callback] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.pullback = pullback
+        self.number = next(_numbers)  # in the text of graphs, where an id may come again
+
+    def __repr__(self) -> str:
+        return f"<{self.name} #{self.number}>"
+
+
+def _types(
+    *types: TensorType, function: Callback, shapes: tuple[Shape, ...], dtypes: tuple[DType, ...]
+) -> tuple[TensorType, ...]:
+    return tuple(tensor_type(s, d) for s, d in zip(shapes, dtypes, strict=True))
+
+
+def _run(
+    *arrays: Array, function: Callback, shapes: tuple[Shape, ...], dtypes: tuple[DType, ...]
+) -> list[Array]:
+    found = function.function(*arrays)
+    if len(found) != len(shapes):
+        raise ShapeError(f"{function.name} returned {len(found)} values, not {len(shapes)}")
+    results = []
+    for k, (value, shape, dtype) in enumerate(zip(found, shapes, dtypes, strict=True)):
+        array = np.asarray(value)
+        fits = array.ndim == len(shape) and all(
+            n == m for n, m in zip(array.shape, shape, strict=True) if isinstance(m, int)
+        )
+        if not fits:
+            raise ShapeError(
+                f"{function.name} returned an array of shape {show_shape(array.shape)} as result "
+                f"{k}, which was declared as {show_shape(shape)}; declare results by "
+                "Tout=gg.TensorSpec(shape, dtype), None for sizes that vary"
+            )
+        results.append(array.astype(dtype.dtype, copy=False))
+    return results
+
+
+def _vjp(
+    gs: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, needs: tuple[bool, ...],
+    function: Callback, **attrs: Any,
+) -> tuple[Any, ...]:  # fmt: skip
+    if function.pullback is None:
+        return (None,) * len(xs)
+    floating = [y for y in outs if y.dtype.is_floating]
+    given = dict(zip(map(id, outs), gs, strict=True))
+    seeds = [zeros_like(y) if given[id(y)] is None else given[id(y)] for y in floating]
+    wanted = [x for x in xs if x.dtype.is_floating]
+    found = iter(
+        callback(
+            *xs, *seeds, function=function.pullback(len(xs)),
+            shapes=tuple(x.type.shape for x in wanted), dtypes=tuple(x.dtype for x in wanted),
+        )
+    )  # fmt: skip
+    return tuple(next(found) if x.dtype.is_floating else None for x in xs)
+
+
+def _batch(
+    xs: tuple[Any, ...], batched: tuple[bool, ...], size: Extent,
+    function: Callback, shapes: tuple[Shape, ...], dtypes: tuple[DType, ...],
+) -> Any:  # fmt: skip
+    """Example after example, in order, in one step."""
+    return callback(
+        *xs, function=over_examples(function, batched, dtypes),
+        shapes=tuple((size, *s) for s in shapes), dtypes=dtypes,
+    )  # fmt: skip
+
+
+def over_examples(
+    function: Callback, batched: tuple[bool, ...], dtypes: tuple[DType, ...]
+) -> Callback:
+    """The callback that calls `function` for each example of the inputs that `batched` marks."""
+
+    def loop(*arrays: Array) -> list[Array]:
+        size = next(len(a) for a, b in zip(arrays, batched, strict=True) if b)
+        rows = [
+            function.function(*(a[i] if b else a for a, b in zip(arrays, batched, strict=True)))
+            for i in range(size)
+        ]
+        return [np.stack([np.asarray(row[k]) for row in rows]) for k in range(len(dtypes))]
+
+    return Callback(loop, function.name)
+
+
+callback = Op(
+    name="callback",
+    public="",
+    multi=True,
+    effect=True,
+    type=_types,
+    ref=_run,
+    vjp=_vjp,
+    batch=_batch,
+    samples=None,
+    doc="What a Python function returns for the values, which it is given as arrays.",
+)
