@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.compiler.dtypes import DType, int64
+from graphgrad.compiler.dtypes import DType, bool_, int64
+from graphgrad.compiler.errors import DTypeError
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import Shape, TensorType
 
@@ -179,8 +180,16 @@ class Arith:
         return ops["cotangent_product"](self, p)
 
     def cast(self, dtype: DType) -> Any:
-        """The elements as `dtype`."""
-        return self if self.dtype is dtype else ops["cast"](self, dtype=dtype)
+        """The elements as `dtype`. Complex numbers become real only where `gg.cast` says so."""
+        own = self.dtype
+        if own is dtype:
+            return self
+        if own.is_complex and not dtype.is_complex:
+            raise DTypeError(
+                f"Cannot take {self.type} as {dtype.name}, which has no imaginary part; take "
+                "gg.math.real, gg.math.imag or gg.abs of it first"
+            )
+        return ops["cast"](self, dtype=dtype)
 
     def reshape(self, shape: Shape) -> Any:
         """The elements in row-major order as `shape`."""
@@ -221,6 +230,8 @@ def _all_bool(*operands: Any) -> bool:
     rules written with these operators are rules of logic.)"""
     for x in operands:
         dtype = getattr(x, "dtype", None)
+        if dtype is bool_:
+            continue
         if dtype is None and not isinstance(x, Arith):
             nested = isinstance(x, list | tuple) and holds_tensor(x)
             dtype = None if nested else np.asarray(x).dtype

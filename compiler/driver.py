@@ -29,6 +29,7 @@ from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
 from graphgrad.compiler.kernels.scatters import scatter_of, start_of
 from graphgrad.compiler.kernels.updates import fused
+from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
@@ -99,8 +100,9 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
-    fusion, plan = fused(optimised)
-    assembly = Assembly(optimised, fusion, plan, target)
+    bare = over_parts(optimised)
+    fusion, plan = fused(bare)
+    assembly = Assembly(bare, fusion, plan, target, typed=optimised)
     program = assembly.run()
     return Compilation(
         program, optimised, tuple(assembly.report), tuple(plan.refusals), tuple(stages),
@@ -117,8 +119,9 @@ def compile_apart(
     `adjust` may put another nest over the same arrays in the place of each.
     """
     start = time.perf_counter()
-    fusion, plan = fused(graph)
-    assembly = Assembly(graph, fusion, plan, target, apart=True)
+    bare = over_parts(graph)
+    fusion, plan = fused(bare)
+    assembly = Assembly(bare, fusion, plan, target, apart=True, typed=graph)
     if adjust is not None:
         assembly.adjust = adjust
     program = assembly.run()
@@ -187,12 +190,17 @@ class Assembly:
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
+    # The graph whose parameters and outputs have the types that callers see, where not `graph`.
+    typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
 
     def run(self) -> Program:
         graph = self.graph
-        for p in graph.params:
-            self.storage[p] = Storage(self.add_slot(slot("input", p.type)))
+        typed = self.typed or graph
+        for given, p in zip(typed.params, graph.params, strict=True):
+            self.storage[given] = self.storage[p] = Storage(
+                self.add_slot(slot("input", given.type))
+            )
         launches = self.launches()
         outputs = self.output_slots()
         touched = [[s for step, low in batch for s in self.touch(step, low)] for batch in launches]
@@ -205,7 +213,7 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         return Program(
-            fingerprint=graph.fingerprint,
+            fingerprint=typed.fingerprint,
             module=writer.module(),
             slots=tuple(self.slots),
             inputs=tuple(range(len(graph.params))),
@@ -269,7 +277,8 @@ class Assembly:
     def output_slots(self) -> tuple[int, ...]:
         """The slot of each graph output; computed ones get an output slot of the output's shape."""
         slots = []
-        for v in self.graph.outputs:
+        types = (self.typed or self.graph).output_types
+        for v, t in zip(self.graph.outputs, types, strict=True):
             memory = self.fusion.memory_of(v)
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
@@ -277,7 +286,7 @@ class Assembly:
                     self.storage[memory] = self.constant(node)
                 else:
                     kind = "output" if self.is_native(memory) else "host"
-                    self.storage[memory] = Storage(self.add_slot(slot(kind, v.type)))
+                    self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
             slots.append(self.storage[memory].slot)
         return tuple(slots)
 
@@ -294,6 +303,8 @@ class Assembly:
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
         memory = self.fusion.memory_of(value)
+        if memory in self.fusion.places:
+            memory = self.fusion.places[memory].memory
         if memory not in self.storage:
             node = self.fusion.producers[memory]
             if node.op.name == "constant":
@@ -379,6 +390,8 @@ class Assembly:
         pieces = pieces_of(node)
         if pieces is not None:
             for piece, values in pieces:
+                if self.fusion.memory_of(values[0]) in self.fusion.places:
+                    continue  # the kernel that computes it has written it
                 nest = divided(self.adjust(piece))
                 kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
                 done("kernel", (node,), nest, kernel, tuple(values))

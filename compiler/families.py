@@ -46,8 +46,17 @@ class Mask:
         )
 
 
+def conjugate(x: Any) -> Any:
+    """The complex conjugate of a value; a real one or a number itself."""
+    return ops["conj"](x) if isinstance(x, Arith) and x.dtype.is_complex else x
+
+
 def times_partial(g: Any, p: Any) -> Any:
-    """g * p for a partial that may be a number, a Mask or a value; exactly 0 where g is 0."""
+    """g * conj(p) for a partial that may be a number, a Mask or a value; exactly 0 where g is 0.
+
+    This is the adjoint of t -> t * p for the inner product Re(conj(a) b) of complex values, under
+    which the cotangent of x + iy is dL/dx + i dL/dy.
+    """
     if isinstance(p, Arith):
         return g.cotangent_product(p)
     if isinstance(p, Mask):
@@ -66,6 +75,10 @@ class Elementwise(Op):
     own). `output` is the result's dtype: None for the joined one, or a fixed DType, or
     a function of the attributes. `scalar(s, *xs, **attrs)` computes one element on a ScalarBuilder.
     `partials[i](z, *xs)` is dz/dx_i: a number, a Mask, a value, or None for an input without one.
+
+    An op that takes complex values is holomorphic in them if it has `partials`. `split(*parts,
+    **attrs)` is its lowering for them, in real ops: it gets a pair (real, imaginary) for each
+    input, or the value of an input that is real, and returns the same for the output.
     """
 
     type: Callable[..., TensorType | Types] = None  # type: ignore[assignment]  # set below
@@ -75,8 +88,10 @@ class Elementwise(Op):
     inputs: str = "promote"
     output: DType | Callable[..., DType] | None = None
     parameter: str = "x"  # the keyword of the first input
+    split: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "takes_complex", self.takes_complex or self.split is not None)
         if self.type is None:
             object.__setattr__(self, "type", self._type)
         if self.partials is not None and len(self.partials) != self.arity:
@@ -107,7 +122,9 @@ class Elementwise(Op):
             return (dtypes.bool_,) * len(args)
         joined = args[1:] if self.inputs == "select" else args
         dtype = join_dtypes(joined)
-        if self.inputs in ("float", "divide") and not dtype.is_floating:
+        if dtype.is_complex and not self.takes_complex:
+            raise self.refusal(map(describe, args))
+        if self.inputs in ("float", "divide") and not dtype.is_inexact:
             dtype = dtypes.float32 if self.inputs == "float" else dtypes.float64
         if self.inputs in ("bits", "integer") and not (
             dtype.is_integer or (dtype.is_bool and self.inputs == "bits")
@@ -175,11 +192,14 @@ class Elementwise(Op):
         if self.partials is None:
             return super().pushforward(ts, outs, xs, attrs)
         terms = [
-            times_partial(t, p(outs[0], *xs, **attrs))
+            times_partial(t, conjugate(p(outs[0], *xs, **attrs)))
             for t, p in zip(ts, self.partials, strict=True)
             if t is not None and p is not None
         ]
-        return (add_all(terms),)
+        total = add_all(terms)
+        if total is not None and total.dtype.is_complex and not outs[0].dtype.is_complex:
+            total = ops["real"](total)  # dz = Re(p dx): |x| of a complex x
+        return (total,)
 
 
 def add_all(terms: list[Any]) -> Any:
@@ -194,10 +214,9 @@ def add_all(terms: list[Any]) -> Any:
 def describe(x: object) -> str:
     """An argument in an error text: `f32[2, 3]`, or the value of a Python number."""
     t = getattr(x, "type", None)
+    if isinstance(x, np.ndarray) and (dtype := dtypes.as_dtype_or_none(x.dtype)) is not None:
+        t = tensor_type(x.shape, dtype)
     return str(t) if isinstance(t, TensorType) else repr(x)
-
-
-_KIND_RANK = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
 def join_dtypes(args: tuple[Any, ...]) -> DType:
@@ -222,8 +241,10 @@ def join_dtypes(args: tuple[Any, ...]) -> DType:
             result = own
         elif strong is None:
             result = dtypes.promote(result, own)
-        elif _KIND_RANK[own.kind] > _KIND_RANK[result.kind]:
-            result = own
+        elif dtypes.KIND_RANK[own.kind] > dtypes.KIND_RANK[result.kind]:
+            # What is complex keeps the precision of a float; a Python number has none of its own.
+            wide = own if hasattr(a, "dtype") else dtypes.complex64
+            result = dtypes.promote(result, wide) if result.is_floating else own
     assert result is not None
     return result
 
@@ -236,6 +257,8 @@ def weak_dtype(x: object) -> DType:
         return dtypes.int32 if -(2**31) <= x < 2**31 else dtypes.int64
     if isinstance(x, float) and not isinstance(x, np.generic):  # np.float64 is a float
         return dtypes.float32
+    if isinstance(x, complex) and not isinstance(x, np.generic):
+        return dtypes.complex128
     if isinstance(x, Dim):
         return dtypes.int32
     own = getattr(x, "dtype", None)
@@ -291,6 +314,8 @@ class View(Op):
     """
 
     index_map: Callable[..., tuple[tuple[int | None, Any, Any], ...] | None]
+    takes_complex: bool = True
+    by_component: bool = True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -309,6 +334,8 @@ class Indexed(Op):
     """
 
     lowering: str
+    takes_complex: bool = True
+    by_component: bool = True
     variadic: bool = False  # any number of inputs; called with a list
 
 
@@ -348,5 +375,6 @@ class Control(Op):
     are batched.
     """
 
+    takes_complex: bool = True
     inlined: Callable[..., Any] | None = None
     augment: Callable[..., tuple[Any, ...]] | None = None

@@ -83,6 +83,11 @@ class Node:
         return self.outputs[0]
 
     @property
+    def is_complex(self) -> bool:
+        """Does it read or make complex numbers?"""
+        return any([v.type.dtype.is_complex for v in (*self.inputs, *self.outputs)])
+
+    @property
     def derivative(self) -> Where | None:
         """The place of what differentiation makes of this node."""
         return self.where.differentiated() if self.where is not None else None
@@ -206,7 +211,9 @@ class Builder:
         if isinstance(x, Arith):
             return self.capture(x, x.type)
         if isinstance(x, Dim):
-            return self.append(ops["size"], (), {"size": x, "dtype": dtype or dtypes.int32})[0]
+            wanted = dtype or dtypes.int32
+            size: Value = self.append(ops["size"], (), {"size": x, "dtype": wanted.real_dtype})[0]
+            return size.cast(wanted)  # type: ignore[no-any-return]
         if isinstance(x, list | tuple) and holds_tensor(x):
             parts = [self.lift(v, dtype) for v in x]
             stacked: Value = ops["concat"]([v.reshape((1, *v.shape)) for v in parts], 0)
@@ -266,7 +273,7 @@ def leaked(x: Value) -> LeakedTensorError:
     )
 
 
-PYTHON_NUMBERS = (float, int, bool)
+PYTHON_NUMBERS = (float, int, bool, complex)
 
 
 def to_array(x: object, dtype: DType | None = None) -> np.ndarray[Any, Any]:
@@ -276,7 +283,8 @@ def to_array(x: object, dtype: DType | None = None) -> np.ndarray[Any, Any]:
     dtype. NumPy's floats are cast.
     """
     target = weak_dtype(x) if dtype is None else dtype
-    if type(x) in PYTHON_NUMBERS and target.bits > 16 and (type(x) is int or not target.is_integer):
+    plain = type(x) in PYTHON_NUMBERS and (type(x) is not complex or target.is_complex)
+    if plain and target.bits > 16 and (type(x) is int or not target.is_integer):
         try:
             return np.asarray(x, dtype=target.dtype)
         except OverflowError:
@@ -300,6 +308,11 @@ def to_array(x: object, dtype: DType | None = None) -> np.ndarray[Any, Any]:
                 "does, and rounds toward 0"
             )
         return np.asarray(ops["cast"].ref(array, target))
+    if own.is_complex and not target.is_complex:
+        raise DTypeError(
+            f"Cannot convert {reprlib.repr(x)} to a tensor of dtype {target.name}, which has no "
+            "imaginary part; take gg.math.real, gg.math.imag or gg.abs of it first"
+        )
     with np.errstate(over="ignore"):
         return array.astype(target.dtype)
 

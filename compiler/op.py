@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import numpy as np
 
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.errors import GraphgradError
+from graphgrad.compiler.errors import DTypeError, GraphgradError
 from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.types import TensorType
 
@@ -171,6 +171,10 @@ class Op:
     raises: bool = False  # may fail on the values of its inputs
     # How: kernel failure -> (error class, message over {a}, {b}, {index} and the attributes).
     failures: Failures = field(default_factory=dict)
+    takes_complex: bool = False
+    by_component: bool = False  # complex values: the same on real and on imaginary parts
+    # What to do instead, where complex values are refused; a sentence's end.
+    instead_of_complex: str = "take gg.math.real, gg.math.imag or gg.abs of them first"
     # Its user-facing name where it is not `name`, "" when internal. Several are given as a tuple of
     # full dotted names: ("exp", "math.exp") is gg.exp and gg.math.exp.
     public: str | tuple[str, ...] | None = None
@@ -205,6 +209,13 @@ class Op:
         """The error for a failure found in the values: one text for `ref` and kernels."""
         error, message = self.failures[kind]
         return error(message.format(a=a, b=b, index=index, **attrs))
+
+    def refusal(self, given: Iterable[str]) -> DTypeError:
+        """The error for complex values where the op takes none."""
+        return DTypeError(
+            f"{self.name}: takes no complex numbers, got {' and '.join(given)}; "
+            f"{self.instead_of_complex}"
+        )
 
     def _derivative_fields(self) -> list[Any]:
         return []
@@ -243,6 +254,8 @@ class Op:
     def infer(self, types: Types, attrs: Attrs) -> Types:
         """The types of the outputs; errors name the op and the user's line."""
         try:
+            if not self.takes_complex and any([t.dtype.is_complex for t in types]):
+                raise self.refusal(map(str, types))
             result = self.type(*types, **attrs)
         except GraphgradError as e:
             raise e.at(state.where or here()) from None

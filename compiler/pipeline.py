@@ -12,7 +12,7 @@ from time import perf_counter
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
-from graphgrad.compiler.passes import algebra, canonicalize, fold, stability
+from graphgrad.compiler.passes import algebra, canonicalize, complexes, fold, stability
 from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
@@ -49,7 +49,15 @@ class StageRecord:
 @cache
 def simplifying_rules() -> RuleSet:
     """What runs together in one walk, in order of preference."""
-    return RuleSet([*fold.RULES, *canonicalize.rules(), *stability.rules(), *algebra.rules()])
+    return RuleSet(
+        [
+            *fold.RULES,
+            *canonicalize.rules(),
+            *complexes.RULES,
+            *stability.rules(),
+            *algebra.rules(),
+        ]
+    )
 
 
 def refuse(*names: str) -> None:
@@ -79,6 +87,8 @@ def optimise(graph: Graph, options: PassOptions = PassOptions()) -> tuple[Graph,
     work.rewrite("stability", stability.rules())
     for _ in range(ROUNDS):
         work.rewrite("inline", INLINE)
+        if any(node.is_complex for node in work.graph.nodes):
+            work.run("complex", complexes.split_complex)
         fired = work.rewrite("simplify", simplifying_rules())
         work.run("cse", cse)
         work.run("dce", dce)

@@ -67,7 +67,7 @@ class ForwardAccumulator:
                 f"ForwardAccumulator: {what} is {x!r} of type {type(x).__name__!r}, not gg.Tensor "
                 "or gg.Variable; gg.constant makes a tensor of it", here()
             )  # fmt: skip
-        if not x.dtype.is_floating:
+        if not x.dtype.is_inexact:
             warnings.warn(
                 "The dtype of the watched primal must be floating (e.g. gg.float32), got "
                 f"{x.dtype!r}", stacklevel=user_level()

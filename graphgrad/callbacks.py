@@ -135,10 +135,10 @@ def _over_tensors(function: Callable[..., Sequence[Any]], name: str) -> Callback
         def reverse(*tensors: Any) -> list[Any]:
             """The cotangents of the floating inputs: `function` once more, under a tape."""
             xs, seeds = tensors[:count], tensors[count:]
-            sources = [x for x in xs if x.dtype.is_floating]
+            sources = [x for x in xs if x.dtype.is_inexact]
             with GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
-                ends = [y for y in function(*xs) if y.dtype.is_floating]
+                ends = [y for y in function(*xs) if y.dtype.is_inexact]
             zero = UnconnectedGradients.ZERO
             return tape.gradient(ends, sources, list(seeds), zero)
 

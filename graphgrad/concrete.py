@@ -338,7 +338,7 @@ def _contiguous(x: Any) -> Array:
 def _wanted(x: Any, recorders: Sequence[Any] | None = None) -> bool:
     """Does one of the recorders (all in action, unless given) follow `x`? One that does not say
     follows everything floating."""
-    if not x.dtype.is_floating:
+    if not x.dtype.is_inexact:
         return False
     found = state.recorders if recorders is None else recorders
     return any(getattr(r, "wants", _everything)((x,)) for r in found)

@@ -204,7 +204,7 @@ def linspace(start: Any, stop: Any, num: int, name: str | None = None, axis: int
     if num < 1:
         raise ArgumentError(f"linspace: the count is positive, got {num}")
     dtype = dtypes.promote(first.dtype, last.dtype)
-    dtype = dtype if dtype.is_floating else dtypes.float64
+    dtype = dtype if dtype.is_inexact else dtypes.float64
     shape = broadcast_shapes([first.type.shape, last.type.shape], "linspace")
     place = normalize_axis(int(axis), len(shape) + 1, "linspace")
     apart = (*shape[:place], 1, *shape[place:])

@@ -194,17 +194,17 @@ def _traced(f: Callable[..., Any], leaves: list[Any], args: Any, kwargs: Any) ->
         written = [] if table is None else list(table.writes.values())
         outs += [builder.lift(v.value()) for v in written]
         forward_nodes = len(builder.nodes)
-        seeds = [builder.value(y.type) for y in outs if y.dtype.is_floating]
+        seeds = [builder.value(y.type) for y in outs if y.dtype.is_inexact]
         given = iter(seeds)
-        gs = [next(given) if y.dtype.is_floating else zeros_like(y.type) for y in outs[:returned]]
+        gs = [next(given) if y.dtype.is_inexact else zeros_like(y.type) for y in outs[:returned]]
         grads = _gradients(grad_fn, gs, inner, watcher.variables, name)
         by_read = {id(x): g for x, g in zip(watcher.values, grads[len(params) :])}
         read = [v for _, v in builder.captures.values()]
-        wanted = [g for g, p in zip(grads, params) if p.dtype.is_floating]
+        wanted = [g for g, p in zip(grads, params) if p.dtype.is_inexact]
         wanted += [
             by_read[id(v)] if id(v) in by_read else zeros_like(v.type)
             for v in read
-            if v.dtype.is_floating
+            if v.dtype.is_inexact
         ]
     inputs = (*params, *read)
     forward = Graph(inputs, tuple(builder.nodes[:forward_nodes]), tuple(outs), name)

@@ -29,7 +29,7 @@ from graphgrad.tensor import BUFFERS, Array, EagerTensor
 from graphgrad.tracebacks import filtered
 
 ndarray = np.ndarray
-FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+FLOATS = frozenset({d.dtype for d in dtypes.ALL if d.is_inexact and d.bits > 16})
 WORDS = FLOATS | {d.dtype for d in dtypes.ALL if d.is_integer}
 
 
@@ -167,11 +167,13 @@ def general(op: Op, *args: Any) -> Any:
 
 
 _NUMBERS = frozenset(d.dtype for d in dtypes.ALL if not d.is_bool)
-_FLOATING = frozenset(d.dtype for d in dtypes.ALL if d.is_floating)
-_INTEGERS = _NUMBERS - _FLOATING
+_FLOATING = frozenset(d.dtype for d in dtypes.ALL if d.is_inexact)
+_COMPLEX = frozenset(d.dtype for d in dtypes.ALL if d.is_complex)
+_INTEGERS = frozenset(d.dtype for d in dtypes.ALL if d.is_integer)
+_BOOL = frozenset({np.dtype(np.bool_)})
 _ALLOWED = {
     "promote": _KNOWN, "number": _NUMBERS, "float": _FLOATING, "divide": _FLOATING,
-    "bits": _KNOWN - _FLOATING, "integer": _INTEGERS,
+    "bits": _INTEGERS | _BOOL, "integer": _INTEGERS, "bool": _BOOL,
 }  # fmt: skip
 
 
@@ -180,10 +182,11 @@ def short_ways() -> dict[str, Callable[..., Any]]:
     found: dict[str, Callable[..., Any]] = {}
     for op in ops.values():
         if isinstance(op, Elementwise) and op.bind is None and op.inputs in _ALLOWED:
+            allowed = _ALLOWED[op.inputs] - (frozenset() if op.takes_complex else _COMPLEX)
             if op.arity == 1:
-                found[op.name] = _short[op] = _unary(op, _ALLOWED[op.inputs])
+                found[op.name] = _short[op] = _unary(op, allowed)
             elif op.arity == 2:
-                found[op.name] = _short[op] = _binary(op, _ALLOWED[op.inputs])
+                found[op.name] = _short[op] = _binary(op, allowed)
         elif op.bind is not None and _reduces(op.bind):
             found[op.name] = _short[op] = _reduction(op)
     found["matmul"] = _product(ops["matmul"])
@@ -230,6 +233,7 @@ def _by_keyword(parameter: str, call: Callable[..., Any]) -> Callable[..., Any]:
 def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
     ref, run_of, none = op.ref, quiet, {}  # type: ignore[var-annotated]
     broadcasts = isinstance(ref, np.ufunc)
+    direct = FLOATS & allowed
 
     def call(x: Any, y: Any, name: str | None = None) -> Any:
         if type(x) is not EagerTensor and type(y) is EagerTensor and state.builder is None:
@@ -252,7 +256,7 @@ def _binary(op: Op, allowed: frozenset[Any]) -> Callable[..., Any]:
                             return general(op, x, y)
                         x, a = same, same.array
             elif type(y) is float or type(y) is int:
-                if recorders or not broadcasts or a.dtype not in FLOATS:
+                if recorders or not broadcasts or a.dtype not in direct:
                     y = beside(y, a)
                     if type(y) is not EagerTensor or a.dtype not in allowed:
                         return general(op, x, y)

@@ -168,7 +168,7 @@ def _each(function: Callable[[Any], Any], structure: Any) -> Any:
 
 def _floating(name: str, y: Any) -> Any:
     y = current_kind().lift(y)
-    if not y.dtype.is_floating:
+    if not y.dtype.is_inexact:
         raise DTypeError(
             f"{name}: the result holds {y.type}, and only floats have derivatives", here()
         )

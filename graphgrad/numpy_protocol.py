@@ -28,7 +28,7 @@ _ACCUMULATIONS = {
 }  # fmt: skip
 _UFUNCS = {
     "true_divide": "divide", "floor_divide": "math.floordiv", "remainder": "math.mod",
-    "absolute": "abs",
+    "absolute": "abs", "conjugate": "math.conj",
     "power": "pow", "invert": "bitwise.invert", "bitwise_not": "bitwise.invert",
     "bitwise_and": "bitwise.bitwise_and", "bitwise_or": "bitwise.bitwise_or",
     "bitwise_xor": "bitwise.bitwise_xor", "left_shift": "bitwise.left_shift",
@@ -46,6 +46,9 @@ _FUNCTIONS = {
     "reshape": "reshape", "transpose": "transpose", "squeeze": "squeeze",
     "broadcast_to": "broadcast_to", "concatenate": "concat",
     "stack": "stack", "where": "where", "zeros_like": "zeros_like", "ones_like": "ones_like",
+    "fft": "signal.fft", "ifft": "signal.ifft", "fft2": "signal.fft2d", "ifft2": "signal.ifft2d",
+    "rfft": "signal.rfft", "irfft": "signal.irfft",
+    "real": "math.real", "imag": "math.imag", "angle": "math.angle",
     "clip": "clip_by_value", "fix": "math.trunc", "flip": "reverse", "dot": "matmul",
 }  # fmt: skip
 
@@ -125,6 +128,8 @@ def _as_numpy(name: str, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if "axis" in kwargs and axis is None:
             return ([namespace["reshape"](x, (-1,)) for x in args[0]], 0), {}
         return (args[0], 0 if axis is None else axis), {}
+    if name.rstrip("2").endswith("fft") and (len(args) > 1 or kwargs):
+        return None
     if name == "dot" and not all(1 <= np.ndim(x) <= 2 for x in args):
         return None
     if name == "where" and len(args) != 3:
@@ -139,7 +144,7 @@ def _find(name: str) -> Callable[..., Any] | None:
 def _by_numpy(call: str, func: Any, args: Any, kwargs: Any) -> Any:
     """Let NumPy compute on the values, where there are values."""
     result = func(*_arrays(args, call), **{k: _arrays(v, call) for k, v in kwargs.items()})
-    if getattr(result, "dtype", np.dtype(bool)).kind == "f" and _watched((args, kwargs)):
+    if getattr(result, "dtype", np.dtype(bool)).kind in "fc" and _watched((args, kwargs)):
         warnings.warn(
             f"{call} has no counterpart in graphgrad: NumPy computes it, and no gradient flows "
             "through it", stacklevel=4

@@ -98,7 +98,7 @@ class _Recomputed:
         again = [ops["identity"](x) for x in xs]
         count = len(xs) - len(self.variables)
         with GradientTape(watch_accessed_variables=False) as tape, tracing.replay() as table:
-            tape.watch([x for x in again if x.dtype.is_floating])
+            tape.watch([x for x in again if x.dtype.is_inexact])
             for v, x in zip(self.variables, again[count:], strict=True):
                 table.values[id(v)] = x
             ends = _tensors(self.vjp(again[:count])) + [v.value() for v in self.writes]
@@ -158,7 +158,7 @@ def _traced(f: Callable[..., Any], leaves: list[Any], args: Any, kwargs: Any) ->
     watcher.tell()
     values = [x for x in leaves if _is_data(x)]
     # What is read of floating tensors from outside are mostly weights, which are kept anyway.
-    again = [True] * len(values) + [not x.dtype.is_floating for x in builder.captured]
+    again = [True] * len(values) + [not x.dtype.is_inexact for x in builder.captured]
     graph = builder.finish(outs)
     found = list(ops["recompute"](*values, *builder.captured, graph=graph, again=tuple(again)))
     for variable, value in zip(written, found[returned:], strict=True):

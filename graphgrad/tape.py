@@ -142,7 +142,7 @@ class GradientTape:
         """Called when a variable is read."""
         key = id(variable)
         if key not in self._variables:
-            if not (self._watch_accessed and variable.trainable and variable.dtype.is_floating):
+            if not (self._watch_accessed and variable.trainable and variable.dtype.is_inexact):
                 return
             self._variables[key] = variable
             self._versions[key] = {}
@@ -160,7 +160,7 @@ class GradientTape:
         Raises ValueError for what is no tensor, None inside of a structure excepted; a tensor that
         is not floating gets a warning.
         """
-        if type(tensor) is EagerTensor and state.builder is None and tensor.dtype.is_floating:
+        if type(tensor) is EagerTensor and state.builder is None and tensor.dtype.is_inexact:
             self._watched.append(tensor)  # the loop below, for most calls
             self._active.add(id(tensor))
             return
@@ -168,7 +168,7 @@ class GradientTape:
             if t is None and tensor is not None:
                 continue
             need_tensor(t)
-            if not t.dtype.is_floating:
+            if not t.dtype.is_inexact:
                 warnings.warn(
                     "The dtype of the watched tensor must be floating (e.g. gg.float32), got "
                     f"{t.dtype!r}", stacklevel=user_level()
@@ -379,7 +379,7 @@ class GradientTape:
         """
         owned = self._own(target)
         found: list[Any] = [None] * len(sources)
-        if id(owned) in self._active and owned.dtype.is_floating:
+        if id(owned) in self._active and owned.dtype.is_inexact:
             blocks = [
                 self._block(owned, seeds(start, size), sources)
                 for start, size in tape_jacobians.blocks(count, at_once, "parallel_iterations")
@@ -431,7 +431,7 @@ class GradientTape:
     def _targets(self, target: Any, output_gradients: Any) -> list[tuple[Any, Any]]:
         """The recorded targets, each with its cotangent; None stands for ones."""
         plain = output_gradients is None and type(target) is EagerTensor
-        if plain and state.builder is None and target.dtype.is_floating:
+        if plain and state.builder is None and target.dtype.is_inexact:
             return [(target, None)] if id(target) in self._active else []
         targets = nest.flatten(target)
         if output_gradients is None:
@@ -445,7 +445,7 @@ class GradientTape:
                     f"gradient: the target is {t!r} of type {type(t).__name__!r}, not a tensor",
                     here(),
                 )
-            if not t.dtype.is_floating:
+            if not t.dtype.is_inexact:
                 warnings.warn(
                     "The dtype of the target tensor must be floating (e.g. gg.float32) when "
                     f"calling GradientTape.gradient, got {t.dtype!r}", stacklevel=3

@@ -21,7 +21,7 @@ from graphgrad.tracebacks import filtered
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DTYPES = {d.dtype: d for d in dtypes.ALL}
-BUFFERS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})  # NumPy can wrap their memory
+BUFFERS = frozenset(np.dtype(c) for c in "fdFD")  # NumPy can wrap their memory
 CPU_NAME = "/job:localhost/replica:0/task:0/device:CPU:0"
 
 
@@ -119,6 +119,20 @@ class TensorLike(Arith):
     def T(self) -> Any:
         """The axes in reverse order."""
         return self.transpose(tuple(reversed(range(self.ndim))))
+
+    @property
+    def real(self) -> Any:
+        """The real parts."""
+        return numpy_protocol.namespace["math.real"](self)
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary parts."""
+        return numpy_protocol.namespace["math.imag"](self)
+
+    def conj(self) -> Any:
+        """The complex conjugates."""
+        return numpy_protocol.namespace["math.conj"](self)
 
     def ref(self) -> Reference:
         """A hashable stand-in, equal for one and the same tensor."""
@@ -290,10 +304,10 @@ class EagerTensor(Tensor):
         return bool(self.array.reshape(())[()])
 
     def __float__(self) -> float:
-        return float(self._only("float"))
+        return float(self._real("float"))
 
     def __int__(self) -> int:
-        return int(self._only("int"))
+        return int(self._real("int"))
 
     def __complex__(self) -> complex:
         return complex(self._only("complex"))
@@ -302,6 +316,11 @@ class EagerTensor(Tensor):
         if not self.dtype.is_integer or self.array.ndim:
             raise TypeError(f"only 0-d integer tensors can be an index, this is {self.type}")
         return int(self.array[()])
+
+    def _real(self, what: str) -> Any:
+        if self.dtype.is_complex:
+            raise TypeError(f"{self.type} does not convert to {what}; take its .real, or gg.abs")
+        return self._only(what)
 
     def _only(self, what: str) -> Any:
         if self.array.size != 1:

@@ -26,9 +26,9 @@ def check_grads(
 ) -> None:
     """Compare the derivatives of `f` at `args` with central differences, up to `order`.
 
-    Floating arguments are taken as float64. Each order is checked along one random direction.
-    AssertionError names the mode, the order, the two numbers, and the element of an argument where
-    they differ most (among the first `ELEMENTS`).
+    Floating arguments are taken as float64, complex ones as complex128. Each order is checked along
+    one random direction. AssertionError names the mode, the order, the two numbers, and the element
+    of an argument where they differ most (among the first `ELEMENTS`).
 
     >>> import graphgrad as gg
     >>> gg.testing.check_grads(lambda x: gg.sin(x) * x, 0.7)
@@ -38,7 +38,7 @@ def check_grads(
 
     def flat(*values: Any) -> Any:
         results = nest.flatten(f(*nest.pack(list(args), values)))
-        return [r for r in map(eager_lift, results) if r.dtype.is_floating]
+        return [r for r in map(eager_lift, results) if r.dtype.is_inexact]
 
     names = [path for path, _ in nest.flatten_with_path(list(args))]
     _check(flat, xs, names, order, tuple(modes), step, tolerance, rng, 1)
@@ -51,18 +51,30 @@ def eager_lift(x: Any) -> Any:
 
 def _double(x: Any) -> Any:
     t = eager.lift(x)
-    return t.cast(dtypes.float64) if t.dtype.is_floating else t
+    return t.cast(dtypes.promote(t.dtype, dtypes.float64)) if t.dtype.is_inexact else t
+
+
+def _random(like: Any, rng: np.random.Generator) -> Any:
+    """Normal numbers of the shape of `like`; complex ones where it is complex."""
+    found = np.asarray(rng.standard_normal(like.type.shape))
+    if like.dtype.is_complex:
+        found = np.asarray(found + 1j * rng.standard_normal(like.type.shape))
+    return found
+
+
+def _inner(xs: Sequence[Any], ys: Sequence[Any]) -> float:
+    """Re(sum conj(x) y): under it the gradient by a complex x + iy is dL/dx + i dL/dy."""
+    pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(xs, ys)]
+    return sum(float(np.real(np.vdot(x, y))) for x, y in pairs)
 
 
 def _check(
     f: Callable[..., Any], xs: list[Any], names: list[str], order: int, modes: tuple[str, ...],
     step: float, tolerance: float, rng: np.random.Generator, level: int,
 ) -> None:  # fmt: skip
-    moving = [x.dtype.is_floating for x in xs]
-    direction = [
-        rng.standard_normal(x.type.shape) if m else np.zeros(()) for x, m in zip(xs, moving)
-    ]
-    weights = [EagerTensor(np.asarray(rng.standard_normal(y.type.shape))) for y in f(*xs)]
+    moving = [x.dtype.is_inexact for x in xs]
+    direction = [_random(x, rng) if m else np.zeros(()) for x, m in zip(xs, moving)]
+    weights = [EagerTensor(_random(y, rng)) for y in f(*xs)]
 
     def along(direction: list[Any]) -> float:
         """The derivative of the weighted sum of the results, by differences."""
@@ -72,19 +84,17 @@ def _check(
                 EagerTensor(x.numpy() + d * (sign * step)) if m else x
                 for x, d, m in zip(xs, direction, moving)
             ]
-            ends.append(
-                sum(float(np.sum(y.numpy() * w.numpy())) for y, w in zip(f(*moved), weights))
-            )
+            ends.append(_inner(f(*moved), weights))
         return (ends[0] - ends[1]) / (2 * step)
 
     def reverse(direction: list[Any]) -> float:
         grads = _gradients(f, xs, weights)
-        return sum(float(np.sum(g.numpy() * d)) for g, d, m in zip(grads, direction, moving) if m)
+        return sum(_inner([g], [d]) for g, d, m in zip(grads, direction, moving) if m)
 
     def forward(direction: list[Any]) -> float:
         tangents = [EagerTensor(np.asarray(d)) if m else None for d, m in zip(direction, moving)]
         _, ts = jvp(f, xs, tangents)
-        return sum(float(np.sum(t.numpy() * w.numpy())) for t, w in zip(ts, weights))
+        return _inner(ts, weights)
 
     expected = along(direction)
     limit = tolerance * 100 ** (level - 1)
@@ -133,11 +143,11 @@ def _worst(
 
 def _gradients(f: Callable[..., Any], xs: list[Any], weights: list[Any]) -> list[Any]:
     xs = [ops["identity"](x) for x in xs]
-    floating = [x for x in xs if x.dtype.is_floating]
+    floating = [x for x in xs if x.dtype.is_inexact]
     with GradientTape() as tape:
         tape.watch(floating)
         ys = f(*xs)
     found = iter(
         tape.gradient(ys, floating, output_gradients=weights, unconnected_gradients="zero")
     )
-    return [next(found) if x.dtype.is_floating else x for x in xs]
+    return [next(found) if x.dtype.is_inexact else x for x in xs]

@@ -203,7 +203,7 @@ class Watcher:
         return False
 
     def on_read(self, variable: Variable, value: Any) -> None:
-        if variable.trainable and variable.dtype.is_floating:
+        if variable.trainable and variable.dtype.is_inexact:
             self.reads.setdefault(id(variable), (variable, value))
 
     @property

@@ -94,10 +94,10 @@ def differentiated(
 
 def _need_float(x: Any, what: str) -> None:
     dtype = current_kind().lift(x).dtype
-    if not dtype.is_floating:
+    if not dtype.is_inexact:
         raise DTypeError(
-            f"{what} is {dtype.name}, and only floats have derivatives; convert it with "
-            "gg.cast, or pass 2.0 for 2", here()
+            f"{what} is {dtype.name}, and only floats and complex numbers have derivatives; "
+            "convert it with gg.cast, or pass 2.0 for 2", here()
         )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def fresh(x: Any, keep: type | tuple[type, ...] = Variable) -> Any:
 
 
 def _floats(x: Any) -> list[Any]:
-    return [v for v in nest.flatten(x) if v is not None and v.dtype.is_floating]
+    return [v for v in nest.flatten(x) if v is not None and v.dtype.is_inexact]
 
 
 def _results(value: Any, has_aux: bool) -> tuple[Any, Any]:
@@ -182,7 +182,7 @@ def _fitting(name: str, primals: list[Any], tangents: list[Any]) -> list[Any]:
         t = current_kind().lift(0 if t is None else t, None if isinstance(t, Arith) else x.dtype)
         return t.cast(x.dtype).broadcast_to(x.type.shape)
 
-    return [fit(x, t) for _, x, t in tangents_of(name, primals, tangents) if x.dtype.is_floating]
+    return [fit(x, t) for _, x, t in tangents_of(name, primals, tangents) if x.dtype.is_inexact]
 
 
 def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:

@@ -182,6 +182,27 @@ class NestMemory(VectorMemory):
         self.text.block(after)
         e.label = self.block = after
 
+    def store_alternate(
+        self, e: VectorEmitter, pointer: str, value: str, dtype: DType, mask: Mask
+    ) -> None:
+        """To every other place, what lies between left alone: a store of two vectors, masked."""
+        w, element = e.width, memory_type(dtype)
+        lanes = ", ".join(f"i32 {k // 2 if k % 2 == 0 else w}" for k in range(2 * w))
+        where, spread = f"<{2 * w} x i32> <{lanes}>", f"<{2 * w} x {element}>"
+        inside = self.text.assign(
+            f"shufflevector <{w} x i1> {mask.text or 'splat (i1 true)'}, <{w} x i1> "
+            f"zeroinitializer, {where}"
+        )
+        values = self.text.assign(
+            f"shufflevector <{w} x {element}> {value}, <{w} x {element}> poison, {where}"
+        )
+        function = f"@llvm.masked.store.v{2 * w}{suffix(dtype)}.p0"
+        self.parts.declares.add(f"declare void {function}({spread}, ptr, i32, <{2 * w} x i1>)")
+        self.text.line(
+            f"call void {function}({spread} {values}, ptr {pointer}, i32 {dtype.itemsize}, "
+            f"<{2 * w} x i1> {inside})"
+        )
+
     # -- loads and stores
 
     def load(self, e: VectorEmitter, access: Access, dtype: DType, index: str, mask: Mask) -> Lanes:
@@ -288,6 +309,10 @@ class NestMemory(VectorMemory):
             self.parts.declares.add(f"declare void {function}({vector}, ptr, i32, {lanes})")
             where = f"ptr {pointer}, i32 {align}, {lanes} {mask.text}"
             self.text.line(f"call void {function}({vector} {value}, {where})")
+            return
+        if access.at.strides[-1:] == (2,) and self.parts.mask_registers:
+            at = self.arith("add", base, self.arith("mul", index, "2"))
+            self.store_alternate(e, self.pointer(access.array, at), value, x.dtype, mask)
             return
         self.scatter(e, access.array, self.positions_at(e, access.at, index), value, x.dtype, mask)
 

@@ -17,7 +17,7 @@ Piece = tuple[LoopNest, list[Value]]
 
 def pieces_of(node: Node) -> list[Piece] | None:
     """The kernels that fill the output of `node`, with the values of their arrays, or None."""
-    if not isinstance(node.op, Indexed):
+    if not isinstance(node.op, Indexed) or node.is_complex:
         return None
     if node.op.lowering == "concat":
         return concat(node)

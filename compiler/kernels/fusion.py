@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphgrad.compiler.families import Generator, Reduce, View
+from graphgrad.compiler.families import Generator, Reduce
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.groups import (
     GROUP_LIMIT,
@@ -24,9 +24,11 @@ from graphgrad.compiler.kernels.groups import (
     is_gather,
     is_inline,
     is_row_reduction,
+    is_view,
     partition,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
+from graphgrad.compiler.kernels.interleave import Place, interleaved
 from graphgrad.compiler.kernels.reach import Reach
 from graphgrad.compiler.kernels.views import Views
 from graphgrad.compiler.passes.dce import has_effect
@@ -78,8 +80,11 @@ class Fusion(Views):
         self.effect: Node | None = None  # the last one so far
         self.raising: list[Node] = []  # those that may raise, since then
         self.refusals: list[tuple[Node, Node, str]] = []
-        reading = (n for n in graph.nodes if not isinstance(n.op, View))
+        reading = (n for n in graph.nodes if not is_view(n))
         self.uses = Counter(s for n in reading for s in {self.behind(x) for x in n.inputs})
+        self.places: dict[
+            Value, Place
+        ] = {}  # of members that are not stored in memory of their own
 
     def run(self) -> Plan:
         for node in self.graph.nodes:
@@ -88,10 +93,11 @@ class Fusion(Views):
             self.sequence(node)
             if is_fusible(node) or (node.outputs and node.out in self.opaque):
                 self.place(node)
-            elif not isinstance(node.op, View) and not is_inline(node):
+            elif not is_view(node) and not is_inline(node):
                 self.single.update(dict.fromkeys(node.outputs, node))
                 self.settle(node, node)
         self.merge_siblings()
+        self.places = interleaved(self, self.group_of)
         return Plan(self.order(), self.stored_values(), self.refusals)
 
     # -- placing nodes
@@ -215,7 +221,7 @@ class Fusion(Views):
 
     def reads(self, node: Node, indices: Indices) -> Iterable[tuple[Value, Indices]]:
         """The sources that a node reads for its domain indices."""
-        if isinstance(node.op, View):  # an opaque view: a copy
+        if is_view(node):  # an opaque view: a copy
             found = through_view(node, indices)
             assert found is not None
             yield self.source(node.inputs[0], found)
@@ -403,7 +409,7 @@ class Fusion(Views):
         """Members that something outside their group reads, or that the graph returns."""
         stored = {s for v in self.graph.outputs if (s := self.memory_of(v)) in self.group_of}
         for node in self.graph.nodes:
-            if isinstance(node.op, View) and node.out not in self.opaque:
+            if is_view(node) and node.out not in self.opaque:
                 continue
             own = self.group_of.get(node.out) if node.outputs else None
             for x in node.inputs:

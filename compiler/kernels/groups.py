@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce
+from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Literal, Node, Value
 from graphgrad.compiler.kernels.index_maps import Index, axes_of, remap
 from graphgrad.compiler.types import Shape
@@ -100,18 +100,25 @@ def is_inline(node: Node) -> bool:
     if node.op.name == "constant":
         literal: Literal = node.attrs["value"]
         return literal.is_scalar
-    return isinstance(node.op, Generator) and not node.inputs
+    return isinstance(node.op, Generator) and not node.inputs and not node.is_complex
 
 
 def is_fusible(node: Node) -> bool:
     """Has the node a loop form of its own?"""
     looped = isinstance(node.op, Elementwise | Reduce | Generator) or is_gather(node)
-    return looped and not is_inline(node)
+    return looped and not is_inline(node) and not node.is_complex
+
+
+def is_view(node: Node) -> bool:
+    """Can kernels read the elements of the node where those of its input lie? They know real
+    numbers only; a view of complex ones is NumPy's."""
+    return isinstance(node.op, View) and not node.out.type.dtype.is_complex
 
 
 def is_gather(node: Node) -> bool:
     """Does the node load from places that are values?"""
-    return isinstance(node.op, Indexed) and node.op.lowering == "gather"
+    named = isinstance(node.op, Indexed) and node.op.lowering == "gather"
+    return named and not node.is_complex
 
 
 def gather_axes(

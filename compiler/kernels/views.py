@@ -6,9 +6,8 @@ that the graph returns, or whose indices are no longer affine.
 
 from __future__ import annotations
 
-from graphgrad.compiler.families import View
 from graphgrad.compiler.ir import Graph, Value
-from graphgrad.compiler.kernels.groups import gather_axes, is_fusible, is_gather, is_inline
+from graphgrad.compiler.kernels.groups import gather_axes, is_fusible, is_gather, is_inline, is_view
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, through_view
 
 
@@ -25,7 +24,7 @@ class Views:
     def source(self, value: Value, indices: Indices) -> tuple[Value, Indices]:
         """The value behind transparent views, and the indices at which it is read."""
         node = self.producers.get(value)
-        while node is not None and isinstance(node.op, View) and value not in self.opaque:
+        while node is not None and is_view(node) and value not in self.opaque:
             found = through_view(node, indices)
             assert found is not None
             value, indices = node.inputs[0], found
@@ -36,7 +35,7 @@ class Views:
         """Mark the views that need memory: those read by nodes without a loop form, returned, or
         behind a reshape that splits an axis."""
         for node in self.graph.nodes:
-            looped = is_fusible(node) or isinstance(node.op, View)
+            looped = is_fusible(node) or is_view(node)
             for i, x in enumerate(node.inputs):
                 if (not looped or (i == 0 and is_gather(node))) and not self.is_alias(x):
                     self.mark_opaque(x)
@@ -61,24 +60,24 @@ class Views:
     def mark_opaque(self, value: Value) -> None:
         """Give a view (or a constant) memory of its own."""
         node = self.producers.get(value)
-        if node is not None and (isinstance(node.op, View) or is_inline(node)):
+        if node is not None and (is_view(node) or is_inline(node)):
             self.opaque.add(value)
-            if isinstance(node.op, View):
+            if is_view(node):
                 self.check_chain(node.inputs[0], through_view(node, identity(node.out.type.shape)))
 
     def is_alias(self, value: Value) -> bool:
         """Is `value` a reshape of something that has memory anyway (no copy needed)?"""
         node = self.producers.get(value)
-        while node is not None and node.op.name == "reshape":
+        while node is not None and node.op.name == "reshape" and is_view(node):
             value = node.inputs[0]
             node = self.producers.get(value)
-        return node is None or not (isinstance(node.op, View) or is_inline(node))
+        return node is None or not (is_view(node) or is_inline(node))
 
     def check_chain(self, value: Value, indices: Indices | None = None) -> None:
         """Walk the views behind `value`; one whose indices stop being affine needs memory."""
         indices = identity(value.type.shape) if indices is None else indices
         node = self.producers.get(value)
-        while node is not None and isinstance(node.op, View) and value not in self.opaque:
+        while node is not None and is_view(node) and value not in self.opaque:
             found = through_view(node, indices)
             if found is None:
                 self.mark_opaque(value)
@@ -99,7 +98,7 @@ class Views:
         if found is None:
             found = value
             node = self.producers.get(found)
-            while node is not None and isinstance(node.op, View) and found not in self.opaque:
+            while node is not None and is_view(node) and found not in self.opaque:
                 found = node.inputs[0]
                 node = self.producers.get(found)
             self.found_behind[value] = found
@@ -108,7 +107,12 @@ class Views:
     def memory_of(self, value: Value) -> Value:
         """The value whose memory holds `value`: behind reshapes."""
         node = self.producers.get(value)
-        while node is not None and node.op.name == "reshape" and value not in self.opaque:
+        while (
+            node is not None
+            and node.op.name == "reshape"
+            and is_view(node)
+            and value not in self.opaque
+        ):
             value = node.inputs[0]
             node = self.producers.get(value)
         return value

@@ -20,6 +20,7 @@ from graphgrad.compiler.ops import (
     clipping,
     combinations,
     compare,
+    complex,
     composite,
     control,
     core,
@@ -30,6 +31,7 @@ from graphgrad.compiler.ops import (
     einsum,
     elementwise,
     factors,
+    fourier,
     gamma,
     gated,
     index,
@@ -114,6 +116,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **runtime_sizes.FUNCTIONS,
     **search.FUNCTIONS,
     **segment.FUNCTIONS,
+    **{f"signal.{f.__name__}": f for f in fourier.FUNCTIONS},
 }
 
 # The ops whose records are part of the compiler, in contrast to those that a user adds.
@@ -130,6 +133,7 @@ __all__ = [
     "clipping",
     "combinations",
     "compare",
+    "complex",
     "composite",
     "control",
     "core",
@@ -142,6 +146,7 @@ __all__ = [
     "determinant",
     "einsum",
     "factors",
+    "fourier",
     "index",
     "index_tuples",
     "indexing",

@@ -80,17 +80,17 @@ def _vjp(
 ) -> tuple[Any, ...]:  # fmt: skip
     if function.pullback is None:
         return (None,) * len(xs)
-    floating = [y for y in outs if y.dtype.is_floating]
+    floating = [y for y in outs if y.dtype.is_inexact]
     given = dict(zip(map(id, outs), gs, strict=True))
     seeds = [zeros_like(y) if given[id(y)] is None else given[id(y)] for y in floating]
-    wanted = [x for x in xs if x.dtype.is_floating]
+    wanted = [x for x in xs if x.dtype.is_inexact]
     found = iter(
         callback(
             *xs, *seeds, function=function.pullback(len(xs)),
             shapes=tuple(x.type.shape for x in wanted), dtypes=tuple(x.dtype for x in wanted),
         )
     )  # fmt: skip
-    return tuple(next(found) if x.dtype.is_floating else None for x in xs)
+    return tuple(next(found) if x.dtype.is_inexact else None for x in xs)
 
 
 def _batch(

@@ -10,13 +10,23 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.families import Elementwise, Mask
 from graphgrad.compiler.op import Attrs, Op, Samples
+from graphgrad.compiler.ops import split
 
 DTYPES = ("float32", "float64", "bfloat16", "int32", "uint8", "bool")
 FLOATS = ("float32", "float64", "bfloat16", "float16")
 
 
-def _sampled(oracle: Any) -> Samples:
-    return Samples(dtypes=DTYPES, oracle=oracle, ulp=0.0)
+COMPLEX = ("complex64", "complex128")
+NO_ORDER = "they have no order: compare gg.abs(x), or real parts"
+
+
+def _complex_order(op: Any) -> Any:
+    return op(np.zeros(2, np.complex64), 1.0)
+
+
+def _sampled(oracle: Any, *more: str) -> Samples:
+    errors = () if more else ((_complex_order, "takes no complex numbers, got c64[2] and 1.0"),)
+    return Samples(dtypes=(*DTYPES, *more), oracle=oracle, ulp=0.0, errors=errors)
 
 
 equal = Elementwise(
@@ -26,8 +36,9 @@ equal = Elementwise(
     output=dtypes.bool_,
     ref=np.equal,
     scalar=lambda s, x, y: s.eq(x, y),
+    split=split.is_equal,
     nondifferentiable=True,
-    samples=_sampled(lambda x, y: (x <= y) & (x >= y)),
+    samples=_sampled(lambda x, y: (x <= y) & (x >= y), *COMPLEX),
     doc="""x == y, element by element; false where either is NaN.
 
     >>> import graphgrad as gg
@@ -42,8 +53,9 @@ not_equal = Elementwise(
     output=dtypes.bool_,
     ref=np.not_equal,
     scalar=lambda s, x, y: s.ne(x, y),
+    split=split.not_equal,
     nondifferentiable=True,
-    samples=_sampled(lambda x, y: ~((x <= y) & (x >= y))),
+    samples=_sampled(lambda x, y: ~((x <= y) & (x >= y)), *COMPLEX),
     doc="""x != y, element by element; true where either is NaN.
 
     >>> import graphgrad as gg
@@ -58,6 +70,7 @@ less = Elementwise(
     output=dtypes.bool_,
     ref=np.less,
     scalar=lambda s, x, y: s.lt(x, y),
+    instead_of_complex=NO_ORDER,
     nondifferentiable=True,
     samples=_sampled(lambda x, y: y > x),
     doc="""x < y, element by element; false where either is NaN.
@@ -74,6 +87,7 @@ less_equal = Elementwise(
     output=dtypes.bool_,
     ref=np.less_equal,
     scalar=lambda s, x, y: s.le(x, y),
+    instead_of_complex=NO_ORDER,
     nondifferentiable=True,
     samples=_sampled(lambda x, y: y >= x),
     doc="""x <= y, element by element; false where either is NaN.
@@ -90,6 +104,7 @@ greater = Elementwise(
     output=dtypes.bool_,
     ref=np.greater,
     scalar=lambda s, x, y: s.gt(x, y),
+    instead_of_complex=NO_ORDER,
     nondifferentiable=True,
     samples=_sampled(lambda x, y: y < x),
     doc="""x > y, element by element; false where either is NaN.
@@ -106,6 +121,7 @@ greater_equal = Elementwise(
     output=dtypes.bool_,
     ref=np.greater_equal,
     scalar=lambda s, x, y: s.ge(x, y),
+    instead_of_complex=NO_ORDER,
     nondifferentiable=True,
     samples=_sampled(lambda x, y: y <= x),
     doc="""x >= y, element by element; false where either is NaN.
@@ -188,8 +204,12 @@ isnan = Elementwise(
     output=dtypes.bool_,
     ref=np.isnan,
     scalar=lambda s, x: s.isnan(x),
+    split=split.either("isnan"),
     nondifferentiable=True,
-    samples=Samples(dtypes=FLOATS, oracle=lambda x: ~((x <= 0) | (x > 0))),
+    samples=Samples(
+        dtypes=(*FLOATS, *COMPLEX),
+        oracle=lambda x: ~((x.real <= 0) | (x.real > 0)) | ~((x.imag <= 0) | (x.imag > 0)),
+    ),
     doc="""Which elements are NaN.
 
     >>> import graphgrad as gg
@@ -204,8 +224,12 @@ isinf = Elementwise(
     output=dtypes.bool_,
     ref=np.isinf,
     scalar=lambda s, x: s.isinf(x),
+    split=split.either("isinf"),
     nondifferentiable=True,
-    samples=Samples(dtypes=FLOATS, oracle=lambda x: (x == np.inf) | (x == -np.inf)),
+    samples=Samples(
+        dtypes=(*FLOATS, *COMPLEX),
+        oracle=lambda x: (np.abs(x.real) == np.inf) | (np.abs(x.imag) == np.inf),
+    ),
     doc="""Which elements are infinite.
 
     >>> import graphgrad as gg
@@ -220,8 +244,9 @@ isfinite = Elementwise(
     output=dtypes.bool_,
     ref=np.isfinite,
     scalar=lambda s, x: s.isfinite(x),
+    split=split.is_finite,
     nondifferentiable=True,
-    samples=Samples(dtypes=FLOATS, oracle=lambda x: (x - x) == 0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle=lambda x: np.abs(x) < np.inf),
     doc="""Which elements are neither infinite nor NaN.
 
     >>> import graphgrad as gg
@@ -259,10 +284,11 @@ where = Elementwise(
     bind=_bind_where,
     ref=np.where,
     scalar=lambda s, c, x, y: s.select(c, x, y),
+    split=split.select,
     partials=(None, lambda z, c, x, y: Mask(c), lambda z, c, x, y: Mask(c, negate=True)),
     samples=Samples(
         cases=_where_cases,
-        dtypes=("float32", "float64", "bfloat16", "int32"),
+        dtypes=("float32", "float64", "bfloat16", "int32", *COMPLEX),
         oracle=lambda c, x, y: np.choose(c.astype(int), np.broadcast_arrays(y, x)),
         ulp=0.0,
         errors=((_one_branch, "where: give both x and y"),),

@@ -186,7 +186,7 @@ cond = Control(
 
 def _custom_type(*types: TensorType, graph: Graph, backward: Graph) -> tuple[TensorType, ...]:
     outputs = output_types("custom_gradient", graph, types)
-    wanted = [t for t in types if t.dtype.is_floating]
+    wanted = [t for t in types if t.dtype.is_inexact]
     found = output_types(
         "custom_gradient", backward, (*types, *outputs, *select(outputs, _floats(outputs)))
     )
@@ -204,7 +204,7 @@ def _custom_type(*types: TensorType, graph: Graph, backward: Graph) -> tuple[Ten
 
 
 def _floats(types: Sequence[TensorType]) -> Mask:
-    return tuple(t.dtype.is_floating for t in types)
+    return tuple(t.dtype.is_inexact for t in types)
 
 
 def _custom_vjp(
@@ -213,7 +213,7 @@ def _custom_vjp(
     seeds = [
         zeros_like(v.type) if g is None else g
         for v, g in zip(outs, gs, strict=True)
-        if v.dtype.is_floating
+        if v.dtype.is_inexact
     ]
     grads = scattered(floating(xs), call(*xs, *outs, *seeds, graph=backward))
     return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
@@ -223,9 +223,9 @@ def _custom_jvp(
     ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph, backward: Graph
 ) -> tuple[Any, ...]:
     """The transpose of `backward`, which is linear in the cotangents, at cotangents of zero."""
-    floats = [x for x in xs if x.dtype.is_floating]
-    tangents = [t for t, x in zip(ts, xs, strict=True) if x.dtype.is_floating]
-    seeds = [y for y in outs if y.dtype.is_floating]
+    floats = [x for x in xs if x.dtype.is_inexact]
+    tangents = [t for t, x in zip(ts, xs, strict=True) if x.dtype.is_inexact]
+    seeds = [y for y in outs if y.dtype.is_inexact]
     wanted = (False,) * (len(xs) + len(outs)) + (True,) * len(seeds)
     ahead, has = reverse(backward, given(tangents), wanted)
     if not any(has):

@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler.errors import DivisionByZero
-from graphgrad.compiler.families import Elementwise, Mask, add_all
+from graphgrad.compiler.families import Elementwise, Mask, add_all, conjugate
 from graphgrad.compiler.op import Samples, ops
+from graphgrad.compiler.ops import split
 from graphgrad.compiler.ops.special import Array, in_float32
+from graphgrad.compiler.types import tensor_type
 
 ANY_NUMBER = ("float32", "float64", "bfloat16", "float16", "int32", "int64", "uint8")
 FLOATS = ("float32", "float64", "bfloat16", "float16")
+COMPLEX = ("complex64", "complex128")
+NUMBERS = (*ANY_NUMBER, *COMPLEX)
 
 
 def _bool_error(op: Any) -> Any:
@@ -28,8 +32,9 @@ add = Elementwise(
     inputs="number",
     ref=np.add,
     scalar=lambda s, x, y: s.add(x, y),
+    split=split.add,
     partials=(lambda z, x, y: 1, lambda z, x, y: 1),
-    samples=Samples(dtypes=ANY_NUMBER, oracle=lambda x, y: x - (-y), ulp=0.5, errors=NUMBERS_ONLY),
+    samples=Samples(dtypes=NUMBERS, oracle=lambda x, y: x - (-y), ulp=0.5, errors=NUMBERS_ONLY),
     doc="""x + y, element by element; shapes broadcast and dtypes promote. Integers wrap.
 
     >>> import graphgrad as gg
@@ -44,8 +49,9 @@ sub = Elementwise(
     inputs="number",
     ref=np.subtract,
     scalar=lambda s, x, y: s.sub(x, y),
+    split=split.sub,
     partials=(lambda z, x, y: 1, lambda z, x, y: -1),
-    samples=Samples(dtypes=ANY_NUMBER, oracle=lambda x, y: x + (-y), ulp=0.5, errors=NUMBERS_ONLY),
+    samples=Samples(dtypes=NUMBERS, oracle=lambda x, y: x + (-y), ulp=0.5, errors=NUMBERS_ONLY),
     doc="""x - y, element by element; shapes broadcast and dtypes promote. Integers wrap.
 
     >>> import graphgrad as gg
@@ -60,8 +66,9 @@ mul = Elementwise(
     inputs="number",
     ref=np.multiply,
     scalar=lambda s, x, y: s.mul(x, y),
+    split=split.mul,
     partials=(lambda z, x, y: y, lambda z, x, y: x),
-    samples=Samples(dtypes=ANY_NUMBER, oracle=lambda x, y: y * x, ulp=0.5, errors=NUMBERS_ONLY),
+    samples=Samples(dtypes=NUMBERS, oracle=lambda x, y: y * x, ulp=0.5, errors=NUMBERS_ONLY),
     doc="""x * y, element by element; shapes broadcast and dtypes promote. Integers wrap.
 
     >>> import graphgrad as gg
@@ -76,11 +83,12 @@ div = Elementwise(
     inputs="divide",
     ref=np.true_divide,
     scalar=lambda s, x, y: s.div(x, y),
+    split=split.div,
     partials=(lambda z, x, y: 1 / y, lambda z, x, y: -z / y),
     samples=Samples(
         domain=((-3.0, 3.0), (0.5, 3.0)),
-        dtypes=FLOATS,
-        oracle=lambda x, y: x * (1 / y) if x.dtype.kind != "f" else x / y,
+        dtypes=(*FLOATS, *COMPLEX),
+        oracle=lambda x, y: x * (1 / y) if x.dtype.kind in "iu" else x / y,
         ulp=0.5,
     ),
     doc="""x / y, element by element: integers give float64, and x / 0 is inf or NaN.
@@ -175,10 +183,11 @@ neg = Elementwise(
     inputs="number",
     ref=np.negative,
     scalar=lambda s, x: s.neg(x),
+    split=split.neg,
     partials=(lambda z, x: -1,),
     samples=Samples(
-        dtypes=ANY_NUMBER,
-        oracle=lambda x: 0 - x if x.dtype.kind != "f" else x * -1,
+        dtypes=NUMBERS,
+        oracle=lambda x: 0 - x if x.dtype.kind in "iu" else x * -1,
         ulp=0.0,
         errors=NUMBERS_ONLY,
     ),
@@ -189,26 +198,41 @@ neg = Elementwise(
     array([-1,  2], dtype=int32)
     """,
 )
+
+
+def _slope_of_abs(z: Any, x: Any) -> Any:
+    """The sign of a real x, conj(x) / |x| of a complex one; 0 at 0."""
+    if not x.dtype.is_complex:
+        return ops["sign"](x)
+    return conjugate(x) / ops["where"](z == 0, 1, z)
+
+
 abs = Elementwise(
     name="abs",
     public=("abs", "math.abs"),
     inputs="number",
     ref=np.absolute,
     scalar=lambda s, x: s.abs(x),
-    partials=(lambda z, x: ops["sign"](x),),
+    split=lambda x: ops["hypot"](*x),
+    type=lambda x: tensor_type(x.shape, x.dtype.real_dtype),
+    partials=(_slope_of_abs,),
     samples=Samples(
-        dtypes=ANY_NUMBER,
+        dtypes=NUMBERS,
         oracle=lambda x: (
-            np.where(np.signbit(x), -x, x) if x.dtype.kind == "f" else np.where(x < 0, -x, x)
+            np.where(np.signbit(x), -x, x)
+            if x.dtype.kind == "f"
+            else np.sqrt(np.real(x * np.conj(x)))
+            if x.dtype.kind == "c"
+            else np.where(x < 0, -x, x)
         ),
         ulp=0.0,
         errors=NUMBERS_ONLY,
     ),
-    doc="""The absolute value of each element; the derivative at 0 is 0.
+    doc="""The absolute value of each element, real also of complex ones; the derivative at 0 is 0.
 
     >>> import graphgrad as gg
-    >>> gg.abs([-1.5, 2.0]).numpy()
-    array([1.5, 2. ], dtype=float32)
+    >>> gg.abs([-1.5, 2.0]).numpy(), gg.abs(3 + 4j).numpy()
+    (array([1.5, 2. ], dtype=float32), np.float64(5.0))
     """,
 )
 sign = Elementwise(
@@ -237,8 +261,9 @@ square = Elementwise(
     inputs="number",
     ref=np.square,
     scalar=lambda s, x: s.square(x),
+    split=split.square,
     partials=(lambda z, x: x + x,),
-    samples=Samples(dtypes=ANY_NUMBER, oracle=lambda x: x * x, ulp=0.5, errors=NUMBERS_ONLY),
+    samples=Samples(dtypes=NUMBERS, oracle=lambda x: x * x, ulp=0.5, errors=NUMBERS_ONLY),
     doc="""x * x, element by element.
 
     >>> import graphgrad as gg
@@ -252,8 +277,9 @@ sqrt = Elementwise(
     inputs="float",
     ref=np.sqrt,
     scalar=lambda s, x: s.sqrt(x),
+    split=split.sqrt,
     partials=(lambda z, x: 0.5 / z,),
-    samples=Samples(domain=(0.1, 9.0), dtypes=FLOATS, oracle="sqrt", ulp=0.5),
+    samples=Samples(domain=(0.1, 9.0), dtypes=(*FLOATS, *COMPLEX), oracle="sqrt", ulp=0.5),
     doc="""The square root of each element; NaN below 0, and the derivative at 0 is inf.
 
     >>> import graphgrad as gg
@@ -267,8 +293,11 @@ rsqrt = Elementwise(
     inputs="float",
     ref=in_float32(lambda x: x.dtype.type(1) / np.sqrt(x)),
     scalar=lambda s, x: s.div(1.0, s.sqrt(x)),
+    split=split.rsqrt,
     partials=(lambda z, x: -0.5 * z * z * z,),
-    samples=Samples(domain=(0.2, 9.0), dtypes=FLOATS, oracle=lambda x: 1 / np.sqrt(x), ulp=1.0),
+    samples=Samples(
+        domain=(0.2, 9.0), dtypes=(*FLOATS, *COMPLEX), oracle=lambda x: 1 / np.sqrt(x), ulp=1.0
+    ),
     doc="""1 / sqrt(x), element by element.
 
     >>> import graphgrad as gg
@@ -282,8 +311,9 @@ reciprocal = Elementwise(
     inputs="float",
     ref=lambda x: x.dtype.type(1) / x,
     scalar=lambda s, x: s.reciprocal(x),
+    split=split.reciprocal,
     partials=(lambda z, x: -z * z,),
-    samples=Samples(domain=(0.3, 4.0), dtypes=FLOATS, oracle=lambda x: x**-1, ulp=0.5),
+    samples=Samples(domain=(0.3, 4.0), dtypes=(*FLOATS, *COMPLEX), oracle=lambda x: x**-1, ulp=0.5),
     doc="""1 / x, element by element.
 
     >>> import graphgrad as gg
@@ -386,8 +416,9 @@ identity = Elementwise(
     inputs="any",
     ref=lambda x: x,
     scalar=lambda s, x: x,
+    split=lambda x: x,
     partials=(lambda z, x: 1,),
-    samples=Samples(dtypes=(*ANY_NUMBER, "bool"), oracle=lambda x: x, ulp=0.0),
+    samples=Samples(dtypes=(*NUMBERS, "bool"), oracle=lambda x: x, ulp=0.0),
     doc="""x itself.
 
     >>> import graphgrad as gg
@@ -400,8 +431,9 @@ stop_gradient = Elementwise(
     inputs="any",
     ref=lambda x: x,
     scalar=lambda s, x: x,
+    split=lambda x: tuple(ops["stop_gradient"](v) for v in x),
     nondifferentiable=True,
-    samples=Samples(dtypes=(*ANY_NUMBER, "bool"), oracle=lambda x: x, ulp=0.0),
+    samples=Samples(dtypes=(*NUMBERS, "bool"), oracle=lambda x: x, ulp=0.0),
     doc="""x itself, as a constant to differentiation.
 
     >>> import graphgrad as gg
@@ -415,7 +447,7 @@ _multiply = np.multiply
 
 
 def _cotangent_product(g: Array, p: Array) -> Array:
-    z: Array = _multiply(g, p)
+    z: Array = _multiply(g, p if p.dtype.kind != "c" else np.conjugate(p))
     if z.dtype.char in "fd":
         # NaN exactly if an element is, and found faster than by looking at each.
         squares = z.dot(z) if z.ndim == 1 else np.vdot(z, z)
@@ -423,6 +455,12 @@ def _cotangent_product(g: Array, p: Array) -> Array:
             return z
     lost = np.isnan(z)
     if lost.any():
+        if z.dtype.kind == "c":  # part by part: what multiplies a 0 does not count
+            (a, b), (c, d) = (g.real, g.imag), (p.real, p.imag)
+            part = _cotangent_product
+            z = np.empty_like(z)
+            z.real, z.imag = part(a, c) + part(b, d), part(b, c) - part(a, d)
+            return z
         z = np.where(lost & (g == 0), z.dtype.type(0), z)
     return np.asarray(z)
 
@@ -438,8 +476,9 @@ cotangent_product = Elementwise(
     arity=2,
     ref=_cotangent_product,
     scalar=_scalar_cotangent_product,
+    split=split.cotangent_product,
     vjp=lambda ct, z, g, p, needs: (
-        ops["cotangent_product"](ct, p) if needs[0] else None,
+        ops["cotangent_product"](ct, conjugate(p)) if needs[0] else None,
         ops["cotangent_product"](g, ct) if needs[1] else None,
     ),
     jvp=lambda ts, z, g, p: add_all(
@@ -448,7 +487,12 @@ cotangent_product = Elementwise(
             None if ts[1] is None else ops["cotangent_product"](g, ts[1]),
         ]
     ),
-    samples=Samples(oracle=lambda g, p: np.where((g == 0) & ~np.isfinite(p), 0, g * p), ulp=0.5),
-    doc="g * p, but 0 where g is 0 and p infinite or NaN: how a cotangent passes a partial "
-    "derivative that does not exist on a branch that was not taken. With a finite p it is g * p.",
+    samples=Samples(
+        dtypes=("float32", "float64", "bfloat16", *COMPLEX),
+        oracle=lambda g, p: np.where((g == 0) & ~np.isfinite(p), 0, g * np.conj(p)),
+        ulp=0.5,
+    ),
+    doc="g * conj(p), but 0 where g is 0 and p infinite or NaN: how a cotangent passes a partial "
+    "derivative that does not exist on a branch that was not taken. With a finite p it is "
+    "g * conj(p).",
 )

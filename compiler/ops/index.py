@@ -26,7 +26,7 @@ from graphgrad.compiler.types import (
 )
 
 Bound = tuple[tuple[Any, ...], Attrs]
-DTYPES = ("float32", "float64", "bfloat16", "int64")
+DTYPES = ("float32", "float64", "bfloat16", "int64", "complex64")
 
 
 def check_integer(t: TensorType, op: str, what: str) -> None:

@@ -18,7 +18,7 @@ from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import Shape, TensorType, normalize_axis, same_shape, tensor_type
 
 Bound = tuple[tuple[Any, ...], Attrs]
-DTYPES = ("float32", "float64", "bfloat16", "int64", "bool")
+DTYPES = ("float32", "float64", "bfloat16", "int64", "bool", "complex64")
 
 
 def _total(sizes: Sequence[Extent]) -> Extent:
@@ -202,6 +202,7 @@ def _split_oracle(x: Array, num_or_size_splits: Any, axis: int) -> list[Array]:
 
 split = Composite(
     name="split",
+    takes_complex=True,
     multi=True,
     bind=_bind_split,
     type=_split_type,

@@ -9,8 +9,8 @@ import numpy as np
 
 from graphgrad.compiler.arith import holds_tensor
 from graphgrad.compiler.dims import Extent, same_size, shown
-from graphgrad.compiler.errors import DTypeError, ShapeError
-from graphgrad.compiler.families import Library, add_all, join_dtypes
+from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
+from graphgrad.compiler.families import Library, add_all, conjugate, join_dtypes
 from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
 from graphgrad.compiler.ops.special import Array, in_float32
 from graphgrad.compiler.types import TensorType, broadcast_shapes, tensor_type
@@ -48,12 +48,19 @@ def _tensors(*operands: Any) -> Any:
 
 
 def _bind(
-    a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, name: str | None = None
-) -> Bound:
+    a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, adjoint_a: bool = False,
+    adjoint_b: bool = False, name: str | None = None,
+) -> Bound:  # fmt: skip
     kind = current_kind()
     dtype = join_dtypes((a, b))
-    xs = tuple(kind.lift(v, dtype).cast(dtype) for v in (a, b))
-    return xs, {"transpose_a": bool(transpose_a), "transpose_b": bool(transpose_b)}
+    xs = [kind.lift(v, dtype).cast(dtype) for v in (a, b)]
+    flags = []
+    for i, (transpose, adjoint) in enumerate(((transpose_a, adjoint_a), (transpose_b, adjoint_b))):
+        if transpose and adjoint:
+            raise ArgumentError("matmul: a side is to be both transposed and conjugate transposed")
+        xs[i] = conjugate(xs[i]) if adjoint else xs[i]
+        flags.append(bool(transpose or adjoint))
+    return tuple(xs), {"transpose_a": flags[0], "transpose_b": flags[1]}
 
 
 def sides(a: TensorType, b: TensorType, transpose_a: bool, transpose_b: bool) -> tuple[Extent, ...]:
@@ -94,6 +101,7 @@ def _vjp(
 ) -> tuple[Any, ...]:
     """With the transposes folded into flags: no rule moves data."""
     product = ops["matmul"]
+    a, b = conjugate(a), conjugate(b)
     ga = gb = None
     if needs[0]:
         ga = (
@@ -155,10 +163,19 @@ def _cases(rng: np.random.Generator, dtype: Any) -> Any:
         ((3,), (3,), {}), ((3,), (3, 2), {}), ((2, 3), (3,), {}), ((4, 2, 3), (3,), {}),
         ((2, 0), (0, 3), {}), ((0, 2), (2, 3), {}),
     ):  # fmt: skip
-        yield tuple(rng.uniform(-2, 2, s).astype(dtype) for s in (a, b)), flags
+        xs = [rng.uniform(-2, 2, s) for s in (a, b)]
+        if dtype.kind == "c":
+            xs = [x + 1j * rng.uniform(-2, 2, x.shape) for x in xs]
+            flags = {"adjoint" + k.removeprefix("transpose"): v for k, v in flags.items()}
+        yield tuple(x.astype(dtype) for x in xs), flags
 
 
-def _oracle(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+def _oracle(
+    a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False,
+    adjoint_a: bool = False, adjoint_b: bool = False,
+) -> Array:  # fmt: skip
+    a = np.einsum("...ij->...ji", a).conj() if adjoint_a else a
+    b = np.einsum("...ij->...ji", b).conj() if adjoint_b else b
     a = np.einsum("...ij->...ji", a) if transpose_a else a
     b = np.einsum("...ij->...ji", b) if transpose_b else b
     left = "k" if a.ndim == 1 else "...ik"
@@ -171,6 +188,7 @@ matmul = MatMul(
     name="matmul",
     public=("matmul", "linalg.matmul"),
     routine="gemm",
+    takes_complex=True,
     bind=_bind,
     type=_type,
     ref=in_float32(_matmul),
@@ -179,7 +197,7 @@ matmul = MatMul(
     batch=_batch,
     samples=Samples(
         cases=_cases,
-        dtypes=("float32", "float64", "bfloat16", "float16", "int32"),
+        dtypes=("float32", "float64", "bfloat16", "float16", "int32", "complex64", "complex128"),
         oracle=_oracle,
         ulp=8.0,
         errors=(
@@ -189,7 +207,8 @@ matmul = MatMul(
              "matmul: shapes [2] and [3] do not broadcast"),
         ),
     ),
-    doc="""The matrix product of `a` and `b`, either transposed first if so flagged.
+    doc="""The matrix product of `a` and `b`, either transposed or conjugate transposed first if so
+    flagged (`transpose_a`, `adjoint_a`).
 
     Axes before the last two are batch axes and broadcast. A vector is a row on the left and a
     column on the right, and its axis is left out of the result, as in NumPy.

@@ -11,10 +11,11 @@ import numpy as np
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.families import Elementwise
 from graphgrad.compiler.op import Samples, ops
-from graphgrad.compiler.ops import special
+from graphgrad.compiler.ops import special, split
 from graphgrad.compiler.ops.special import Array, in_float32, in_float64
 
 FLOATS = ("float32", "float64", "bfloat16", "float16")
+COMPLEX = ("complex64", "complex128")
 LN2, LN10 = math.log(2), math.log(10)
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
@@ -24,8 +25,9 @@ exp = Elementwise(
     inputs="float",
     ref=in_float64(np.exp),
     scalar=lambda s, x: s.exp(x),
+    split=split.exp,
     partials=(lambda z, x: z,),
-    samples=Samples(dtypes=FLOATS, oracle="exp", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="exp", ulp=2.0),
     doc="""e to the power of each element.
 
     >>> import graphgrad as gg
@@ -54,8 +56,9 @@ expm1 = Elementwise(
     inputs="float",
     ref=in_float64(np.expm1),
     scalar=lambda s, x: s.expm1(x),
+    split=split.expm1,
     partials=(lambda z, x: ops["exp"](x),),  # z + 1 loses all digits where x is far below 0
-    samples=Samples(dtypes=FLOATS, oracle="expm1", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="expm1", ulp=2.0),
     doc="""exp(x) - 1 for each element, with all digits where x is small.
 
     >>> import graphgrad as gg
@@ -69,8 +72,9 @@ log = Elementwise(
     inputs="float",
     ref=in_float64(np.log),
     scalar=lambda s, x: s.log(x),
+    split=split.log,
     partials=(lambda z, x: 1 / x,),
-    samples=Samples(domain=(0.1, 9.0), dtypes=FLOATS, oracle="log", ulp=2.0),
+    samples=Samples(domain=(0.1, 9.0), dtypes=(*FLOATS, *COMPLEX), oracle="log", ulp=2.0),
     doc="""The natural logarithm of each element: -inf at 0, NaN below.
 
     >>> import graphgrad as gg
@@ -112,10 +116,11 @@ log1p = Elementwise(
     name="log1p",
     public=("math.log1p",),
     inputs="float",
-    ref=np.log1p,
+    ref=special.log1p,
     scalar=lambda s, x: s.log1p(x),
+    split=split.log1p,
     partials=(lambda z, x: 1 / (1 + x),),
-    samples=Samples(domain=(-0.8, 9.0), dtypes=FLOATS, oracle="log1p", ulp=2.0),
+    samples=Samples(domain=(-0.8, 9.0), dtypes=(*FLOATS, *COMPLEX), oracle="log1p", ulp=2.0),
     doc="""log(1 + x) for each element, with all digits where x is small.
 
     >>> import graphgrad as gg
@@ -129,8 +134,9 @@ tanh = Elementwise(
     inputs="float",
     ref=np.tanh,
     scalar=lambda s, x: s.tanh(x),
+    split=split.tanh,
     partials=(lambda z, x: 1 - z * z,),
-    samples=Samples(dtypes=FLOATS, oracle="tanh", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="tanh", ulp=2.0),
     doc="""The hyperbolic tangent of each element.
 
     >>> import graphgrad as gg
@@ -144,10 +150,15 @@ sigmoid = Elementwise(
     inputs="float",
     ref=in_float64(special.sigmoid),
     scalar=lambda s, x: s.sigmoid(x),
+    split=split.sigmoid,
     partials=(lambda z, x: z * (1 - z),),
     samples=Samples(
-        dtypes=FLOATS,
-        oracle=lambda x: np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-np.abs(x))),
+        dtypes=(*FLOATS, *COMPLEX),
+        oracle=lambda x: (
+            np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-np.abs(x)))
+            if x.dtype.kind == "f"
+            else 1 / (1 + np.exp(-x))
+        ),
         ulp=2.0,
     ),
     doc="""1 / (1 + exp(-x)) for each element; never overflows.
@@ -222,7 +233,7 @@ def _power(x: Array, y: Array) -> Array:
 
 def _power_oracle(x: Array, y: Array) -> Array:
     """Integers by modular powers in Python's arithmetic, wrapped."""
-    if x.dtype.kind == "f":
+    if x.dtype.kind in "fc":
         return np.asarray(np.power(x, y))
     bits = 8 * x.dtype.itemsize
     unsigned = np.dtype(f"u{x.dtype.itemsize}")
@@ -251,8 +262,8 @@ def _power_by_base(z: Any, x: Any, y: Any) -> Any:
 
 
 def _power_by_exponent(z: Any, x: Any, y: Any) -> Any:
-    """z log(x), but 0 where x is not positive."""
-    positive = x > 0
+    """z log(x), but 0 where x is not positive (or, complex, not 0)."""
+    positive = x != 0 if x.dtype.is_complex else x > 0
     return ops["where"](positive, z * ops["log"](ops["where"](positive, x, 1)), 0)
 
 
@@ -263,6 +274,7 @@ pow = Elementwise(
     inputs="number",
     ref=in_float32(_power),
     scalar=lambda s, x, y: s.pow(x, y) if s.dtype(x).is_floating else _integer_power(s, x, y),
+    split=split.pow,
     partials=(_power_by_base, _power_by_exponent),
     failures={
         "negative_exponent": (
@@ -272,7 +284,7 @@ pow = Elementwise(
     },
     samples=Samples(
         domain=((0.3, 3.0), (-2.0, 2.5)),
-        dtypes=("float32", "float64", "bfloat16", "int32", "uint8"),
+        dtypes=("float32", "float64", "bfloat16", "int32", "uint8", *COMPLEX),
         edges=(0.0, 1.0, -1.0, 2.0, 0.5, -0.5, np.inf, -np.inf, np.nan),
         oracle=_power_oracle,
         ulp=2.0,
@@ -287,7 +299,7 @@ pow = Elementwise(
     doc="""x ** y, element by element; 0 ** 0 is 1.
 
     The derivative of x ** 0 is 0, also at x == 0, and the one by y is 0 where x <= 0. An integer to
-    a negative integer power raises ArgumentError.
+    a negative integer power raises ArgumentError. Of complex powers it is the principal value.
 
     >>> import graphgrad as gg
     >>> gg.pow([2.0, 3.0], 2.0).numpy()

@@ -8,16 +8,17 @@ import numpy as np
 
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.errors import DTypeError, ShapeError
-from graphgrad.compiler.families import Composite, Library, add_all
+from graphgrad.compiler.families import Composite, Library, add_all, conjugate
 from graphgrad.compiler.op import Attrs, Samples, current_kind, ops
 from graphgrad.compiler.ops.special import Array, in_float32
 from graphgrad.compiler.types import TensorType, normalize_axis, same_shape
 
 Bound = tuple[tuple[Any, ...], Attrs]
 NUMBERS = ("float32", "float64", "bfloat16", "int32")
+COMPLEX = ("complex64", "complex128")
 
 
-def _binder(op: str) -> Any:
+def binder(op: str) -> Any:
     def bind(
         x: Any, axis: int = 0, exclusive: bool = False, reverse: bool = False,
         name: str | None = None,
@@ -74,6 +75,8 @@ def _loop(fold: Any, start: Any) -> Any:
 def _cases(rng: np.random.Generator, dtype: Any) -> Any:
     for shape, axis in (((5,), 0), ((2, 4), 1), ((3, 2), 0), ((2, 3, 2), -2), ((0, 2), 0)):
         x = np.asarray(rng.integers(-3, 4, shape)).astype(dtype)  # zeros among them
+        if dtype.kind == "c":
+            x = x + np.asarray(1j * rng.integers(-1, 2, shape)).astype(dtype)
         for exclusive, reverse in ((False, False), (True, False), (False, True), (True, True)):
             yield (x,), {"axis": axis, "exclusive": exclusive, "reverse": reverse}
 
@@ -90,8 +93,10 @@ def _axis_batch(name: str) -> Any:
 
 cumsum = Library(
     name="cumsum",
+    takes_complex=True,
+    by_component=True,
     public=("cumsum", "math.cumsum"),
-    bind=_binder("cumsum"),
+    bind=binder("cumsum"),
     type=_typer("cumsum"),
     ref=_running(np.add, 0),
     transpose=lambda g, x, axis, exclusive, reverse: (
@@ -100,7 +105,7 @@ cumsum = Library(
     batch=_axis_batch("cumsum"),
     samples=Samples(
         cases=_cases,
-        dtypes=NUMBERS,
+        dtypes=(*NUMBERS, *COMPLEX),
         oracle=_loop(np.add, 0),
         errors=((lambda op: op(np.zeros(3, bool)), "cumsum: takes numbers, got b1[3]"),),
     ),
@@ -132,7 +137,7 @@ def _recurrence_type(a: TensorType, b: TensorType, axis: int, reverse: bool) -> 
     return b
 
 
-def _shifted(x: Any, axis: int, by: int) -> Any:
+def shifted(x: Any, axis: int, by: int) -> Any:
     """The elements `by` places further along `axis` (1 or -1), 0 moving in at the end."""
     n = x.shape[axis]
     if isinstance(n, int) and n == 0:
@@ -146,20 +151,21 @@ def _shifted(x: Any, axis: int, by: int) -> Any:
 
 
 def _adjoint(g: Any, a: Any, axis: int, reverse: bool) -> Any:
-    """The cotangent of b: the recurrence backwards, c[i] = g[i] + a[i + 1] c[i + 1]."""
-    return ops["linear_recurrence"](_shifted(a, axis, 1 if reverse else -1), g, axis, not reverse)
+    """The cotangent of b: the recurrence backwards, c[i] = g[i] + conj(a[i + 1]) c[i + 1]."""
+    a = shifted(conjugate(a), axis, 1 if reverse else -1)
+    return ops["linear_recurrence"](a, g, axis, not reverse)
 
 
 def _recurrence_vjp(
     g: Any, z: Any, a: Any, b: Any, needs: tuple[bool, ...], axis: int, reverse: bool
 ) -> tuple[Any, ...]:
     c = _adjoint(g, a, axis, reverse)
-    before = _shifted(z, axis, -1 if reverse else 1)
+    before = shifted(z, axis, -1 if reverse else 1)
     return (ops["cotangent_product"](c, before) if needs[0] else None), c
 
 
 def _recurrence_jvp(ts: tuple[Any, ...], z: Any, a: Any, b: Any, axis: int, reverse: bool) -> Any:
-    before = _shifted(z, axis, -1 if reverse else 1)
+    before = conjugate(shifted(z, axis, -1 if reverse else 1))
     drive = add_all([None if ts[0] is None else ops["cotangent_product"](ts[0], before), ts[1]])
     return ops["linear_recurrence"](a, drive, axis, reverse)
 
@@ -177,6 +183,8 @@ def _recurrence_batch(
 def _recurrence_cases(rng: np.random.Generator, dtype: Any) -> Any:
     for shape, axis in (((5,), 0), ((2, 4), 1), ((3, 2), 0), ((0, 2), 0), ((1,), 0)):
         a, b = (np.asarray(rng.integers(-2, 3, shape)).astype(dtype) for _ in range(2))
+        if dtype.kind == "c":
+            a, b = a + 1j * b.real, b - 1j * a.real
         for reverse in (False, True):
             yield (a, b), {"axis": axis, "reverse": reverse}
 
@@ -195,6 +203,7 @@ def _recurrence_oracle(a: Array, b: Array, axis: int, reverse: bool) -> Array:
 
 linear_recurrence = Library(
     name="linear_recurrence",
+    takes_complex=True,
     public="",
     bind=lambda a, b, axis, reverse=False: ((a, b), {"axis": axis, "reverse": reverse}),
     type=_recurrence_type,
@@ -202,7 +211,9 @@ linear_recurrence = Library(
     vjp=_recurrence_vjp,
     jvp=_recurrence_jvp,
     batch=_recurrence_batch,
-    samples=Samples(cases=_recurrence_cases, dtypes=NUMBERS, oracle=_recurrence_oracle),
+    samples=Samples(
+        cases=_recurrence_cases, dtypes=(*NUMBERS, *COMPLEX), oracle=_recurrence_oracle
+    ),
     doc="z[i] = a[i] z[i - 1] + b[i] along `axis`, from z[0] = b[0]: what cumulative products and "
     "their derivatives are made of, without a division.",
 )
@@ -218,7 +229,7 @@ def _cumprod_parts(x: Any, axis: int, exclusive: bool, reverse: bool) -> Any:
     one = tuple(1 if i == axis else m for i, m in enumerate(x.shape))
     if exclusive:
         first = current_kind().lift(1, x.dtype).broadcast_to(one)
-        x = _shifted(x, axis, -1 if reverse else 1)
+        x = shifted(x, axis, -1 if reverse else 1)
     else:
         first = ops["slice"](x, starts, one)
     drive = ops["unslice"](first, shape=x.shape, starts=starts, steps=(1,) * x.ndim)
@@ -227,14 +238,15 @@ def _cumprod_parts(x: Any, axis: int, exclusive: bool, reverse: bool) -> Any:
 
 cumprod = Composite(
     name="cumprod",
+    takes_complex=True,
     public=("math.cumprod",),
-    bind=_binder("cumprod"),
+    bind=binder("cumprod"),
     type=_typer("cumprod"),
     ref=_running(np.multiply, 1),
     decompose=_cumprod_parts,
     samples=Samples(
         cases=_cases,
-        dtypes=NUMBERS,
+        dtypes=(*NUMBERS, *COMPLEX),
         oracle=_loop(np.multiply, 1),
         errors=((lambda op: op(np.zeros(3, bool)), "cumprod: takes numbers, got b1[3]"),),
     ),

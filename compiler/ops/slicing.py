@@ -18,7 +18,7 @@ from graphgrad.compiler.types import Shape, TensorType, tensor_type
 
 Bound = tuple[tuple[Any, ...], Attrs]
 Starts = tuple[Any, ...]  # an int or Dim an axis, or None: the next of the 0-d integer inputs
-DTYPES = ("float32", "float64", "bfloat16", "int64", "bool")
+DTYPES = ("float32", "float64", "bfloat16", "int64", "bool", "complex64")
 
 
 # -- unslice: the adjoint of slice

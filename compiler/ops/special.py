@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.errors import DTypeError
+from graphgrad.compiler.op import current_kind
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +36,9 @@ def in_float64(fn: Callable[..., Array]) -> Callable[..., Array]:
 
     def wrapped(*xs: Array, **attrs: Any) -> Array:
         dtype = xs[0].dtype
+        if dtype.kind == "c":
+            wide_xs = (x.astype(np.complex128, copy=False) for x in xs)
+            return np.asarray(fn(*wide_xs)).astype(dtype, copy=False)
         if dtype.itemsize == 8:
             return fn(*xs, **attrs)
         if isinstance(fn, np.ufunc) and dtype.itemsize == 4:
@@ -44,16 +49,37 @@ def in_float64(fn: Callable[..., Array]) -> Callable[..., Array]:
     return wrapped
 
 
+def floating(x: Any, op: str) -> Any:
+    """`x` as a tensor of floats: integers and bools become float32."""
+    value = current_kind().lift(x)
+    if value.dtype.is_complex:
+        raise DTypeError(f"{op}: takes floats, got {value.type}")
+    return value if value.dtype.is_floating else value.cast(dtypes.float32)
+
+
 def carried(x: Any) -> Any:
     """A tensor as what sums of it are carried in: float32 for 16-bit floats."""
     return x.cast(dtypes.float32) if x.dtype.is_floating and x.dtype.bits == 16 else x
 
 
+def log1p(x: Array) -> Array:
+    """log(1 + x); NumPy's own loses the digits of small complex numbers."""
+    if x.dtype.kind != "c":
+        return np.asarray(np.log1p(x))
+    wide = x.astype(np.complex128, copy=False)
+    a, b = wide.real, wide.imag
+    small = (np.abs(a) < 0.5) & (np.abs(b) < 0.5)
+    z = np.asarray(np.log(1 + wide))
+    near = 0.5 * np.log1p(np.where(small, a * (a + 2) + b * b, 0))
+    return np.where(small, near + 1j * z.imag, z).astype(x.dtype, copy=False)
+
+
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) without overflow, and with all digits where it is small."""
     one = x.dtype.type(1)
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x < 0, e, one) / (one + e))
+    left = x.real < 0
+    e = np.exp(np.where(left, x, -x))
+    return np.asarray(np.where(left, e, one) / (one + e))
 
 
 def softplus(x: Array) -> Array:

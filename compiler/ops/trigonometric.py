@@ -8,9 +8,11 @@ import numpy as np
 
 from graphgrad.compiler.families import Elementwise
 from graphgrad.compiler.op import Samples, ops
+from graphgrad.compiler.ops import split
 from graphgrad.compiler.ops.special import in_float32, in_float64
 
 FLOATS = ("float32", "float64", "bfloat16", "float16")
+COMPLEX = ("complex64", "complex128")
 
 sin = Elementwise(
     name="sin",
@@ -18,8 +20,9 @@ sin = Elementwise(
     inputs="float",
     ref=np.sin,
     scalar=lambda s, x: s.sin(x),
+    split=split.sin,
     partials=(lambda z, x: ops["cos"](x),),
-    samples=Samples(dtypes=FLOATS, oracle="sin", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="sin", ulp=2.0),
     doc="""The sine of each element, in radians.
 
     >>> import graphgrad as gg
@@ -33,8 +36,9 @@ cos = Elementwise(
     inputs="float",
     ref=np.cos,
     scalar=lambda s, x: s.cos(x),
+    split=split.cos,
     partials=(lambda z, x: -ops["sin"](x),),
-    samples=Samples(dtypes=FLOATS, oracle="cos", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="cos", ulp=2.0),
     doc="""The cosine of each element, in radians.
 
     >>> import graphgrad as gg
@@ -48,8 +52,9 @@ tan = Elementwise(
     inputs="float",
     ref=in_float64(np.tan),
     scalar=lambda s, x: s.tan(x),
+    split=split.tan,
     partials=(lambda z, x: 1 + z * z,),
-    samples=Samples(domain=(-1.2, 1.2), dtypes=FLOATS, oracle="tan", ulp=2.0),
+    samples=Samples(domain=(-1.2, 1.2), dtypes=(*FLOATS, *COMPLEX), oracle="tan", ulp=2.0),
     doc="""The tangent of each element, in radians.
 
     >>> import graphgrad as gg
@@ -108,8 +113,9 @@ sinh = Elementwise(
     inputs="float",
     ref=np.sinh,
     scalar=lambda s, x: s.sinh(x),
+    split=split.sinh,
     partials=(lambda z, x: ops["cosh"](x),),
-    samples=Samples(dtypes=FLOATS, oracle="sinh", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="sinh", ulp=2.0),
     doc="""The hyperbolic sine of each element, (exp(x) - exp(-x)) / 2.
 
     >>> import graphgrad as gg
@@ -123,8 +129,9 @@ cosh = Elementwise(
     inputs="float",
     ref=in_float64(np.cosh),
     scalar=lambda s, x: s.cosh(x),
+    split=split.cosh,
     partials=(lambda z, x: ops["sinh"](x),),
-    samples=Samples(dtypes=FLOATS, oracle="cosh", ulp=2.0),
+    samples=Samples(dtypes=(*FLOATS, *COMPLEX), oracle="cosh", ulp=2.0),
     doc="""The hyperbolic cosine of each element, (exp(x) + exp(-x)) / 2.
 
     >>> import graphgrad as gg

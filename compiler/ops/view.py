@@ -27,7 +27,7 @@ from graphgrad.compiler.types import (
 
 Bound = tuple[tuple[Any, ...], Attrs]
 IndexMap = tuple[tuple[int | None, Any, Any], ...]
-DTYPES = ("float32", "float64", "bfloat16", "int64", "bool")
+DTYPES = ("float32", "float64", "bfloat16", "int64", "bool", "complex64")
 
 
 def numbered(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:

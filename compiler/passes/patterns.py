@@ -187,6 +187,8 @@ class Rule:
         if self.left is None:
             return {"root": root, "facts": facts}
         for bound in match_application(self.left, root, facts, {}):
+            if any(map(is_complex, (*root.inputs, *root.outputs, *bound.values()))):
+                continue  # patterns are theorems about real numbers
             bound = {**bound, "root": root, "facts": facts}
             if self.when is None or self.when(*(bound[k] for k in self.arguments[1])):
                 return bound
@@ -228,6 +230,11 @@ def node_rule(
     return Rule(name, None, right, None, exactness, roots=roots, given=given)
 
 
+def is_complex(x: Any) -> bool:
+    """Is `x` a complex value?"""
+    return isinstance(x, Arith) and x.dtype.is_complex
+
+
 def parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
     """The names of the arguments of `fn` that have no default."""
     found = inspect.signature(fn).parameters.values()
@@ -255,6 +262,8 @@ def same_number(value: Any, number: Any) -> bool:
         return isinstance(number, bool) and value.dtype.kind == "b" and bool(value) is number
     if value.dtype.kind in "iu":
         return bool(int(value) == number)
+    if value.dtype.kind == "c":
+        return False
     x = float(value)
     return x == number and (x != 0 or math.copysign(1, x) == math.copysign(1, number))
 

@@ -135,7 +135,7 @@ def movable(graph: Graph, perms: dict[Value, Perm]) -> set[Node]:
 
 
 def _has_loops(node: Node) -> bool:
-    return isinstance(node.op, Elementwise | Reduce | Generator | Indexed)
+    return isinstance(node.op, Elementwise | Reduce | Generator | Indexed) and not node.is_complex
 
 
 class Rebuilding:

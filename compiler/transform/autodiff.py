@@ -70,7 +70,7 @@ def backprop(
     cotangents: dict[int, Any] = {}
     get = cotangents.get
     for value, seed in seeds:
-        if value.dtype.is_floating:
+        if value.dtype.is_inexact:
             accumulate(cotangents, value, seed)
     saved = state.where
     try:
@@ -104,7 +104,7 @@ def paths_from(
     sources: Sequence[Any], applications: Iterable[Application]
 ) -> list[tuple[Application, tuple[bool, ...]]]:
     """The applications that depend on the sources, each with which of its inputs do."""
-    active = {id(x) for x in sources if x.dtype.is_floating}
+    active = {id(x) for x in sources if x.dtype.is_inexact}
     relevant = []
     for a in applications:
         if a.op.nondifferentiable:
@@ -120,7 +120,7 @@ def paths_from(
         if True in needs:
             relevant.append((a, needs))
             for v in a.outputs:
-                if v.dtype.is_floating:
+                if v.dtype.is_inexact:
                     active.add(id(v))
     return relevant
 
@@ -170,7 +170,7 @@ def pushforward(
 
     `seeds` are (value, tangent) pairs.
     """
-    tangents = {id(value): t for value, t in seeds if value.dtype.is_floating}
+    tangents = {id(value): t for value, t in seeds if value.dtype.is_inexact}
     push_all(applications, tangents)
     return [tangents.get(id(v)) for v in targets]
 
@@ -190,7 +190,7 @@ def push_all(applications: Iterable[Application], tangents: dict[int, Any]) -> N
                 continue
             state.where = a.derivative
             for v, t in zip(a.outputs, push_one(a, ts), strict=True):
-                if t is not None and v.dtype.is_floating:
+                if t is not None and v.dtype.is_inexact:
                     tangents[id(v)] = t
     finally:
         state.where = saved
@@ -212,7 +212,7 @@ def transposed_pullback(a: Application, ts: tuple[Any, ...]) -> Sequence[Any]:
     """The tangents of the outputs for an op that has only a vjp: the vjp is linear in the
     cotangents, and the jvp is its transpose."""
     needs = tuple(t is not None for t in ts)
-    points = [ops["neg"](zeros_like(v.type)) if v.dtype.is_floating else None for v in a.outputs]
+    points = [ops["neg"](zeros_like(v.type)) if v.dtype.is_inexact else None for v in a.outputs]
     with recording(Recording()) as parts:
         gs = a.op.pullback(tuple(points), a.outputs, a.inputs, a.attrs, needs)
     seeds = [(g, t) for g, t in zip(gs, ts, strict=True) if g is not None and t is not None]
@@ -309,7 +309,7 @@ def augmented(graph: Graph, wanted: tuple[bool, ...]) -> tuple[Graph, dict[Value
     with builder.tracing():
         inputs = [builder.param(t) for t in graph.types]
         became = dict(zip(graph.params, inputs, strict=True))
-        active = {x for x, w in zip(inputs, wanted, strict=True) if w and x.dtype.is_floating}
+        active = {x for x, w in zip(inputs, wanted, strict=True) if w and x.dtype.is_inexact}
         for n in graph.nodes:
             xs = tuple(became[x] for x in n.inputs)
             marked = tuple(x in active for x in xs)
@@ -320,7 +320,7 @@ def augmented(graph: Graph, wanted: tuple[bool, ...]) -> tuple[Graph, dict[Value
                 outs = tuple(builder.value(v.type, n.where) for v in n.outputs)
                 builder.nodes.append(Node(n.op, xs, n.attrs, outs, n.where))
             if any(marked) and not n.op.nondifferentiable:
-                active.update(v for v in outs if v.dtype.is_floating)
+                active.update(v for v in outs if v.dtype.is_inexact)
             became.update(zip(n.outputs, outs, strict=False))
     return builder.finish(became[v] for v in graph.outputs), became
 
@@ -386,7 +386,7 @@ def _forward(graph: Graph, given: tuple[bool, ...], fill: bool) -> tuple[Graph, 
         tangents = pushforward(tuple(builder.nodes), seeds, outputs)
         if fill:
             tangents = [
-                zeros_like(v.type) if t is None and v.dtype.is_floating else t
+                zeros_like(v.type) if t is None and v.dtype.is_inexact else t
                 for v, t in zip(outputs, tangents, strict=True)
             ]
         found = [t for t in tangents if t is not None]

@@ -216,10 +216,10 @@ def batch_custom(
     them."""
     count = len(graph.outputs)
     ahead = batch_graph(graph, batched, size, (True,) * count)[0]
-    floats = [t for t in graph.types if t.dtype.is_floating]
+    floats = [t for t in graph.types if t.dtype.is_inexact]
     marks = (*batched, *(True,) * (len(backward.params) - len(batched)))
     inner = batch_graph(backward, marks, size, (True,) * len(floats))[0]
-    shared = [not b for t, b in zip(graph.types, batched, strict=True) if t.dtype.is_floating]
+    shared = [not b for t, b in zip(graph.types, batched, strict=True) if t.dtype.is_inexact]
     builder = Builder(inner.name)
     with builder.tracing():
         params = [builder.param(t) for t in inner.types]

@@ -68,7 +68,7 @@ class Loop:
 
 def active_params(body: Graph, carried: int, needs: Sequence[bool]) -> Mask:
     """`needs`, and the state that depends on what it marks, in any step."""
-    marked = [n and p.dtype.is_floating for n, p in zip(needs, body.params, strict=True)]
+    marked = [n and p.dtype.is_inexact for n, p in zip(needs, body.params, strict=True)]
     while True:
         after = reached(body, marked)
         now = [a or b for a, b in zip(marked, after[:carried])] + marked[carried:]

@@ -59,7 +59,7 @@ def expanded(graph: Graph, needs: tuple[bool, ...]) -> Graph:
     builder = Builder(graph.name)
     with builder.tracing():
         inputs = [builder.param(t) for t in graph.types]
-        active = {x for x, need in zip(inputs, needs, strict=True) if need and x.dtype.is_floating}
+        active = {x for x, need in zip(inputs, needs, strict=True) if need and x.dtype.is_inexact}
         outputs = _expand_into(builder, graph, inputs, active)
     return builder.finish(outputs)
 
@@ -76,7 +76,7 @@ def _expand_into(
             outs = [builder.value(v.type, node.where) for v in node.outputs]
             builder.nodes.append(Node(node.op, xs, node.attrs, tuple(outs), node.where))
         if any(marked) and not node.op.nondifferentiable:
-            active.update(v for v in outs if v.dtype.is_floating)
+            active.update(v for v in outs if v.dtype.is_inexact)
         env.update(zip(node.outputs, outs, strict=True))
     return [env[v] for v in graph.outputs]
 
@@ -116,7 +116,7 @@ def _augmented(builder: Builder, node: Node, outs: Sequence[Value]) -> list[Valu
 
 def values_read_by_reverse(graph: Graph, needs: tuple[bool, ...]) -> list[Value]:
     """The values inside `graph` that its reverse reads, all floating outputs having a cotangent."""
-    given = tuple(t.dtype.is_floating for t in graph.output_types)
+    given = tuple(t.dtype.is_inexact for t in graph.output_types)
     parts = reverse_parts(graph, given, needs)
     nodes, needed, read = parts.builder.nodes, set[Value](), set[Value]()
     images = set(parts.copies.values())

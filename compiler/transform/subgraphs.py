@@ -49,7 +49,7 @@ def given(values: Iterable[Any]) -> tuple[bool, ...]:
 
 def floating(values: Iterable[Any]) -> tuple[bool, ...]:
     """Which are floating."""
-    return tuple(v.dtype.is_floating for v in values)
+    return tuple(v.dtype.is_inexact for v in values)
 
 
 def select(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
@@ -81,10 +81,10 @@ def used_params(graph: Graph) -> list[bool]:
 def reached(graph: Graph, marked: Sequence[bool]) -> tuple[bool, ...]:
     """Which floating outputs depend, through floating values, on the parameters that `marked`
     marks."""
-    active = {p for p, m in zip(graph.params, marked, strict=True) if m and p.dtype.is_floating}
+    active = {p for p, m in zip(graph.params, marked, strict=True) if m and p.dtype.is_inexact}
     for node in graph.nodes:
         if not node.op.nondifferentiable and any(x in active for x in node.inputs):
-            active.update(v for v in node.outputs if v.dtype.is_floating)
+            active.update(v for v in node.outputs if v.dtype.is_inexact)
     return tuple(v in active for v in graph.outputs)
 
 

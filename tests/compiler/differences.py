@@ -35,13 +35,26 @@ def graph_of(fn: Callable[..., Any], arrays: Sequence[Any], name: str = "f") -> 
 
 
 def is_floating(x: Any) -> bool:
-    return bool(np.asarray(x).dtype.kind == "f")
+    return bool(np.asarray(x).dtype.kind in "fc")
+
+
+def direction(like: Any, rng: np.random.Generator) -> Any:
+    """Random, of the shape of `like`; complex where that is."""
+    d = np.asarray(rng.normal(size=np.shape(like)))
+    if np.asarray(like).dtype.kind == "c":
+        d = np.asarray(d + 1j * rng.normal(size=d.shape))
+    return d
+
+
+def inner(a: Any, b: Any) -> float:
+    """Re(sum conj(a) b): the inner product under which gradients are dL/dx + i dL/dy."""
+    return float(np.real(np.vdot(a, b)))
 
 
 def directions(arrays: Sequence[Any], seed: int) -> list[Any]:
     """A random direction for each floating array, None for the others."""
     rng = np.random.default_rng(seed)
-    return [rng.normal(size=np.shape(a)) if is_floating(a) else None for a in arrays]
+    return [direction(a, rng) if is_floating(a) else None for a in arrays]
 
 
 def moved(arrays: Sequence[Any], along: Sequence[Any], step: float) -> list[Any]:
@@ -62,8 +75,8 @@ def close(got: Any, wanted: Any, tolerance: float = 2e-5) -> None:
 def masks(graph: Graph) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
     """All floating outputs, and all floating parameters."""
     return (
-        tuple(t.dtype.is_floating for t in graph.output_types),
-        tuple(t.dtype.is_floating for t in graph.types),
+        tuple(t.dtype.is_inexact for t in graph.output_types),
+        tuple(t.dtype.is_inexact for t in graph.types),
     )
 
 
@@ -79,11 +92,9 @@ def check_reverse(graph: Graph, arrays: Sequence[Any], seed: int = 0) -> tuple[G
     along = directions(arrays, seed + 2)
     inputs = [*arrays, *outputs, *seeds]
     grads = interpret(reverse, inputs)
-    got = sum(
-        np.vdot(g, d) for g, d in zip(grads, [d for d in along if d is not None], strict=True)
-    )
+    got = sum(inner(g, d) for g, d in zip(grads, [d for d in along if d is not None], strict=True))
     found = [s for s in slope(graph, arrays, along) if s is not None]
-    close(got, sum(np.vdot(a, b) for a, b in zip(found, seeds, strict=True)))
+    close(got, sum(inner(a, b) for a, b in zip(found, seeds, strict=True)))
     return reverse, inputs
 
 

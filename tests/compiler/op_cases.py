@@ -59,6 +59,17 @@ def is_floating(x: Any) -> bool:
     return bool(np.asarray(x).dtype.kind in "fV")
 
 
+def is_complex(x: Any) -> bool:
+    return bool(np.asarray(x).dtype.kind == "c")
+
+
+def widest(a: Array) -> Array:
+    """Floats as long doubles, and complex numbers made of them."""
+    if is_complex(a):
+        return a.astype(np.clongdouble)
+    return a.astype(np.longdouble) if is_floating(a) else a
+
+
 def cases_of(op: Op, dtype: str, edges: bool = True) -> Iterator[Case]:
     """The samples of `op` for inputs of one dtype, always the same ones."""
     samples = op.samples
@@ -109,7 +120,13 @@ def draw(
         return np.asarray(rng.integers(int(np.ceil(least)), int(np.ceil(high)) + 1, shape)).astype(
             dtype
         )
-    return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
+    x = np.asarray(rng.uniform(low, high, shape))
+    if dtype.kind == "c":  # of that size, in all directions
+        x = np.asarray(x * np.exp(1j * rng.uniform(-np.pi, np.pi, shape)))
+    return x.astype(dtype)
+
+
+COMPLEX_EDGES = [complex(a, b) for a in (0.0, 1.0, -1.0, 2.5) for b in (0.0, 1.0, -1.0, 2.5)]
 
 
 def edge_inputs(arity: int, samples: Samples, dtype: str) -> tuple[Array, ...]:
@@ -122,6 +139,8 @@ def edge_inputs(arity: int, samples: Samples, dtype: str) -> tuple[Array, ...]:
         values = [0, 1, 7, limits.max] + ([-1, -7] if kind.kind == "i" else [])
         if samples.domain != (-3.0, 3.0):  # a divisor or an exponent: not 0, not negative
             values = [v for v in values if v > 0]
+    elif kind.kind == "c":
+        values = COMPLEX_EDGES if arity == 1 else COMPLEX_EDGES[::3]
     else:
         values = list(samples.edges)
     with np.errstate(all="ignore"):
@@ -136,8 +155,9 @@ def expected(case: Case) -> list[Array]:
     """The outputs by the op's oracle, floats as long doubles."""
     assert case.op.samples is not None
     oracle = case.op.samples.oracle
-    wide = [a.astype(np.longdouble) if is_floating(a) else a for a in case.arrays]
-    if case.op.name in ("div", "mean"):  # which make integers floating
+    wide = [widest(a) for a in case.arrays]
+    whole = all(a.dtype.kind in "iub" for a in wide)
+    if whole and case.op.name in ("div", "mean"):  # which make integers floating
         wide = [a.astype(np.longdouble) for a in wide]
     with np.errstate(all="ignore"):
         if isinstance(oracle, str):
@@ -181,6 +201,9 @@ def by_mpmath(name: str, *xs: Array) -> Array:
     def one(*v: Any) -> Any:
         try:
             with mpmath.workdps(60):
+                if isinstance(v[0], np.complexfloating):
+                    y = function(mpmath.mpc(number(v[0].real), number(v[0].imag)))
+                    return np.clongdouble(_long(mpmath.re(y))) + 1j * _long(mpmath.im(y))
                 y = function(*map(number, v))
                 if isinstance(y, mpmath.mpc):
                     return np.nan
@@ -191,7 +214,12 @@ def by_mpmath(name: str, *xs: Array) -> Array:
 
     grid = np.broadcast(*xs)
     flat = [one(*v) for v in grid]
-    return np.array(flat, dtype=np.longdouble).reshape(grid.shape)
+    kind = np.clongdouble if xs[0].dtype.kind == "c" else np.longdouble
+    return np.array(flat, dtype=kind).reshape(grid.shape)
+
+
+def _long(y: Any) -> Any:
+    return np.longdouble(mpmath.nstr(y, 25, strip_zeros=False).replace("+inf", "inf"))
 
 
 def check_value(case: Case, got: Sequence[Any], mode: str = "") -> None:
@@ -202,10 +230,34 @@ def check_value(case: Case, got: Sequence[Any], mode: str = "") -> None:
         g = np.asarray(g)
         label = f"{mode} {case}"
         assert g.shape == w.shape, f"{label}: shape {g.shape}, expected {w.shape}"
-        if not is_floating(g):
+        if is_complex(g):
+            assert_parts_close(case, g, w, label)
+        elif not is_floating(g):
             np.testing.assert_array_equal(g, w.astype(g.dtype), err_msg=label)
         else:
             assert_close(case, g, w, label)
+
+
+def assert_parts_close(case: Case, g: Array, w: Array, label: str) -> None:
+    """Complex numbers by their distance; where a part is infinite or NaN, each part for itself."""
+    assert case.op.samples is not None
+    finite = np.isfinite(w)
+    np.testing.assert_array_equal(g[~finite], w[~finite].astype(g.dtype), err_msg=label)
+    eps = np.finfo(g.dtype).eps
+    scale = np.abs(w)
+    if not isinstance(case.op, Elementwise):
+        inputs = (np.max(np.abs(a), initial=0.0) for a in (*case.arrays, w) if is_complex(a))
+        scale = np.full(w.shape, max([1.0, *inputs]), np.longdouble)
+    with np.errstate(all="ignore"):
+        bound = COMPLEX_ULP * max(1.0, case.op.samples.ulp) * eps * scale
+        wrong = finite & ~(np.abs(g - w) <= bound)
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        raise AssertionError(f"{label}: {g.flat[i]} at {i}, expected {w.flat[i]}")
+
+
+# Units in the last place of the modulus, for each of the real op: several roundings make one part.
+COMPLEX_ULP = 4
 
 
 def assert_close(case: Case, g: Array, w: Array, label: str) -> None:
@@ -229,6 +281,8 @@ def tolerance(case: Case, g: Array, rounded: Array, w: Array) -> Any:
     """`ulp` units in the last place, and half a one for the rounding; in reductions, of the
     largest term."""
     ulp = case.op.samples.ulp if case.op.samples is not None else 0.0
+    if any(map(is_complex, case.arrays)):
+        ulp += COMPLEX_ULP
     info = ml_dtypes.finfo(g.dtype)
     if g.dtype.itemsize == 2:
         ulp = min(ulp, 1.0)
@@ -236,7 +290,8 @@ def tolerance(case: Case, g: Array, rounded: Array, w: Array) -> Any:
         tiny = np.longdouble(info.smallest_subnormal)
         spacing = np.maximum(np.longdouble(info.eps) * np.abs(w), tiny)
         return (ulp + 0.5) * spacing
-    floats = [a.astype(np.longdouble) for a in (*case.arrays, w) if is_floating(a)]
+    inputs = [np.abs(a) if is_complex(a) else a for a in (*case.arrays, w)]
+    floats = [a.astype(np.longdouble) for a in inputs if is_floating(a)]
     scale = max([1.0, *(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)) for a in floats)])
     return (ulp + 0.5 if ulp else 0.0) * np.longdouble(info.eps) * scale
 
@@ -267,11 +322,15 @@ MODES: dict[str, Callable[[Case], Sequence[Array]]] = {
 
 
 def differentiable_cases(op: Op) -> Iterable[Case]:
-    """Cases in float64 at which differences make sense: finite, and no edges."""
-    for case in cases_of(op, "float64", edges=False):
-        floats = [a for a in case.arrays if a.dtype.kind == "f"]
+    """Cases in float64 and complex128 at which differences make sense: finite, and no edges."""
+    assert op.samples is not None
+    only_complex = all(d.startswith("complex") for d in op.samples.dtypes)
+    taken = [] if only_complex else ["float64"]
+    taken += ["complex128"] if "complex128" in op.samples.dtypes else []
+    for case in itertools.chain.from_iterable(cases_of(op, d, edges=False) for d in taken):
+        floats = [a for a in case.arrays if a.dtype.kind in "fc"]
         if not floats or not all(np.isfinite(a).all() for a in floats):
             continue
-        outputs = run_ref(case)
-        if all(np.isfinite(z).all() and z.dtype == np.float64 for z in outputs if is_floating(z)):
+        inexact = [z for z in run_ref(case) if is_floating(z) or is_complex(z)]
+        if all(np.isfinite(z).all() and z.dtype in (np.float64, np.complex128) for z in inexact):
             yield case

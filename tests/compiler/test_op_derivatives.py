@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from graphgrad.compiler.errors import TraceError
-from graphgrad.compiler.families import Mask
+from graphgrad.compiler.families import Mask, conjugate
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.indexing import index
@@ -33,6 +33,7 @@ from tests.compiler.differences import (
     check_reverse,
     directions,
     graph_of,
+    inner,
     masks,
 )
 from tests.compiler.numpy_kind import eagerly
@@ -52,8 +53,8 @@ def check_case(case: Case, seed: int = 3) -> None:
     seeds = [d for d in directions(outputs, seed + 1) if d is not None]
     pushed = interpret(jvp_graph(graph, wanted), [*case.arrays, *tangents])[len(outputs) :]
     pulled = interpret(gradient_graph(graph, given, wanted), [*case.arrays, *outputs, *seeds])
-    left = sum(np.vdot(a, b) for a, b in zip(pushed, seeds, strict=True))
-    right = sum(np.vdot(a, b) for a, b in zip(pulled, tangents, strict=True))
+    left = sum(inner(a, b) for a, b in zip(pushed, seeds, strict=True))
+    right = sum(inner(a, b) for a, b in zip(pulled, tangents, strict=True))
     np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-9)
 
 
@@ -228,6 +229,7 @@ def _transposed(g: Any, x: Any, perm: Sequence[int]) -> tuple[Any, ...]:
     return (g.transpose(perm),)
 
 
+MATMUL_VJP: Any = ops["matmul"].vjp
 MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("tanh", {"partials": (lambda z, x: 1 - z,)}),
     ("sub", {"partials": (lambda z, x, y: 1, lambda z, x, y: 1)}),
@@ -277,6 +279,20 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
             )
         },
     ),
+    ("exp", {"partials": (lambda z, x: conjugate(z),)}),
+    ("square", {"partials": (lambda z, x: ops["real"](x + x).cast(x.dtype),)}),
+    ("abs", {"partials": (lambda z, x: x / z,)}),  # the conjugate of what it is
+    ("conj", {"transpose": lambda g, x: (g,)}),
+    ("imag", {"transpose": lambda g, x: (ops["complex"](g, 0) if x.dtype.is_complex else None,)}),
+    ("complex", {"transpose": lambda g, x, y: (ops["real"](g), -ops["imag"](g))}),
+    (
+        "matmul",
+        {
+            "vjp": lambda g, z, a, b, needs, **flags: MATMUL_VJP(
+                g, z, conjugate(a), conjugate(b), needs, **flags
+            )
+        },
+    ),
     ("logsumexp", {"jvp": lambda ts, z, x, axes, keepdims: ops["max"](ts[0], axes, keepdims)}),
     ("softmax", {"vjp": lambda g, z, x, needs, axis: (g * z,)}),
     (
@@ -306,7 +322,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
         "gelu",
         {"vjp": lambda g, z, x, needs, approximate: (g * (0.5 + 0.5 * ops["erf"](x)),)},
     ),
-    ("sigmoid_cross_entropy", {"jvp": lambda ts, z, x, y: ops["sigmoid"](x) * ts[0]}),
+    ("sigmoid_cross_entropy", {"partials": (lambda z, x, y: ops["sigmoid"](x), None)}),
     ("lgamma", {"partials": (lambda z, x: ops["log"](x) - 0.5 / x,)}),
     ("trigamma", {"partials": (lambda z, x: 2 / (x * x * x) - 1 / (x * x),)}),
     ("erfinv", {"partials": (lambda z, x: 0.8863 * ops["exp"](z * z),)}),  # three digits

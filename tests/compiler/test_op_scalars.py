@@ -71,7 +71,11 @@ def test_scalar_form(name: str) -> None:
     samples = ops[name].samples
     assert samples is not None
     for dtype in samples.dtypes:
+        if dtype.startswith("complex"):  # in kernels a pair of real values
+            continue
         for case in cases_of(ops[name], dtype):
+            if any(v.dtype.is_complex for v in graph_of(case.call, case.arrays).outputs):
+                continue
             got = run_scalar(case)
             if got[0].size:  # the kernel of these tests runs at least once
                 check_value(case, got, "scalar")

@@ -126,19 +126,22 @@ def test_canonicalize_keeps_what_only_looks_alike():
         assert names(tidy(canonicalize(graph))) == names(tidy(graph))
 
 
-@pytest.mark.parametrize("source", dtypes.ALL, ids=repr)
+REAL = [d for d in dtypes.ALL if not d.is_complex]
+
+
+@pytest.mark.parametrize("source", REAL, ids=repr)
 def test_casts_that_compose_are_equal_at_edges(source):
     x = typed(source, len(edges(source)))
     composed = 0
-    for middle in dtypes.ALL:
-        for target in dtypes.ALL:
+    for middle in REAL:
+        for target in REAL:
             if casts_compose(source, middle, target):
                 twice = graph_of(lambda x, m=middle, t=target: x.cast(m).cast(t), [x])
                 once = graph_of(lambda x, t=target: x.cast(t), [x])
                 (a,), (b,) = interpret(twice, [edges(source)]), interpret(once, [edges(source)])
                 assert same_bits(a, b), (middle, target)
                 composed += 1
-    assert composed >= len(dtypes.ALL)  # at least: through itself
+    assert composed >= len(REAL)  # at least: through itself
 
 
 def test_casts_that_saturate_on_the_way_do_not_compose():

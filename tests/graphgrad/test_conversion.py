@@ -14,7 +14,11 @@ ERRORS = {
     "None as a float": (lambda x: gg.constant(None, gg.float32), TypeError, "a value (None)"),
     "text as a float": (lambda x: gg.constant("1.5", gg.float32), TypeError, "a value ('1.5')"),
     "None in a list": (lambda x: gg.constant([1, None], gg.float32), TypeError, "([1, None])"),
-    "complex": (lambda x: x + 1j, TypeError, "a value (1j)"),
+    "bytes": (lambda x: x + b"1", TypeError, "a value (b'1')"),
+    "complex": (
+        lambda x: gg.constant(1j, gg.float32), TypeError,
+        "Cannot convert 1j to a tensor of dtype float32, which has no imaginary part",
+    ),
     "float as an int": (
         lambda x: gg.constant(1.5, gg.int32), TypeError,
         "Cannot convert 1.5 to a tensor of dtype int32; gg.cast does",
