@@ -61,6 +61,8 @@ class Guards:
     complete: bool = True  # every object that the function may read from is seen through
     reads: Reads = field(init=False)
     _roots: dict[int, str] = field(default_factory=dict)
+    stores: dict[str, str] = field(default_factory=dict)  # names that are assigned: the line
+    _written: dict[str, Guard] = field(default_factory=dict)  # globals and cells among them
     _seen: set[int] = field(default_factory=set)  # functions that were read
     _inside: set[int] = field(default_factory=set)  # containers whose elements are being followed
 
@@ -191,6 +193,31 @@ class Guards:
         """The guards that do not hold any more."""
         return [g for g in self.guards.values() if not self._holds(g)]
 
+    def effects(self) -> dict[str, str]:
+        """What the trace changed of Python's state, by label, with the line; it is guarded no more.
+
+        What was read is found by its guard, and what was only written by the names that are stored.
+        """
+        found = {}
+        for g in self.changed():
+            del self.guards[g.expression]
+            found[g.label] = g.line
+        for g in self._written.values():
+            if not self._holds(g):
+                found.setdefault(g.label, g.line)
+        for label, name in self.reads.written:
+            if name in self.stores:
+                found.setdefault(label, self.stores[name])
+        self._written = {}
+        return found
+
+    def assigned(self, name: str, place: tuple[str, str, Any] | None, line: str) -> None:
+        """The code assigns to an attribute, or to the global or cell at `place`."""
+        self.stores.setdefault(name, line)
+        if place is not None and not isinstance(place[2], Value):
+            expression, label, x = place
+            self._written.setdefault(expression, Guard(expression, label, snapshot(x), line))
+
     def _holds(self, g: Guard) -> bool:
         try:
             return g.was.same(eval(g.expression, self.names))
@@ -267,6 +294,7 @@ def is_opaque(module: str | None) -> bool:
 
 _SKIP = {"COPY", "CACHE", "PUSH_NULL", "NOP", "PRECALL", "RESUME"}
 _ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD"}
+_STORES = {"STORE_GLOBAL": "LOAD_GLOBAL", "STORE_DEREF": "LOAD_DEREF", "STORE_ATTR": ""}
 _LOCALS = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"}
 
 
@@ -324,6 +352,9 @@ class _Reader:
             if i.starts_line:
                 line = i.positions.lineno if i.positions else i.starts_line
                 self.line = f"{os.path.basename(code.co_filename)}:{line}"
+            if i.opname in _STORES:
+                place = self._start(i._replace(opname=_STORES[i.opname]))
+                self.guards.assigned(i.argval, place, self.line)
             found = self._start(i)
             k += 1
             while found and k < len(instructions) and instructions[k].opname in _ATTRIBUTES:
