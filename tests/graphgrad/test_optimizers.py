@@ -427,6 +427,10 @@ def test_other_options_may_change_between_eager_steps():
     opt.clipvalue = 0.5
     opt.apply([gg.constant(1.0)], [v])
     assert float(v) == 2.5
+    opt.momentum = 0.5  # which needs a slot
+    opt.apply([gg.constant(1.0)], [v])
+    opt.apply([gg.constant(1.0)], [v])
+    assert float(v) == 2.5 - 0.5 - 0.75
 
 
 # -- state
@@ -611,6 +615,9 @@ def test_variables_without_weight_decay():
     opt.exclude_from_weight_decay([w], ["bias"])
     opt.apply([gg.constant(0.0)] * 3, [v, bias, w])
     assert (float(v), float(bias), float(w)) == (3.0, 4.0, 4.0)
+    half = gg.Variable(gg.cast([4.0], gg.float16))
+    gg.optimizers.SGD(0.5, weight_decay=0.0001).apply([gg.cast([0.0015], gg.float16)], [half])
+    assert half.numpy() == np.float16(4.0 - 0.0002 - 0.00075)  # neither alone would move it
 
 
 def test_averages_replace_the_variables_at_the_end():
