@@ -217,3 +217,28 @@ def test_a_schedule_is_not_overwritten_by_a_number():
     assert float(opt.learning_rate) == 0.5
     with pytest.raises(ArgumentError, match="`learning_rate` should be a number"):
         gg.optimizers.SGD("fast")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text"),
+    [
+        ("exponential_decay", (4, 0.5, True), "ExponentialDecay(0.1, 4, 0.5, staircase=True)"),
+        ("inverse_time_decay", (4, 0.5), "InverseTimeDecay(0.1, 4, 0.5)"),
+        ("polynomial_decay", (4, 0.01, 2.0), "PolynomialDecay(0.1, 4, 0.01, power=2.0)"),
+        ("cosine_decay", (4, 0.1), "CosineDecay(0.1, 4, alpha=0.1)"),
+        (
+            "cosine_decay_restarts",
+            (3, 2.0, 0.5, 0.1),
+            "CosineDecayRestarts(0.1, 3, t_mul=2.0, m_mul=0.5, alpha=0.1)",
+        ),
+    ],
+)
+def test_rates_of_tensorflow_1_read_the_step_when_they_are_called(name, arguments, text):
+    step = gg.Variable(0)
+    rate = getattr(gg.compat.v1.train, name)(0.1, step, *arguments)
+    traced = gg.function(lambda: rate())
+    for n, expected in zip(STEPS, SCHEDULES[text]):
+        step.assign(n)
+        np.testing.assert_allclose([rate(), traced()], expected, rtol=2e-7, atol=2e-8)
+    piecewise = gg.compat.v1.train.piecewise_constant(step, [2, 30], [1.0, 0.5, 0.1])
+    assert float(piecewise()) == 0.5
