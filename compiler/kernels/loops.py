@@ -139,6 +139,7 @@ class LoopNest:
     tail: tuple[Phase, ...] = ()
     title: str = ""
     division: Division | None = None  # None: too little work to share
+    cached: bool = False  # whatever its sizes, it touches no more than stays in the caches
 
     @property
     def inner(self) -> int:
