@@ -24,12 +24,10 @@ from graphgrad.compiler.transform.subgraphs import given, output_types, present,
 Mask = tuple[bool, ...]
 
 
-def _split_after(x: Any, token: Any) -> Any:
-    """Each part after the token's first one."""
+def _split(x: Any, token: Any) -> Any:
+    """Each part after the real one of the token."""
     first = token[0] if isinstance(token, tuple) else token
-    if isinstance(x, tuple):
-        return tuple(ops["after"](part, first) for part in x)
-    return ops["after"](x, first)
+    return tuple(after(v, first) for v in x) if isinstance(x, tuple) else after(x, first)
 
 
 after = Elementwise(
@@ -40,7 +38,7 @@ after = Elementwise(
     type=lambda x, token: x,
     ref=lambda x, token: x,
     scalar=lambda s, x, token: x,
-    split=_split_after,
+    split=_split,
     partials=(lambda z, x, token: 1, None),
     samples=Samples(
         dtypes=(*ANY_NUMBER, "bool", "complex64"),
