@@ -21,7 +21,7 @@ from tests.compiler.numpy_kind import eagerly
 from tests.compiler.op_cases import sampled_ops
 
 NUMBERS = [d for d in dtypes.ALL if not d.is_bool]
-ODD = ("cast", "check_label")  # with attributes, or of integers alone: below, or in their own tests
+ODD = ("cast", "check_class")  # with attributes, or of integers alone: below, or in their own tests
 OPS = [op for op in sampled_ops() if isinstance(op, Elementwise) and op.name not in ODD]
 
 
