@@ -19,6 +19,7 @@ from graphgrad.compiler.types import TensorType, normalize_axis, same_shape, ten
 
 Bound = tuple[tuple[Any, ...], Attrs]
 FLOATS = ("float32", "float64", "bfloat16")
+LABEL = "sparse_softmax_cross_entropy: label"
 
 
 def _bind(logits: Any, axis: int | None = -1, name: str | None = None) -> Bound:
@@ -152,7 +153,7 @@ def _sparse_type(x: TensorType, labels: TensorType) -> TensorType:
 
 def _sparse(x: Array, labels: Array) -> Array:
     classes = x.shape[-1]
-    ops["check_label"].ref(labels, classes)
+    ops["check_class"].ref(labels, classes, LABEL)
     wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
     rows = _log_softmax(wide, -1).reshape(labels.size, classes)
     picked = rows[np.arange(labels.size), labels.reshape(-1).astype(np.intp)]
@@ -162,7 +163,7 @@ def _sparse(x: Array, labels: Array) -> Array:
 def _hit(x: Any, labels: Any) -> Any:
     """Which element of each row is its label's."""
     wide = dtypes.int32 if labels.dtype.bits < 32 or labels.dtype is dtypes.int32 else dtypes.int64
-    checked = ops["check_label"](labels, x.shape[-1]).cast(wide)
+    checked = ops["check_class"](labels, x.shape[-1], LABEL).cast(wide)
     places = ops["iota"](x.shape[-1], wide)
     return checked.reshape((*labels.shape, 1)) == places.reshape((*(1,) * labels.ndim, x.shape[-1]))
 

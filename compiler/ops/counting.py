@@ -12,9 +12,9 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
-from graphgrad.compiler.families import Composite, Elementwise, Library
+from graphgrad.compiler.families import Composite, Library
 from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
-from graphgrad.compiler.ops.index import check_integer, extent
+from graphgrad.compiler.ops.index import check_integer
 from graphgrad.compiler.ops.reduce import reduce_samples
 from graphgrad.compiler.ops.runtime_sizes import size_in
 from graphgrad.compiler.ops.shapes import known
@@ -76,46 +76,6 @@ count_nonzero = Composite(
     """,
 )
 
-
-# -- check_class: integers that name one of so many
-
-
-def _check_class(x: Array, size: int, what: str) -> Array:
-    outside = (x < 0) | (x >= size)
-    if outside.any():
-        place = int(np.flatnonzero(outside)[0])
-        raise check_class.failure("class", {"what": what}, x.flat[place], size, place)
-    return x
-
-
-def _check_class_scalar(s: Any, x: Any, size: Extent, what: str) -> Any:
-    wide, limit = s.convert(x, dtypes.int64), extent(s, size)
-    s.require(s.and_(s.ge(wide, 0), s.lt(wide, limit)), "class", wide, limit)
-    return x
-
-
-check_class = Elementwise(
-    name="check_class",
-    public="",
-    inputs="any",
-    bind=lambda x, size, what: ((x,), {"size": size, "what": what}),
-    ref=_check_class,
-    scalar=_check_class_scalar,
-    nondifferentiable=True,
-    failures={"class": (IndexOutOfRange, "{what} {a} is out of range for {b} classes")},
-    samples=Samples(
-        cases=lambda rng, dtype: [
-            ((rng.integers(0, 9, (2, 3)).astype(dtype),), {"size": 9, "what": "test: class"})
-        ],
-        dtypes=("int32", "int64", "uint8"),
-        oracle=lambda x, size, what: x,
-        errors=(
-            (lambda op: op(np.array([1, 9]), 9, "test: class"),
-             "test: class 9 is out of range for 9 classes"),
-        ),
-    ),
-    doc="The elements, after a check that each is one of `size` classes.",
-)  # fmt: skip
 
 # -- bincount: rows of integers into rows of counts, or of sums of weights
 

@@ -447,39 +447,39 @@ def extent(s: Any, n: Extent) -> Any:
     return s.const(n, dtypes.int64) if isinstance(n, int) else s.convert(s.size(n), dtypes.int64)
 
 
-def _check_label(labels: Array, classes: int) -> Array:
-    outside = (labels < 0) | (labels >= classes)
+def _check_class(x: Array, size: int, what: str) -> Array:
+    outside = (x < 0) | (x >= size)
     if outside.any():
         place = int(np.flatnonzero(outside)[0])
-        raise check_label.failure("label", {}, labels.flat[place], classes, place)
-    return labels
-
-
-def _check_label_scalar(s: Any, x: Any, classes: Extent) -> Any:
-    wide, limit = s.convert(x, dtypes.int64), extent(s, classes)
-    s.require(s.and_(s.ge(wide, 0), s.lt(wide, limit)), "label", wide, limit)
+        raise check_class.failure("class", {"what": what}, x.flat[place], size, place)
     return x
 
 
-check_label = Elementwise(
-    name="check_label",
+def _check_class_scalar(s: Any, x: Any, size: Extent, what: str) -> Any:
+    wide, limit = s.convert(x, dtypes.int64), extent(s, size)
+    s.require(s.and_(s.ge(wide, 0), s.lt(wide, limit)), "class", wide, limit)
+    return x
+
+
+check_class = Elementwise(
+    name="check_class",
     public="",
     inputs="any",
-    bind=lambda x, classes: ((x,), {"classes": classes}),
-    ref=_check_label,
-    scalar=_check_label_scalar,
+    bind=lambda x, size, what: ((x,), {"size": size, "what": what}),
+    ref=_check_class,
+    scalar=_check_class_scalar,
     nondifferentiable=True,
-    failures={
-        "label": (
-            IndexOutOfRange,
-            "sparse_softmax_cross_entropy: label {a} is out of range for {b} classes",
-        )
-    },
+    failures={"class": (IndexOutOfRange, "{what} {a} is out of range for {b} classes")},
     samples=Samples(
-        cases=lambda rng, dtype: [((rng.integers(0, 9, (2, 3)).astype(dtype),), {"classes": 9})],
+        cases=lambda rng, dtype: [
+            ((rng.integers(0, 9, (2, 3)).astype(dtype),), {"size": 9, "what": "test: class"})
+        ],
         dtypes=("int32", "int64", "uint8"),
-        oracle=lambda x, classes: x,
-        errors=((lambda op: op(np.array([1, 9]), 9), "label 9 is out of range for 9 classes"),),
+        oracle=lambda x, size, what: x,
+        errors=(
+            (lambda op: op(np.array([1, 9]), 9, "test: class"),
+             "test: class 9 is out of range for 9 classes"),
+        ),
     ),
-    doc="The labels, after a check that each is a class.",
-)
+    doc="The elements, after a check that each is one of `size` classes.",
+)  # fmt: skip

@@ -130,7 +130,7 @@ _EXACT = """
     equal not_equal less less_equal greater greater_equal where isnan isinf isfinite
     logical_and logical_or logical_xor logical_not cast identity stop_gradient cotangent_product
     broadcast_to reshape transpose slice unslice gather concat update_slice dynamic_slice
-    constant size iota one_hot check_label max min any all
+    constant size iota one_hot check_class max min any all
 """
 EXACT = frozenset(_EXACT.split())
 
