@@ -196,6 +196,16 @@ def test_loops_and_branches_around_them():
         np.testing.assert_allclose(tape.gradient(z, x), slope)
 
 
+def test_constants_that_depend_on_a_size_are_not_folded():
+    f = gg.function(lambda x, n: gg.math.unsorted_segment_sum(x, [0, 1, 1], n))
+    for n in (2, 4):
+        wanted = np.zeros(n, np.float32)
+        wanted[:2] = 1, 6
+        np.testing.assert_array_equal(f(gg.constant(X[:3]), gg.constant(n)), wanted)
+    with pytest.raises(gg.errors.IndexOutOfRange, match=r"index 1 is out of range .* size 1"):
+        f(gg.constant(X[:3]), gg.constant(1))
+
+
 def test_unsorted_segments_are_an_error():
     for f in both(lambda x, i: gg.math.segment_sum(x, i)):
         with pytest.raises(gg.errors.ArgumentError, match="are sorted, got 0 after 1"):
