@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.compiler.dtypes import DType, int64
+from graphgrad.compiler.dtypes import DType, bool_, int64
 from graphgrad.compiler.errors import DTypeError
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import Shape, TensorType
@@ -230,6 +230,8 @@ def _all_bool(*operands: Any) -> bool:
     rules written with these operators are rules of logic.)"""
     for x in operands:
         dtype = getattr(x, "dtype", None)
+        if dtype is bool_:
+            continue
         if dtype is None and not isinstance(x, Arith):
             nested = isinstance(x, list | tuple) and holds_tensor(x)
             dtype = None if nested else np.asarray(x).dtype

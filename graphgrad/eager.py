@@ -169,10 +169,11 @@ def general(op: Op, *args: Any) -> Any:
 _NUMBERS = frozenset(d.dtype for d in dtypes.ALL if not d.is_bool)
 _FLOATING = frozenset(d.dtype for d in dtypes.ALL if d.is_inexact)
 _COMPLEX = frozenset(d.dtype for d in dtypes.ALL if d.is_complex)
-_INTEGERS = _NUMBERS - _FLOATING
+_INTEGERS = frozenset(d.dtype for d in dtypes.ALL if d.is_integer)
+_BOOL = frozenset({np.dtype(np.bool_)})
 _ALLOWED = {
     "promote": _KNOWN, "number": _NUMBERS, "float": _FLOATING, "divide": _FLOATING,
-    "bits": _KNOWN - _FLOATING, "integer": _INTEGERS,
+    "bits": _INTEGERS | _BOOL, "integer": _INTEGERS, "bool": _BOOL,
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.normalization import l2_normalize
-from graphgrad.compiler.ops.special import carried
+from graphgrad.compiler.ops.special import carried, floating
 from graphgrad.compiler.types import broadcast_shapes, normalize_axis
 
 EPSILON = 1e-7  # Keras's: keeps probabilities away from 0 and 1, and divisors from 0
@@ -21,10 +21,8 @@ def _pair(loss: str, y_true: Any, y_pred: Any, same_rank: bool = True) -> tuple[
 
     A size 1 that one has more as its last axis than the other is dropped.
     """
-    kind = current_kind()
-    pred = kind.lift(y_pred)
-    pred = carried(pred if pred.dtype.is_floating else pred.cast(dtypes.float32))
-    true = kind.lift(y_true).cast(pred.dtype)
+    pred = carried(floating(y_pred, loss))
+    true = current_kind().lift(y_true).cast(pred.dtype)
     if same_rank and true.ndim == pred.ndim + 1 and true.shape[-1] == 1:
         true, pred = _alike(true, pred)
     elif same_rank and pred.ndim == true.ndim + 1 and pred.shape[-1] == 1:
@@ -366,10 +364,8 @@ def sparse_categorical_crossentropy(
     array([0.6931], dtype=float32)
     """
     loss = "sparse_categorical_crossentropy"
-    kind = current_kind()
-    pred = kind.lift(y_pred)
-    pred = carried(pred if pred.dtype.is_floating else pred.cast(dtypes.float32))
-    labels = kind.lift(y_true)
+    pred = carried(floating(y_pred, loss))
+    labels = current_kind().lift(y_true)
     if not labels.dtype.is_integer:
         labels = labels.cast(dtypes.int64)
     axis = normalize_axis(int(axis), pred.ndim, loss)

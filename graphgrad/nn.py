@@ -9,6 +9,7 @@ from graphgrad import random
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
+from graphgrad.compiler.ops.special import floating
 from graphgrad.public import exported
 
 globals().update(exported("nn"))
@@ -40,6 +41,7 @@ def softmax_cross_entropy_with_logits(
     return ops["softmax_cross_entropy"](logits, labels, axis)
 
 
+@located
 def leaky_relu(features: Any, alpha: Any = 0.2, name: str | None = None) -> Any:
     """x where it is positive, else alpha * x; a tensor `alpha` has a derivative too.
 
@@ -51,10 +53,11 @@ def leaky_relu(features: Any, alpha: Any = 0.2, name: str | None = None) -> Any:
     """
     if isinstance(alpha, float | int):
         return ops["leaky_relu"](features, alpha)
-    x = _floating(features)
+    x = floating(features, "leaky_relu")
     return ops["where"](x > 0, x, x * alpha)
 
 
+@located
 def silu(features: Any, beta: Any = 1.0) -> Any:
     """x * sigmoid(beta * x), also called swish; a tensor `beta` has a derivative too.
 
@@ -64,7 +67,7 @@ def silu(features: Any, beta: Any = 1.0) -> Any:
     """
     if isinstance(beta, float | int) and beta == 1:
         return ops["silu"](features)
-    x = _floating(features)
+    x = floating(features, "silu")
     return x * ops["sigmoid"](x * beta)
 
 
@@ -82,6 +85,7 @@ def crelu(features: Any, axis: int = -1, name: str | None = None) -> Any:
     return ops["relu"](ops["concat"]([x, -x], axis))
 
 
+@located
 def l2_loss(t: Any, name: str | None = None) -> Any:
     """sum(t ** 2) / 2.
 
@@ -89,7 +93,7 @@ def l2_loss(t: Any, name: str | None = None) -> Any:
     >>> gg.nn.l2_loss([3.0, 4.0]).numpy()
     np.float32(12.5)
     """
-    x = _floating(t)
+    x = floating(t, "l2_loss")
     return ops["sum"](x * x) * 0.5
 
 
@@ -125,7 +129,7 @@ def stateless_dropout(
 
 
 def _dropout(x: Any, rate: Any, noise_shape: Any, draw: Callable[[Any], Any]) -> Any:
-    x = _floating(x)
+    x = floating(x, "dropout")
     if isinstance(rate, float | int):
         if not 0 <= rate < 1:
             raise ArgumentError(f"dropout: rate is at least 0 and below 1, got {rate}")
@@ -141,8 +145,3 @@ def _dropout(x: Any, rate: Any, noise_shape: Any, draw: Callable[[Any], Any]) ->
             raise ShapeError(f"dropout: noise_shape {given} should have as many axes as x {x.type}")
         shape = [n if m is None else m for n, m in zip(shape, given, strict=True)]
     return ops["where"](draw(shape) >= rate, kept, 0)
-
-
-def _floating(x: Any) -> Any:
-    value = current_kind().lift(x)
-    return value if value.dtype.is_floating else value.cast(dtypes.float32)

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.errors import ShapeError
-from graphgrad.compiler.families import Composite, add_all, join_dtypes
-from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
-from graphgrad.compiler.ops.special import Array, carried, in_float64, softplus
-from graphgrad.compiler.types import TensorType, same_shape
+from graphgrad.compiler.errors import ArgumentError, ShapeError
+from graphgrad.compiler.families import Elementwise, join_dtypes
+from graphgrad.compiler.op import Samples, current_kind, located, ops
+from graphgrad.compiler.ops.special import Array, in_float64, softplus
+from graphgrad.compiler.types import same_shape
 
 
 def _operands(op: str, logits: Any, labels: Any) -> tuple[Any, Any]:
     """Logits and labels as tensors of one floating dtype and shape."""
+    if logits is None or labels is None:
+        raise ArgumentError(f"{op}: give both labels and logits")
     kind = current_kind()
     dtype = join_dtypes((logits, labels))
     dtype = dtype if dtype.is_floating else dtypes.float32
@@ -24,46 +26,6 @@ def _operands(op: str, logits: Any, labels: Any) -> tuple[Any, Any]:
     if not same_shape(x.type.shape, z.type.shape):
         raise ShapeError(f"{op}: labels {z.type} should have the shape of logits {x.type}")
     return x, z
-
-
-def _bind(logits: Any, labels: Any) -> tuple[tuple[Any, ...], Attrs]:
-    return _operands("sigmoid_cross_entropy", logits, labels), {}
-
-
-def _type(x: TensorType, labels: TensorType) -> TensorType:
-    return x
-
-
-def _parts(x: Any, labels: Any) -> Any:
-    """max(x, 0) - x z + log(1 + exp(-|x|)): the last term keeps its digits beside the others.
-
-    The bounds are choices on one condition, whose derivatives at 0 add up to the right one."""
-    wide, z = carried(x), carried(labels)
-    up = wide >= 0
-    loss = ops["where"](up, wide, 0) - wide * z + ops["softplus"](ops["where"](up, -wide, wide))
-    return loss.cast(x.dtype)
-
-
-def _slope(x: Any, labels: Any) -> Any:
-    return (ops["sigmoid"](carried(x)) - carried(labels)).cast(x.dtype)
-
-
-def _vjp(g: Any, z: Any, x: Any, labels: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-    product = ops["cotangent_product"]
-    return (
-        product(g, _slope(x, labels)) if needs[0] else None,
-        product(g, -x) if needs[1] else None,
-    )
-
-
-def _jvp(ts: tuple[Any, ...], z: Any, x: Any, labels: Any) -> Any:
-    product = ops["cotangent_product"]
-    return add_all(
-        [
-            None if ts[0] is None else product(ts[0], _slope(x, labels)),
-            None if ts[1] is None else product(ts[1], -x),
-        ]
-    )
 
 
 def _value(x: Array, labels: Array) -> Array:
@@ -77,28 +39,31 @@ def _cases(rng: np.random.Generator, dtype: Any) -> Any:
     yield (logits.astype(dtype), labels.astype(dtype)), {}
 
 
-sigmoid_cross_entropy = Composite(
+def _scalar(s: Any, x: Any, labels: Any) -> Any:
+    """max(x, 0) - x z + log(1 + exp(-|x|)): the last term keeps its digits beside the others."""
+    loss = s.fma(s.neg(x), labels, s.relu(x))
+    return s.add(loss, s.softplus(s.neg(s.abs(x))))
+
+
+sigmoid_cross_entropy = Elementwise(
     name="sigmoid_cross_entropy",
     public="",
-    bind=_bind,
-    type=_type,
+    arity=2,
+    inputs="float",
     ref=in_float64(_value),
-    decompose=_parts,
-    vjp=_vjp,
-    jvp=_jvp,
+    scalar=_scalar,
+    partials=(lambda loss, x, z: ops["sigmoid"](x) - z, lambda loss, x, z: -x),
     samples=Samples(
         cases=_cases,
         dtypes=("float32", "float64", "bfloat16"),
         oracle=lambda x, z: z * np.logaddexp(0, -x) + (1 - z) * np.logaddexp(0, x),
-        errors=(
-            (lambda op: op(np.zeros((2, 3), np.float32), np.zeros(3, np.float32)),
-             "labels f32[3] should have the shape of logits f32[2, 3]"),
-        ),
+        ulp=6.0,
     ),
     doc="-z log(sigmoid(x)) - (1 - z) log(1 - sigmoid(x)) for logits x and labels z.",
-)  # fmt: skip
+)
 
 
+@located
 def sigmoid_cross_entropy_with_logits(
     labels: Any = None, logits: Any = None, name: str | None = None
 ) -> Any:
@@ -108,7 +73,8 @@ def sigmoid_cross_entropy_with_logits(
     >>> gg.nn.sigmoid_cross_entropy_with_logits([1.0], [1000.0]).numpy()
     array([0.], dtype=float32)
     """
-    return ops["sigmoid_cross_entropy"](logits, labels)
+    x, z = _operands("sigmoid_cross_entropy_with_logits", logits, labels)
+    return ops["sigmoid_cross_entropy"](x, z)
 
 
 @located

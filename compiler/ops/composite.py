@@ -14,7 +14,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.families import Composite, join_dtypes
 from graphgrad.compiler.op import Attrs, Samples, current_kind, ops
-from graphgrad.compiler.ops.special import Array, carried, in_float32
+from graphgrad.compiler.ops.special import Array, carried, floating, in_float32
 from graphgrad.compiler.types import TensorType, normalize_axis, same_shape, tensor_type
 
 Bound = tuple[tuple[Any, ...], Attrs]
@@ -22,9 +22,7 @@ FLOATS = ("float32", "float64", "bfloat16")
 
 
 def _bind(logits: Any, axis: int | None = -1, name: str | None = None) -> Bound:
-    x = current_kind().lift(logits)
-    if not x.dtype.is_floating:
-        x = x.cast(dtypes.float32)
+    x = floating(logits, "softmax")
     return (x,), {"axis": normalize_axis(-1 if axis is None else int(axis), x.ndim, "softmax")}
 
 

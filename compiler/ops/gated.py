@@ -9,20 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.compiler import dtypes
 from graphgrad.compiler.families import Composite
-from graphgrad.compiler.op import Attrs, Samples, current_kind, ops
+from graphgrad.compiler.op import Attrs, Samples, ops
 from graphgrad.compiler.ops import special
-from graphgrad.compiler.ops.special import Array, carried, in_float64
+from graphgrad.compiler.ops.special import Array, carried, floating, in_float64
 
 FLOATS = ("float32", "float64", "bfloat16", "float16")
 ROOT_HALF, ROOT_TWO_OVER_PI = math.sqrt(0.5), math.sqrt(2 / math.pi)
 CUBIC = 0.044715  # of the approximation of Hendrycks and Gimpel
-
-
-def _floating(x: Any) -> Any:
-    value = current_kind().lift(x)
-    return value if value.dtype.is_floating else value.cast(dtypes.float32)
 
 
 def _activation(
@@ -60,11 +54,14 @@ def _cases(*attrs: Attrs) -> Callable[..., Any]:
 def _bind_gelu(
     features: Any, approximate: bool = False, name: str | None = None
 ) -> tuple[tuple[Any, ...], Attrs]:
-    return (_floating(features),), {"approximate": bool(approximate)}
+    return (floating(features, "gelu"),), {"approximate": bool(approximate)}
 
 
-def _bind(features: Any, name: str | None = None) -> tuple[tuple[Any, ...], Attrs]:
-    return (_floating(features),), {}
+def _binder(op: str) -> Callable[..., tuple[tuple[Any, ...], Attrs]]:
+    def bind(features: Any, name: str | None = None) -> tuple[tuple[Any, ...], Attrs]:
+        return (floating(features, op),), {}
+
+    return bind
 
 
 def _inner(x: Any) -> Any:
@@ -129,7 +126,7 @@ def _silu_slope(x: Any) -> Any:
 
 
 silu = _activation(
-    "silu", lambda x: x * ops["sigmoid"](x), _silu_slope, _bind,
+    "silu", lambda x: x * ops["sigmoid"](x), _silu_slope, _binder("silu"),
     public="",
     ref=in_float64(lambda x: x * special.sigmoid(x)),
     samples=Samples(cases=_cases({}), dtypes=FLOATS, oracle=lambda x: x / (1 + np.exp(-x))),
@@ -143,7 +140,7 @@ def _mish_slope(x: Any) -> Any:
 
 
 mish = _activation(
-    "mish", lambda x: x * ops["tanh"](ops["softplus"](x)), _mish_slope, _bind,
+    "mish", lambda x: x * ops["tanh"](ops["softplus"](x)), _mish_slope, _binder("mish"),
     public=("nn.mish",),
     ref=in_float64(lambda x: x * np.tanh(special.softplus(x))),
     samples=Samples(

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import same_size
 from graphgrad.compiler.errors import ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
-from graphgrad.compiler.ops.special import carried
+from graphgrad.compiler.ops.special import carried, floating
 from graphgrad.compiler.types import element_count, normalize_axes, reduced_shape
-
-
-def _floating(x: Any) -> Any:
-    value = current_kind().lift(x)
-    return value if value.dtype.is_floating else value.cast(dtypes.float32)
 
 
 @located
@@ -28,7 +22,7 @@ def moments(
     >>> mean.numpy(), variance.numpy()
     (array([2., 5.], dtype=float32), array([1., 9.], dtype=float32))
     """
-    x = _floating(x)
+    x = floating(x, "moments")
     found = normalize_axes(axes, x.ndim, "moments")
     mean, variance = _moments(carried(x), found)
     shape = reduced_shape(x.type.shape, found, bool(keepdims))
@@ -53,7 +47,7 @@ def weighted_moments(
     >>> mean.numpy(), variance.numpy()
     (np.float32(1.5), np.float32(0.25))
     """
-    x = _floating(x)
+    x = floating(x, "weighted_moments")
     wide = carried(x)
     weights = current_kind().lift(frequency_weights, wide.dtype).cast(wide.dtype)
     found = normalize_axes(axes, x.ndim, "weighted_moments")
@@ -81,7 +75,7 @@ def sufficient_statistics(
     >>> count.numpy(), total.numpy(), squares.numpy()
     (np.float32(3.0), np.float32(9.0), np.float32(35.0))
     """
-    x = _floating(x)
+    x = floating(x, "sufficient_statistics")
     found = normalize_axes(axes, x.ndim, "sufficient_statistics")
     count = current_kind().lift(element_count(x.type.shape[i] for i in found)).cast(x.dtype)
     if shift is not None:
@@ -118,7 +112,7 @@ def l2_normalize(
     >>> gg.nn.l2_normalize([3.0, 4.0]).numpy()
     array([0.6, 0.8], dtype=float32)
     """
-    x = _floating(x)
+    x = floating(x, "l2_normalize")
     wide = carried(x)
     axes = normalize_axes(dim if axis is None else axis, x.ndim, "l2_normalize")
     squares = ops["sum"](ops["square"](wide), axes, True)
@@ -144,7 +138,7 @@ def layer_norm(
     array([[-1.,  1.],
            [-1.,  1.]], dtype=float32)
     """
-    x = _floating(x)
+    x = floating(x, "layer_norm")
     axes = normalize_axes(axis, x.ndim, "layer_norm")
     wide = carried(x)
     mean, variance = _moments(wide, axes)
@@ -171,6 +165,7 @@ def _along(sizes: Any, axes: tuple[int, ...], rank: int) -> tuple[Any, ...]:
     return tuple(found)
 
 
+@located
 def batch_normalization(
     x: Any,
     mean: Any,
@@ -189,7 +184,7 @@ def batch_normalization(
     >>> gg.nn.batch_normalization([[1.0, 8.0]], [0.0, 2.0], [1.0, 4.0], None, 10.0, 0.0).numpy()
     array([[10., 30.]], dtype=float32)
     """
-    x = _floating(x)
+    x = floating(x, "batch_normalization")
     wide = carried(x)
 
     def like(value: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.errors import DTypeError
+from graphgrad.compiler.op import current_kind
 
 Array = np.ndarray[Any, Any]
 
@@ -45,6 +47,14 @@ def in_float64(fn: Callable[..., Array]) -> Callable[..., Array]:
         return np.asarray(fn(*(x.astype(wide) for x in xs), **attrs)).astype(dtype)
 
     return wrapped
+
+
+def floating(x: Any, op: str) -> Any:
+    """`x` as a tensor of floats: integers and bools become float32."""
+    value = current_kind().lift(x)
+    if value.dtype.is_complex:
+        raise DTypeError(f"{op}: takes floats, got {value.type}")
+    return value if value.dtype.is_floating else value.cast(dtypes.float32)
 
 
 def carried(x: Any) -> Any:
