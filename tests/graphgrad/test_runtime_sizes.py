@@ -129,6 +129,14 @@ def test_what_a_trace_assumes_is_checked():
         first_three(x - 2.0)
 
 
+def test_nothing_picked():
+    x = gg.constant(X)
+    f = gg.function(lambda x: (gg.reduce_sum(x[x > 9.0]), gg.reduce_max(x[x > 9.0])))
+    assert [float(v) for v in f(x)] == [0, -np.inf]
+    with pytest.raises(gg.errors.ShapeError, match="found0 != 0, with found0 = 0"):
+        gg.function(lambda x: gg.argmax(x[x > 9.0]))(x)
+
+
 def test_a_condition_alone_gives_places():
     m = np.array([[True, False], [True, True]])
     for f in both(lambda c: gg.where(c)):
