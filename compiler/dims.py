@@ -387,11 +387,12 @@ def same_size(a: Extent, b: Extent) -> bool:
 def is_size(a: Extent, n: int) -> bool:
     """Is the size `a` the number `n`? An unknown one is taken not to be, under a guard.
 
-    A size known only at run time needs none: what it is compared with later, it is held to.
+    A size known only at run time needs none to stretch from 1: what it is compared with later, it
+    is held to.
     """
     if isinstance(a, int):
         return a == n
-    if is_runtime_size(a):
+    if n == 1 and is_runtime_size(a):
         return False
     difference = a - n
     return (

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
-from graphgrad.compiler.dims import Extent, at_least, shown
+from graphgrad.compiler.dims import Extent, at_least, same_size, shown
 from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.families import Composite
 from graphgrad.compiler.op import Samples, current_kind, located, ops
@@ -192,6 +192,10 @@ def repeat(input: Any, repeats: Any, axis: int | None = None, name: str | None =
         times = current_kind().lift(repeats)
         check_integer(times.type, "repeat", "repeats")
         times = times.reshape(()).broadcast_to((n,)) if times.type.size == 1 else times
+        if times.ndim != 1 or not same_size(times.shape[0], n):
+            raise ShapeError(
+                f"repeat: axis {place} of {x.type} needs {n} repeats, got {times.type}"
+            )
         return ops["gather"](x, ops["repeated_places"](times), axis=place)
     flat = np.asarray(counts).reshape(-1)
     if flat.size and flat.dtype.kind not in "iu" and flat.dtype != object:

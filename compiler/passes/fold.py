@@ -14,6 +14,7 @@ from graphgrad.compiler.ir import LITERAL_ELEMENTS, Graph, Literal, Node, Value
 from graphgrad.compiler.op import Application, Op, ops, reapply
 from graphgrad.compiler.passes.patterns import Child, Facts, node_rule
 from graphgrad.compiler.passes.rewrite import Firing, RuleSet, rewrite
+from graphgrad.compiler.transform.sizes import mentions_size
 from graphgrad.compiler.types import tensor_type
 
 
@@ -57,8 +58,10 @@ def fold_small(root: Application, facts: Facts) -> tuple[Value, ...] | None:
 
 
 def evaluate(root: Application, arrays: list[Any], scalars: bool = False) -> Any:
-    """The outputs for constant inputs, or None where that raises."""
+    """The outputs for constant inputs, or None where that raises or depends on an open size."""
     outputs = root.outputs
+    if any(map(mentions_size, root.attrs.values())):
+        return None
     if scalars:
         outputs = tuple(Value(tensor_type((), v.type.dtype), None) for v in outputs)
     try:

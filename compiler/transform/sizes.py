@@ -113,14 +113,15 @@ def is_symbolic(graph: Graph) -> bool:
     if "symbolic" not in graph.memo:
         types = [v.type for v in graph.params] + [v.type for n in graph.nodes for v in n.outputs]
         graph.memo["symbolic"] = any(not t.static for t in types) or any(
-            _mentions_size(value) for n in graph.nodes for value in n.attrs.values()
+            mentions_size(value) for n in graph.nodes for value in n.attrs.values()
         )
     return bool(graph.memo["symbolic"])
 
 
-def _mentions_size(value: Any) -> bool:
+def mentions_size(value: Any) -> bool:
+    """Does an attribute depend on an unknown size?"""
     if isinstance(value, tuple):
-        return any(map(_mentions_size, value))
+        return any(map(mentions_size, value))
     return isinstance(value, Dim) or (isinstance(value, Graph) and is_symbolic(value))
 
 

@@ -129,6 +129,14 @@ def test_what_a_trace_assumes_is_checked():
         first_three(x - 2.0)
 
 
+def test_nothing_picked():
+    x = gg.constant(X)
+    f = gg.function(lambda x: (gg.reduce_sum(x[x > 9.0]), gg.reduce_max(x[x > 9.0])))
+    assert [float(v) for v in f(x)] == [0, -np.inf]
+    with pytest.raises(gg.errors.ShapeError, match="found0 != 0, with found0 = 0"):
+        gg.function(lambda x: gg.argmax(x[x > 9.0]))(x)
+
+
 def test_a_condition_alone_gives_places():
     m = np.array([[True, False], [True, True]])
     for f in both(lambda c: gg.where(c)):
@@ -194,6 +202,16 @@ def test_loops_and_branches_around_them():
             z = g(x)
         np.testing.assert_allclose(z, wanted)
         np.testing.assert_allclose(tape.gradient(z, x), slope)
+
+
+def test_constants_that_depend_on_a_size_are_not_folded():
+    f = gg.function(lambda x, n: gg.math.unsorted_segment_sum(x, [0, 1, 1], n))
+    for n in (2, 4):
+        wanted = np.zeros(n, np.float32)
+        wanted[:2] = 1, 6
+        np.testing.assert_array_equal(f(gg.constant(X[:3]), gg.constant(n)), wanted)
+    with pytest.raises(gg.errors.IndexOutOfRange, match=r"index 1 is out of range .* size 1"):
+        f(gg.constant(X[:3]), gg.constant(1))
 
 
 def test_unsorted_segments_are_an_error():
