@@ -211,7 +211,9 @@ class Builder:
         if isinstance(x, Arith):
             return self.capture(x, x.type)
         if isinstance(x, Dim):
-            return self.append(ops["size"], (), {"size": x, "dtype": dtype or dtypes.int32})[0]
+            wanted = dtype or dtypes.int32
+            size: Value = self.append(ops["size"], (), {"size": x, "dtype": wanted.real_dtype})[0]
+            return size.cast(wanted)  # type: ignore[no-any-return]
         if isinstance(x, list | tuple) and holds_tensor(x):
             parts = [self.lift(v, dtype) for v in x]
             stacked: Value = ops["concat"]([v.reshape((1, *v.shape)) for v in parts], 0)

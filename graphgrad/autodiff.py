@@ -9,7 +9,7 @@ from typing import Any
 from graphgrad import nest
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError, ShapeError
-from graphgrad.compiler.op import Attrs, Op, current_kind, state
+from graphgrad.compiler.op import Attrs, Kind, Op, current_kind, state
 from graphgrad.compiler.passes.records import stabilise
 from graphgrad.compiler.source import here, user_level
 from graphgrad.compiler.transform.autodiff import push_all
@@ -22,13 +22,15 @@ __all__ = ["ForwardAccumulator", "GradientTape"]
 
 
 class ForwardAccumulator:
-    """Computes tangents beside values, while they are computed: J v at the cost of a few f.
+    """The derivative of what is computed in its context along one direction: J v, at the cost of
+    a few f.
 
     `primals` are tensors or variables, or a structure of them, and `tangents` the direction, of the
     same structure and shapes. None stands for what has no tangent. Accumulators and tapes nest in
     any order: an accumulator around a tape pushes the gradient forward (a Hessian-vector product),
     a tape around an accumulator goes back through the tangents. Of two accumulators the outer one
-    sees the tangents of the inner. Tangents follow assignments to variables.
+    sees the tangents of the inner. Tangents follow assignments to variables; they are computed when
+    the context ends, or when they are asked for.
 
     >>> import graphgrad as gg
     >>> x = gg.constant([1.0, 2.0])
@@ -45,6 +47,7 @@ class ForwardAccumulator:
 
     def __init__(self, primals: Any, tangents: Any) -> None:
         self._recording = False
+        self._builder: Kind | None = None  # of the trace that it records in
         self._tangents: dict[int, tuple[Any, Any]] = {}  # by id, beside a weak reference
         self._records: list[Record] = []  # whose tangents are not computed yet
         self._pending: set[int] = set()  # ids of their outputs
@@ -93,13 +96,17 @@ class ForwardAccumulator:
         if self._recording:
             raise ArgumentError("Accumulator is already recording.", here())
         self._recording = True
+        self._builder = state.builder
         state.recorders = (*state.recorders, self)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._compute()
-        self._recording = False
-        state.recorders = tuple([r for r in state.recorders if r is not self])
+        try:
+            if exception[0] is None:
+                self._compute()
+        finally:
+            self._recording = False
+            state.recorders = tuple([r for r in state.recorders if r is not self])
 
     def wants(self, values: Any) -> bool:
         """Has any of `values` a tangent?"""
@@ -120,15 +127,16 @@ class ForwardAccumulator:
         It waits until they are asked for, or the context ends, so that stability rules see whole
         forms. What is done is seen by all tapes, and by the accumulators around this one.
         """
-        records, recorders = self._records, state.recorders
-        self._records = []
+        records, self._records = self._records, []
         self._pending.clear()
         if not records:
             return
+        recorders, builder = state.recorders, state.builder
         around = recorders[: recorders.index(self)] if self in recorders else recorders
         state.recorders = tuple(
             [r for r in recorders if r in around or not isinstance(r, ForwardAccumulator)]
         )
+        state.builder = self._builder  # which is around the one at work, if it is another
         try:
             stable = stabilise(records, sources=self._primals, constant=self._constant)
             tangents = {
@@ -137,7 +145,7 @@ class ForwardAccumulator:
             }  # fmt: skip
             push_all(stable, tangents)
         finally:
-            state.recorders = recorders
+            state.recorders, state.builder = recorders, builder
         for r in records:
             for y in r.outputs:
                 if id(y) in tangents:

@@ -162,7 +162,7 @@ class PureFunction(Function):
         builder.may_create = False
         return builder
 
-    def _note_changes(self, changed: list[Any]) -> None:
+    def _note_changes(self, changed: dict[str, str]) -> None:
         self.changes_state = self.changes_state or bool(changed)
 
 

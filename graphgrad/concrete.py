@@ -201,10 +201,14 @@ class ConcreteFunction:
             for lock in self._locks:
                 stack.enter_context(lock)
             inputs = tensors + [eager.lift(x) for x in self.current_captures()]
-            if not any(map(_wanted, inputs)) and replayed() is None:
-                return self.run([array_of(x) for x in tensors])
-            tapes = [r for r in state.recorders if getattr(r, "keeps_residuals", True)]
+            recorders = state.recorders
+            tapes = [r for r in recorders if getattr(r, "keeps_residuals", True)]
             needs = tuple(_wanted(x, tapes) for x in inputs)
+            followed = any(needs) or (
+                len(tapes) < len(recorders) and any(_wanted(x, recorders) for x in inputs)
+            )
+            if not followed and replayed() is None:
+                return self.run([array_of(x) for x in tensors])
             self.plain_count += 1
             outputs = call_for_tape(self.graph, inputs, needs)
             for v, new in zip(self.writes, outputs[self._returned :]):
@@ -335,13 +339,11 @@ def _contiguous(x: Any) -> Array:
     return array if array.flags.c_contiguous else np.array(array, order="C")
 
 
-def _wanted(x: Any, recorders: Sequence[Any] | None = None) -> bool:
-    """Does one of the recorders (all in action, unless given) follow `x`? One that does not say
-    follows everything floating."""
+def _wanted(x: Any, recorders: Sequence[Any]) -> bool:
+    """Does one of the recorders follow `x`? One that does not say follows everything floating."""
     if not x.dtype.is_inexact:
         return False
-    found = state.recorders if recorders is None else recorders
-    return any(getattr(r, "wants", _everything)((x,)) for r in found)
+    return any(getattr(r, "wants", _everything)((x,)) for r in recorders)
 
 
 def _everything(values: Any) -> bool:

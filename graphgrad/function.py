@@ -21,7 +21,7 @@ from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
 from graphgrad.donation import offered, positions, run_donating
 from graphgrad.eager import EagerTensor, array_of, owned_array
-from graphgrad.guards import Guard, Guards
+from graphgrad.guards import Guards
 from graphgrad.inspection import kernels_text, report_text
 from graphgrad.methods import WeakMethod
 from graphgrad.parameters import (
@@ -415,15 +415,12 @@ class Function(Generic[P, R]):
         finally:
             _local.tracing.pop()
         if not builder.created:
-            changed = guards.changed()
-            for g in changed:
-                del guards.guards[g.expression]
-            self._note_changes(changed)
+            self._note_changes(guards.effects())
         trace.use_guards(guards)
         return trace, bool(builder.created)
 
-    def _note_changes(self, changed: list[Guard]) -> None:
-        """The function changed these Python values while it was traced."""
+    def _note_changes(self, changed: dict[str, str]) -> None:
+        """The function changed these Python values while it was traced; with the lines."""
         warn_of_changes(self._name, changed, self._warned)
 
     def _builder(self) -> tracing.FunctionBuilder:

@@ -61,6 +61,8 @@ class Guards:
     complete: bool = True  # every object that the function may read from is seen through
     reads: Reads = field(init=False)
     _roots: dict[int, str] = field(default_factory=dict)
+    stores: dict[str, str] = field(default_factory=dict)  # names that are assigned: the line
+    _written: dict[str, Guard] = field(default_factory=dict)  # globals and cells among them
     _seen: set[int] = field(default_factory=set)  # functions that were read
     _inside: set[int] = field(default_factory=set)  # containers whose elements are being followed
 
@@ -191,6 +193,31 @@ class Guards:
         """The guards that do not hold any more."""
         return [g for g in self.guards.values() if not self._holds(g)]
 
+    def effects(self) -> dict[str, str]:
+        """What the trace changed of Python's state, by label, with the line; it is guarded no more.
+
+        What was read is found by its guard, and what was only written by the names that are stored.
+        """
+        found = {}
+        for g in self.changed():
+            del self.guards[g.expression]
+            found[g.label] = g.line
+        for g in self._written.values():
+            if not self._holds(g):
+                found.setdefault(g.label, g.line)
+        for label, name in self.reads.written:
+            if name in self.stores:
+                found.setdefault(label, self.stores[name])
+        self._written = {}
+        return found
+
+    def assigned(self, name: str, place: tuple[str, str, Any] | None, line: str) -> None:
+        """The code assigns to an attribute, or to the global or cell at `place`."""
+        self.stores.setdefault(name, line)
+        if place is not None and not isinstance(place[2], Value):
+            expression, label, x = place
+            self._written.setdefault(expression, Guard(expression, label, snapshot(x), line))
+
     def _holds(self, g: Guard) -> bool:
         try:
             return g.was.same(eval(g.expression, self.names))
@@ -240,6 +267,26 @@ class Guards:
         return names["check"]
 
 
+# What these give may differ from call to call.
+_IMPURE = {"datetime", "os", "random", "secrets", "sys", "time", "uuid"}
+
+
+def _is_impure(name: str) -> bool:
+    """Is this a module, or in one, that does not give the same each time?"""
+    return name.partition(".")[0] in _IMPURE or name.startswith("numpy.random")
+
+
+def _is_seen(x: Any) -> bool:
+    """Is `x` data, the user's own, or something of a library's that does not change?"""
+    if isinstance(x, (*DATA, types.ModuleType)) or not is_opaque(type(x).__module__):
+        return True
+    module = getattr(x, "__module__", None) or ""
+    if module.startswith("graphgrad"):
+        return True
+    of_instance = not isinstance(getattr(x, "__self__", None), types.ModuleType | None)
+    return callable(x) and not of_instance and not _is_impure(module)
+
+
 def is_opaque(module: str | None) -> bool:
     """Is a module's state no part of the user's program: graphgrad's, NumPy's, Python's?"""
     return (module or "").partition(".")[0] in _OPAQUE and not (module or "").startswith("__main__")
@@ -247,6 +294,7 @@ def is_opaque(module: str | None) -> bool:
 
 _SKIP = {"COPY", "CACHE", "PUSH_NULL", "NOP", "PRECALL", "RESUME"}
 _ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD"}
+_STORES = {"STORE_GLOBAL": "LOAD_GLOBAL", "STORE_DEREF": "LOAD_DEREF", "STORE_ATTR": ""}
 _LOCALS = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"}
 
 
@@ -304,6 +352,9 @@ class _Reader:
             if i.starts_line:
                 line = i.positions.lineno if i.positions else i.starts_line
                 self.line = f"{os.path.basename(code.co_filename)}:{line}"
+            if i.opname in _STORES:
+                place = self._start(i._replace(opname=_STORES[i.opname]))
+                self.guards.assigned(i.argval, place, self.line)
             found = self._start(i)
             k += 1
             while found and k < len(instructions) and instructions[k].opname in _ATTRIBUTES:
@@ -337,6 +388,8 @@ class _Reader:
         """The attribute of a module, a class, or an object whose reads are not noticed."""
         expression, label, x = found
         if isinstance(x, types.ModuleType):
+            if _is_impure(f"{x.__name__}.{name}"):
+                self.guards.complete = False
             if is_opaque(x.__name__) or name not in vars(x):
                 return None
         elif (
@@ -359,4 +412,6 @@ class _Reader:
             argument = expression.endswith("()")  # part of the key already
             if not argument and not isinstance(x, types.MethodType):
                 self.guards.add(expression, label, x, self.line)
+        if not _is_seen(x):
+            self.guards.complete = False
         self.guards.follow(x, label)

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphgrad.compiler import ops as all_ops
 from graphgrad.compiler.errors import ArgumentError
+from graphgrad.compiler.families import conjugate
 from graphgrad.compiler.op import current_kind, ops
 from graphgrad.compiler.ops import einsum as products
 from graphgrad.compiler.ops import factors, matrices, norms, solve, spectral
@@ -63,7 +64,7 @@ def inner(a: Any, b: Any) -> Any:
 
 def vdot(a: Any, b: Any) -> Any:
     x, y = all_ops.join.together((a, b), "vdot")
-    return ops["matmul"](_flat(x), _flat(y))
+    return ops["matmul"](conjugate(_flat(x)), _flat(y))
 
 
 def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:

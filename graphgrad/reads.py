@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ class Reads:
     def __init__(self, guards: Guards) -> None:
         self.guards = guards
         self._known: dict[int, tuple[Any, str]] = {}  # by id: the object, held meanwhile, its label
+        self._before: dict[int, dict[str, Any]] = {}  # by id: its attributes when it became known
+        self.written: list[tuple[str, str]] = []  # labels and names of attributes that were set
         self._last: dict[tuple[int, str], tuple[Any, int]] = {}  # what a read gave, and its length
         self._classes: dict[type, bool] = {}  # those asked for, and whether they can tell
         self._outer: Reads | None = None
@@ -52,10 +54,12 @@ class Reads:
 
     def __exit__(self, *unused: Any) -> None:
         _local.reads, self._open = self._outer, False
+        self.written = list(self._changes())
         for kind, can_tell in self._classes.items():
             if can_tell:
                 _release(kind)
-        self._classes, self._known, self._last, self._outer = {}, {}, {}, None
+        self._classes, self._known, self._last, self._before = {}, {}, {}, {}
+        self._outer = None
 
     def notice(self, x: Any, label: str) -> bool:
         """Reads of attributes of `x` are noticed from now on; False where they cannot be."""
@@ -64,9 +68,18 @@ class Reads:
             return False
         if kind not in self._classes:
             self._classes[kind] = _patch(kind)
-        if self._classes[kind]:
-            self._known.setdefault(id(x), (x, label))
+        if self._classes[kind] and id(x) not in self._known:
+            self._known[id(x)] = x, label
+            self._before[id(x)] = dict(_attributes(x))
         return self._classes[kind]
+
+    def _changes(self) -> Iterator[tuple[str, str]]:
+        """The attributes of known objects that are others than before."""
+        for x, label in self._known.values():
+            before, now = self._before[id(x)], _attributes(x)
+            for name in {**before, **now}:
+                if before.get(name, _MISSING) is not now.get(name, _MISSING):
+                    yield f"{label}.{name}", name
 
     def saw(self, x: Any, name: str, value: Any) -> None:
         """The attribute `name` of `x` was read, and is `value`."""
@@ -101,6 +114,13 @@ class Reads:
         ):
             self.guards.add(f"{root}.{name}", label, value, line)
         self.guards.follow(value, label)
+
+
+def _attributes(x: Any) -> dict[str, Any]:
+    try:
+        return object.__getattribute__(x, "__dict__")
+    except AttributeError:  # slots
+        return {}
 
 
 def _patch(kind: type) -> bool:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING
 
 from graphgrad.compiler.source import user_level
-
-if TYPE_CHECKING:
-    from graphgrad.guards import Guard
 
 MANY_TRACES, WINDOW = 5, 10  # so many of the last calls: TensorFlow's numbers
 
@@ -44,14 +40,14 @@ class Retraces:
         warn(" ".join(filter(None, (text, advice))), RetracingWarning)
 
 
-def warn_of_changes(name: str, changed: list[Guard], known: set[str]) -> None:
-    """Warn of Python state that the function `name` changed, once a name."""
-    for g in changed:
-        if g.label not in known:
-            known.add(g.label)
+def warn_of_changes(name: str, changed: dict[str, str], known: set[str]) -> None:
+    """Warn of Python state that the function `name` changed, by label with the line, once each."""
+    for label, line in changed.items():
+        if label not in known:
+            known.add(label)
             warn(
-                f"`{name}` changes the Python value `{g.label}` (read in {g.line}). That happens "
-                "while the function is traced, not at each call; keep state in a gg.Variable",
+                f"`{name}` changes the Python value `{label}` (in {line}). That happens while the "
+                "function is traced, not at each call; keep state in a gg.Variable",
                 SideEffectWarning,
             )  # fmt: skip
 

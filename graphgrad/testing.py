@@ -64,7 +64,8 @@ def _random(like: Any, rng: np.random.Generator) -> Any:
 
 def _inner(xs: Sequence[Any], ys: Sequence[Any]) -> float:
     """Re(sum conj(x) y): under it the gradient by a complex x + iy is dL/dx + i dL/dy."""
-    return sum(float(np.real(np.vdot(x, y))) for x, y in zip(xs, ys))
+    pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(xs, ys)]
+    return sum(float(np.real(np.vdot(x, y))) for x, y in pairs)
 
 
 def _check(

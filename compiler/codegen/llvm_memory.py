@@ -114,6 +114,8 @@ class NestMemory(VectorMemory):
 
     def exceeds(self, nbytes: int) -> str:
         """An i1: does the nest touch more than `nbytes`? A literal where sizes are known."""
+        if self.nest.cached:
+            return "false"
         known = streams.known_bytes(self.traffic)
         if known is not None:
             return "true" if known > nbytes else "false"

@@ -33,7 +33,8 @@ from graphgrad.compiler.kernels.division import LANES, in_blocks, small_product_
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.products import Product
 from graphgrad.compiler.kernels.scatters import Scatter
-from graphgrad.compiler.kernels.tiles import crosswise, has_rows_in_lanes, is_narrow
+from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
+from graphgrad.compiler.kernels.tiles import crosswise
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size

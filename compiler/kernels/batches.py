@@ -13,15 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from graphgrad.compiler.codegen.llvm_streams import WRITTEN_BYTES, known_bytes, traffic
 from graphgrad.compiler.dims import DimScope
-from graphgrad.compiler.kernels.division import (
-    LANES,
-    chunks,
-    combined,
-    element_time,
-    total,
-    up,
-)  # fmt: skip
+from graphgrad.compiler.kernels.division import LANES, chunks, combined, element_time, total, up
 from graphgrad.compiler.kernels.fusion import Fusion, Step
 from graphgrad.compiler.kernels.loops import Access, Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.reach import Reach
@@ -38,8 +32,12 @@ _LENGTH_SIZE: Size = ("dim", -1, 0)
 
 
 def general(nest: LoopNest) -> LoopNest | None:
-    """`nest` for any length, if it may be part of a batch."""
-    if not is_flat(nest):
+    """`nest` for any length, if it may be part of a batch.
+
+    Lengths are to be known, and small enough that nothing is written around the caches.
+    """
+    touched = known_bytes(traffic(nest))
+    if not is_flat(nest) or touched is None or touched > WRITTEN_BYTES:
         return None
     for s in nest.statements():
         if s.failures or s.fn == "size":
@@ -52,7 +50,7 @@ def general(nest: LoopNest) -> LoopNest | None:
             isinstance(n, int) for n in (s.attr.offset, *s.attr.strides)
         ):
             return None
-    return replace(nest, dims=(LENGTH,), division=None)
+    return replace(nest, dims=(LENGTH,), division=None, cached=True)
 
 
 def at_length(size: Size, length: Size) -> Size:

@@ -30,7 +30,8 @@ from graphgrad.compiler.kernels.loops import (
 )
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
-from graphgrad.compiler.kernels.tiles import crosswise, has_rows_in_lanes, is_narrow
+from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
+from graphgrad.compiler.kernels.tiles import crosswise
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import THREADS, Size, evaluate

@@ -100,7 +100,7 @@ def is_inline(node: Node) -> bool:
     if node.op.name == "constant":
         literal: Literal = node.attrs["value"]
         return literal.is_scalar
-    return isinstance(node.op, Generator) and not node.inputs
+    return isinstance(node.op, Generator) and not node.inputs and not node.is_complex
 
 
 def is_fusible(node: Node) -> bool:

@@ -20,7 +20,7 @@ Reductions are of three kinds:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -139,6 +139,7 @@ class LoopNest:
     tail: tuple[Phase, ...] = ()
     title: str = ""
     division: Division | None = None  # None: too little work to share
+    cached: bool = False  # whatever its sizes, it touches no more than stays in the caches
 
     @property
     def inner(self) -> int:
@@ -207,7 +208,8 @@ class Body(ScalarBuilder):
     where: Where | None = None
     stmts: list[Stmt] = field(default_factory=list)
     known: dict[Any, Lane] = field(default_factory=dict)
-    failures: tuple[tuple[str, int], ...] = ()  # of the node at work
+    # The numbers of the checks of the node at work, asked for where a statement may fail.
+    failures: Callable[[], tuple[tuple[str, int], ...]] | None = None
 
     def add_stmt(self, fn: str, args: Sequence[Lane], dtype: DType, attr: Any = None) -> Lane:
         """Record a statement, or find the equal one."""
@@ -217,7 +219,10 @@ class Body(ScalarBuilder):
         if pure and key in self.known:
             return self.known[key]
         lane = Lane(self.counter.take(), dtype)
-        self.stmts.append(Stmt(lane.id, fn, numbers, dtype, attr, self.where, self.failures))
+        # Beside checks, divisions of integers fail; floats have infinities and NaN for such cases.
+        may_fail = fn == "require" or (fn in EXPANSIONS and args[0].dtype.is_integer)
+        failures = self.failures() if may_fail and self.failures is not None else ()
+        self.stmts.append(Stmt(lane.id, fn, numbers, dtype, attr, self.where, failures))
         if pure:
             self.known[key] = lane
         return lane

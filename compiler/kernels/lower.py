@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -400,11 +401,9 @@ class GroupLowering:
         if isinstance(node.op, Elementwise):
             inputs = [self.read(m, x, body, env, row) for x in node.inputs]
             body.where = node.where
-            # What a kernel refuses are integers: floats have infinities and NaN for such cases.
-            checked = node.op.failures and not all(x.dtype.is_floating for x in inputs)
-            body.failures = self.failures(node) if checked else ()
+            body.failures = partial(self.failures, node) if node.op.failures else None
             lane = apply_scalar(node.op.scalar, inputs, node.attrs, node.out.type.dtype, body)
-            body.failures = ()
+            body.failures = None
             return lane
         ((value, indices),) = self.fusion.reads(node, m.domain)  # an opaque view: a copy
         body.where = node.where
@@ -419,13 +418,13 @@ class GroupLowering:
         index = self.fetch(*self.fusion.source(node.inputs[1], picked), body, env, row)
         once = all(index.id != s.id for s in body.stmts)
         checks = row if once else body
-        checks.where, checks.failures = node.where, self.failures(node)
+        checks.where, checks.failures = node.where, partial(self.failures, node)
         index = checks.convert(index, dtypes.int64)
         extent = params.type.shape[node.attrs["axis"]]
         size = checks.size(extent)
         inside = checks.and_(checks.ge(index, 0), checks.lt(index, size))
         checks.require(inside, "index", index, size)
-        checks.failures = ()
+        checks.failures = None
         access = self.access("in", params, rest)
         stride = row_major(params.type.shape)[node.attrs["axis"]]
         body.where = node.where

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Stmt, cost, lane_count
+from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Stmt
 from graphgrad.compiler.kernels.merge import with_affines
 
 # Rows that lie no further apart are read whole, and elements picked from them.
 CLOSE = 4
-# Instructions of a kernel that is written out for each element of a row, at most.
-NARROW_COST = 400.0
-# The same of a kernel in which each lane has a row.
-ROW_LANES_COST = 450.0
 
 
 def is_elementwise(nest: LoopNest) -> bool:
@@ -33,36 +29,6 @@ def is_elementwise(nest: LoopNest) -> bool:
         and len(nest.main) <= 2
         and not any(s.fn in ("reduce", "require") or s.failures for s in stmts)
     )
-
-
-def is_narrow(nest: LoopNest) -> bool:
-    """Are rows so short that a vector spans several of them? Only where each of the kernel's
-    vectors is written out: there are as many as a row has elements."""
-    if not is_elementwise(nest) or any(s.fn == "load_at" for s in nest.statements()):
-        return False
-    n = nest.dims[-1]
-    if not isinstance(n, int) or not 1 < n <= lane_count(nest) // 2:
-        return False
-    return n * sum(max(1.0, cost(s.fn)) for s in nest.statements()) <= NARROW_COST
-
-
-def has_rows_in_lanes(nest: LoopNest) -> bool:
-    """Are rows reduced that are so short that each lane of a vector has one? Not where elements
-    are checked, as above."""
-    if not nest.parallel or nest.folded or nest.inner != 1 or nest.tail:
-        return False
-    n, stmts = nest.dims[-1], nest.statements()
-    if not isinstance(n, int) or not 1 < n <= lane_count(nest) // 2:
-        return False
-    if any(s.fn in ("load_at", "require") or s.failures for s in stmts):
-        return False
-    rows, sweeps = (
-        sum(max(1.0, cost(s.fn)) for p in nest.main if p.kind == kind for s in p.stmts)
-        for kind in ("row", "sweep")
-    )
-    moved = {a.at for s in stmts if isinstance(a := s.attr, Access) and a.at.strides[-1] != 0}
-    turned = n * n * len(moved)  # columns become rows, or rows columns
-    return any(s.fn == "reduce" for s in stmts) and rows + n * sweeps + turned <= ROW_LANES_COST
 
 
 def crosswise(nest: LoopNest, dim: int | None = None) -> list[Stmt]:

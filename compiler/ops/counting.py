@@ -13,9 +13,10 @@ from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from graphgrad.compiler.families import Composite, Elementwise, Library
-from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops, state
+from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
 from graphgrad.compiler.ops.index import check_integer, extent
-from graphgrad.compiler.ops.reduce import _samples as reduce_samples
+from graphgrad.compiler.ops.reduce import reduce_samples
+from graphgrad.compiler.ops.runtime_sizes import size_in
 from graphgrad.compiler.ops.shapes import known
 from graphgrad.compiler.ops.special import Array, in_float32
 from graphgrad.compiler.types import (
@@ -228,27 +229,21 @@ counts = Library(
 )  # fmt: skip
 
 
-def _whole(x: Any, op: str, instead: str) -> int:
-    """One more than the greatest element, which only a value has."""
+def _greatest(x: Any) -> Any:
+    """The greatest element, or -1 where there is none or all are negative."""
     if x.type.size == 0:
-        return 0
-    if state.builder is None:
-        return int(known(ops["max"](x))) + 1
-    try:
-        return int(np.max(known(x))) + 1  # a constant
-    except ShapeError:
-        raise ShapeError(
-            f"{op}: the size of the result would depend on the values, which are unknown while "
-            f"tracing; give {instead}"
-        ) from None
+        return current_kind().lift(-1)
+    return ops["maximum"](ops["max"](x), -1).cast(dtypes.int64)
 
 
 def _length(x: Any, minlength: Any, maxlength: Any) -> Extent:
     least, most = (known(v) if isinstance(v, Arith) else v for v in (minlength, maxlength))
-    if most is not None and least is not None and least == most:
+    if least is not None and least == most:
         return least  # type: ignore[no-any-return]
-    size = max(_whole(x, "bincount", "minlength and maxlength, and both equal"), least or 0)
-    return size if most is None else min(size, most)
+    n = _greatest(x) + 1
+    if least is not None:
+        n = ops["maximum"](n, least)
+    return size_in(n if most is None else ops["minimum"](n, most))
 
 
 @located
@@ -260,9 +255,9 @@ def bincount(
     """How often each integer 0, 1, ... occurs, or the sums of the `weights` at its places.
 
     The result goes up to the greatest element, but has at least `minlength` and at most `maxlength`
-    entries; integers beyond are left out. In a function both must be given, and be equal. Axes
-    before `axis` are kept, the others counted together; None counts all. `binary_output` gives 1
-    for what occurs. A negative element raises IndexOutOfRange.
+    entries; integers beyond are left out. In a function its size is known at run time only, unless
+    both are given and are equal. Axes before `axis` are kept, the others counted together; None
+    counts all. `binary_output` gives 1 for what occurs. A negative element raises IndexOutOfRange.
 
     >>> import graphgrad as gg
     >>> gg.math.bincount([1, 1, 3]).numpy()
@@ -357,8 +352,8 @@ def confusion_matrix(
 ) -> Any:  # fmt: skip
     """How often each label (row) was predicted as each class (column), or the sums of `weights`.
 
-    Without `num_classes` there are as many as the greatest class needs; in a function it must be
-    given. A class out of range raises IndexOutOfRange.
+    Without `num_classes` there are as many as the greatest class needs; in a function their number
+    is then known at run time only. A class out of range raises IndexOutOfRange.
 
     >>> import graphgrad as gg
     >>> gg.math.confusion_matrix([0, 1, 1], [0, 1, 0]).numpy()
@@ -375,7 +370,7 @@ def confusion_matrix(
             "shapes"
         )
     if num_classes is None:
-        n = max(_whole(x, "confusion_matrix", "num_classes") for x in (rows, columns))
+        n = size_in(ops["maximum"](_greatest(rows), _greatest(columns)) + 1)
     else:
         n = known(num_classes) if isinstance(num_classes, Arith) else num_classes
     row, column = (

@@ -32,7 +32,8 @@ from graphgrad.compiler.types import (
 )
 
 Bound = tuple[tuple[Any, ...], Attrs]
-DTYPES = ("float32", "float64", "bfloat16", "int64")
+DTYPES = ("float32", "float64", "bfloat16", "int64", "complex64")
+REALS = DTYPES[:-1]
 
 
 def flat_places(indices: Any, sizes: Sequence[Extent], op: str, axis: int = 0) -> Any:
@@ -137,6 +138,7 @@ def _gather_nd_oracle(x: Array, indices: Array, batch_dims: int) -> Array:
 
 gather_nd = Composite(
     name="gather_nd",
+    takes_complex=True,
     bind=_bind_gather_nd,
     type=_gather_nd_type,
     ref=_gather_nd,
@@ -236,6 +238,7 @@ def _scatter_nd_oracle(indices: Array, updates: Array, shape: tuple[int, ...]) -
 
 scatter_nd = Composite(
     name="scatter_nd",
+    takes_complex=True,
     bind=_bind_scatter_nd,
     type=_scatter_nd_type,
     ref=_scatter_nd,
@@ -337,8 +340,10 @@ def _tensor_scatter(mode: str, what: str, result: str) -> Op:
         _check_updates(indices, updates, x.shape, name)
         return x
 
+    ordered = mode in ("max", "min")
     return Composite(
         name=name,
+        takes_complex=not ordered,
         bind=_bind_onto,
         type=infer,
         ref=_ref_onto(mode, name),
@@ -346,7 +351,7 @@ def _tensor_scatter(mode: str, what: str, result: str) -> Op:
         raises=True,
         samples=Samples(
             cases=_onto_cases,
-            dtypes=DTYPES if mode != "sub" else ("float64",),
+            dtypes=REALS if ordered else DTYPES if mode != "sub" else ("float64",),
             oracle=_oracle_onto(mode),
             ulp=2.0 if mode in ("add", "sub") else 0.0,
             errors=(

@@ -44,9 +44,7 @@ def matvec(
     matrices(x, "matvec")
     if y.ndim < 1:
         raise ShapeError(f"matvec: b is vectors, got {y.type}")
-    if y.ndim == 1 and not (transpose_a or adjoint_a):
-        return ops["matmul"](x, y)
-    z = ops["matmul"](x, y.reshape((*y.shape, 1)), transpose_a or adjoint_a)
+    z = ops["matmul"](x, y.reshape((*y.shape, 1)), transpose_a=transpose_a, adjoint_a=adjoint_a)
     return z.reshape(z.shape[:-1])
 
 

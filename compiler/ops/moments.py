@@ -10,13 +10,15 @@ import numpy as np
 from graphgrad.compiler.dtypes import as_dtype
 from graphgrad.compiler.families import Composite
 from graphgrad.compiler.op import Samples, ops
-from graphgrad.compiler.ops.reduce import Axes
-from graphgrad.compiler.ops.reduce import _add_up as add_up
-from graphgrad.compiler.ops.reduce import _binder as binder
-from graphgrad.compiler.ops.reduce import _cases as reduce_cases
-from graphgrad.compiler.ops.reduce import _mean_dtype as mean_dtype
-from graphgrad.compiler.ops.reduce import _restore as restore
-from graphgrad.compiler.ops.reduce import _wide as carrier
+from graphgrad.compiler.ops.reduce import (
+    Axes,
+    add_up,
+    binder,
+    carrier,
+    mean_dtype,
+    reduce_cases,
+    restore,
+)
 from graphgrad.compiler.ops.special import Array, carried
 from graphgrad.compiler.types import (
     TensorType,

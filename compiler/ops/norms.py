@@ -12,13 +12,16 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError
 from graphgrad.compiler.families import Composite
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.moments import over, root
-from graphgrad.compiler.ops.reduce import NUMBERS, Axes
-from graphgrad.compiler.ops.reduce import _add_up as add_up
-from graphgrad.compiler.ops.reduce import _binder as binder
-from graphgrad.compiler.ops.reduce import _restore as restore
-from graphgrad.compiler.ops.reduce import _samples as reduce_samples
-from graphgrad.compiler.ops.reduce import _typer as typer
-from graphgrad.compiler.ops.reduce import _wide as carrier
+from graphgrad.compiler.ops.reduce import (
+    NUMBERS,
+    Axes,
+    add_up,
+    binder,
+    carrier,
+    reduce_samples,
+    restore,
+    typer,
+)
 from graphgrad.compiler.ops.special import Array, carried
 from graphgrad.compiler.types import normalize_axes, reduced_shape
 
@@ -72,9 +75,14 @@ euclidean_norm = Composite(
 )
 
 
-def _floating(x: Any) -> Any:
+def _inexact(x: Any) -> Any:
     value = current_kind().lift(x)
-    return value if value.dtype.is_floating else value.cast(dtypes.float32)
+    return value if value.dtype.is_inexact else value.cast(dtypes.float32)
+
+
+def _real(x: Any) -> Any:
+    """The absolute values of complex numbers, which have the same norms; others as they are."""
+    return ops["abs"](x) if x.dtype.is_complex else x
 
 
 def _power(size: Any, order: float, axes: Axes) -> Any:
@@ -154,7 +162,7 @@ def norm(
     >>> gg.norm([[3.0, 4.0], [-6.0, 8.0]], ord=1, axis=(0, 1)).numpy()
     np.float32(12.0)
     """
-    return _norm_of(_floating(tensor), ord, axis, bool(keepdims))
+    return _norm_of(_real(_inexact(tensor)), ord, axis, bool(keepdims))
 
 
 @located
@@ -167,8 +175,8 @@ def normalize(
     >>> [x.numpy() for x in gg.linalg.normalize([3.0, 4.0])]
     [array([0.6, 0.8], dtype=float32), array([5.], dtype=float32)]
     """
-    x = _floating(tensor)
-    z = _norm_of(x, ord, axis, True)
+    x = _inexact(tensor)
+    z = _norm_of(_real(x), ord, axis, True)
     return x / z, z
 
 
@@ -183,8 +191,8 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
     >>> gg.clip_by_norm([3.0, 4.0], 1.0).numpy()
     array([0.6, 0.8], dtype=float32)
     """
-    x = _floating(t)
-    z = ops["euclidean_norm"](x, axes, True)
+    x = _inexact(t)
+    z = ops["euclidean_norm"](_real(x), axes, True)
     return x * clip_norm / ops["maximum"](z, clip_norm)
 
 
@@ -197,8 +205,8 @@ def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Any
     >>> gg.clip_by_average_norm([3.0, 4.0], 1.0).numpy()
     array([1.2, 1.6], dtype=float32)
     """
-    x = _floating(t)
-    mean = ops["euclidean_norm"](x) / x.type.size
+    x = _inexact(t)
+    mean = ops["euclidean_norm"](_real(x)) / x.type.size
     return x * clip_norm / ops["maximum"](mean, clip_norm)
 
 
@@ -206,7 +214,7 @@ def _several(t_list: Any, op: str) -> list[Any]:
     """The tensors of a list, in which some may be None."""
     if not isinstance(t_list, Sequence) or isinstance(t_list, str):
         raise DTypeError(f"{op}: takes a list of tensors, got {t_list!r}")
-    return [None if t is None else _floating(t) for t in t_list]
+    return [None if t is None else _inexact(t) for t in t_list]
 
 
 @located
@@ -224,7 +232,7 @@ def _global_norm(ts: Sequence[Any]) -> Any:
     total = current_kind().lift(0.0)
     for t in ts:
         if t is not None:
-            total = total + ops["sum"](ops["square"](carried(t)))
+            total = total + ops["sum"](ops["square"](carried(_real(t))))
     return root(total)
 
 
@@ -243,7 +251,7 @@ def clip_by_global_norm(
     (array([0.6, 0. ], dtype=float32), None, np.float32(5.0))
     """
     ts = _several(t_list, "clip_by_global_norm")
-    z = _global_norm(ts) if use_norm is None else _floating(use_norm)
+    z = _global_norm(ts) if use_norm is None else _inexact(use_norm)
     scale = clip_norm / ops["maximum"](z, clip_norm)
     scale = ops["where"](ops["isfinite"](z), scale, np.nan)
     return [None if t is None else t * scale.cast(t.dtype) for t in ts], z

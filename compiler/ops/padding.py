@@ -20,7 +20,7 @@ from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import Shape, TensorType, normalize_axis, tensor_type
 
 Pairs = tuple[tuple[Extent, ...], ...]  # what comes before and after, an entry an axis
-DTYPES = ("float32", "float64", "bfloat16", "int64", "bool")
+DTYPES = ("float32", "float64", "bfloat16", "int64", "bool", "complex64")
 
 
 # -- pad
@@ -127,6 +127,7 @@ def _mirror_oracle(x: Array, paddings: Any, reflect: bool) -> Array:
 mirror_pad = Composite(
     name="mirror_pad",
     public="",
+    takes_complex=True,
     bind=lambda x, paddings, reflect: ((x,), {"paddings": paddings, "reflect": bool(reflect)}),
     type=_mirror_type,
     ref=lambda x, paddings, reflect: np.pad(x, paddings, "reflect" if reflect else "symmetric"),

@@ -23,6 +23,13 @@ from graphgrad.compiler.transform.subgraphs import given, output_types, present,
 
 Mask = tuple[bool, ...]
 
+
+def _split(x: Any, token: Any) -> Any:
+    """Each part after the real one of the token."""
+    first = token[0] if isinstance(token, tuple) else token
+    return tuple(after(v, first) for v in x) if isinstance(x, tuple) else after(x, first)
+
+
 after = Elementwise(
     name="after",
     public="",
@@ -31,9 +38,10 @@ after = Elementwise(
     type=lambda x, token: x,
     ref=lambda x, token: x,
     scalar=lambda s, x, token: x,
+    split=_split,
     partials=(lambda z, x, token: 1, None),
     samples=Samples(
-        dtypes=(*ANY_NUMBER, "bool"),
+        dtypes=(*ANY_NUMBER, "bool", "complex64"),
         shapes=(((3,), (3,)), ((2, 3), (2, 3))),
         oracle=lambda x, token: x,
         ulp=0.0,

@@ -27,7 +27,7 @@ from graphgrad.compiler.types import (
 Axes = tuple[int, ...]
 
 
-def _binder(op: str) -> Callable[..., tuple[tuple[Any, ...], Attrs]]:
+def binder(op: str) -> Callable[..., tuple[tuple[Any, ...], Attrs]]:
     """TensorFlow's arguments (tensor, axis, keepdims) as canonical attributes."""
 
     def bind(
@@ -40,7 +40,7 @@ def _binder(op: str) -> Callable[..., tuple[tuple[Any, ...], Attrs]]:
     return bind
 
 
-def _typer(op: str, takes: str = "numbers") -> Callable[..., TensorType]:
+def typer(op: str, takes: str = "numbers") -> Callable[..., TensorType]:
     def infer(x: TensorType, axes: Axes, keepdims: bool) -> TensorType:
         if x.dtype.is_bool is (takes != "bool") or (takes == "floats" and not x.dtype.is_floating):
             wanted = {"bool": "bool tensors"}.get(takes, takes)
@@ -50,19 +50,19 @@ def _typer(op: str, takes: str = "numbers") -> Callable[..., TensorType]:
     return infer
 
 
-def _restore(g: Any, x: Any, axes: Axes) -> Any:
+def restore(g: Any, x: Any, axes: Axes) -> Any:
     """`g` of the reduced shape, stretched to the shape of `x`."""
     if g.ndim:
         g = g.reshape(reduced_shape(x.shape, axes, True))
     return g.broadcast_to(x.shape)
 
 
-def _wide(x: Array) -> Any:
+def carrier(x: Array) -> Any:
     """The dtype that sums of `x` are carried in: float32 for 16-bit floats."""
     return np.float32 if x.dtype.itemsize == 2 and x.dtype.kind in "fV" else x.dtype
 
 
-def _cases(rng: np.random.Generator, dtype: Any) -> Any:
+def reduce_cases(rng: np.random.Generator, dtype: Any) -> Any:
     draw = (
         (lambda s: rng.integers(0, 5, s))
         if np.dtype(dtype).kind in "iub"
@@ -83,9 +83,11 @@ def _cases(rng: np.random.Generator, dtype: Any) -> Any:
         yield (np.array(edges, dtype),), {"axis": 1}
 
 
-def _samples(oracle: Callable[..., Any], numbers: tuple[str, ...], ulp: float = 4.0) -> Samples:
+def reduce_samples(
+    oracle: Callable[..., Any], numbers: tuple[str, ...], ulp: float = 4.0
+) -> Samples:
     return Samples(
-        cases=_cases,
+        cases=reduce_cases,
         dtypes=numbers,
         oracle=oracle,
         ulp=ulp,
@@ -119,12 +121,12 @@ def _folded(fn: Callable[[Any, Any], Any], start: Any) -> Callable[..., Any]:
     return oracle
 
 
-_add_up: Any = np.add.reduce  # np.sum costs twice as much for small arrays
+add_up: Any = np.add.reduce  # np.sum costs twice as much for small arrays
 
 
 def _sum(x: Array, axes: Axes, keepdims: bool) -> Any:
-    wide = _wide(x)
-    total = _add_up(x, axes, wide, None, keepdims)
+    wide = carrier(x)
+    total = add_up(x, axes, wide, None, keepdims)
     return total if wide is x.dtype else total.astype(x.dtype)
 
 
@@ -134,11 +136,11 @@ sum = Reduce(
     combiner="sum",
     takes_complex=True,
     by_component=True,
-    bind=_binder("sum"),
-    type=_typer("sum"),
+    bind=binder("sum"),
+    type=typer("sum"),
     ref=_sum,
-    transpose=lambda g, x, axes, keepdims: (_restore(g, x, axes),),
-    samples=_samples(_folded(np.add, 0), (*NUMBERS, *COMPLEX)),
+    transpose=lambda g, x, axes, keepdims: (restore(g, x, axes),),
+    samples=reduce_samples(_folded(np.add, 0), (*NUMBERS, *COMPLEX)),
     doc="""The sum over `axis` (an axis, several, or None for all), in the dtype of the tensor.
 
     16-bit floats are summed in float32 and rounded once; integers wrap.
@@ -170,20 +172,20 @@ prod = Reduce(
     public=("reduce_prod", "math.reduce_prod"),
     combiner="prod",
     takes_complex=True,
-    bind=_binder("prod"),
-    type=_typer("prod"),
-    ref=lambda x, axes, keepdims: np.prod(x, axis=axes, keepdims=keepdims, dtype=_wide(x)).astype(
+    bind=binder("prod"),
+    type=typer("prod"),
+    ref=lambda x, axes, keepdims: np.prod(x, axis=axes, keepdims=keepdims, dtype=carrier(x)).astype(
         x.dtype
     ),
     vjp=lambda g, z, x, needs, axes, keepdims: (
-        ops["cotangent_product"](_restore(g, x, axes), _others(x, axes)) if axes else g,
+        ops["cotangent_product"](restore(g, x, axes), _others(x, axes)) if axes else g,
     ),
     jvp=lambda ts, z, x, axes, keepdims: (
         ops["sum"](ops["cotangent_product"](ts[0], conjugate(_others(x, axes))), axes, keepdims)
         if axes
         else ts[0]
     ),
-    samples=_samples(_folded(np.multiply, 1), (*NUMBERS, *COMPLEX)),
+    samples=reduce_samples(_folded(np.multiply, 1), (*NUMBERS, *COMPLEX)),
     doc="""The product over `axis` (an axis, several, or None for all), in the dtype of the tensor.
 
     Derivatives are right where elements are 0.
@@ -197,7 +199,7 @@ prod = Reduce(
 
 def _ties(x: Any, z: Any, axes: Axes) -> tuple[Any, Any]:
     """Which elements equal the extremum, and how many share it (reduced shape, axes kept)."""
-    hit = x == _restore(z, x, axes)
+    hit = x == restore(z, x, axes)
     count = ops["sum"](hit.cast(z.dtype), axes, True)
     return hit, ops["maximum"](count, 1)  # 0 where it is NaN
 
@@ -231,12 +233,12 @@ max = Reduce(
     name="max",
     public=("reduce_max", "math.reduce_max"),
     combiner="max",
-    bind=_binder("max"),
-    type=_typer("max"),
+    bind=binder("max"),
+    type=typer("max"),
     ref=lambda x, axes, keepdims: np.max(x, axis=axes, keepdims=keepdims, initial=_least(x.dtype)),
     vjp=_extremum_vjp,
     jvp=_extremum_jvp,
-    samples=_samples(
+    samples=reduce_samples(
         lambda x, axis=None, keepdims=False: _folded(
             lambda a, b: np.where((a >= b) | np.isnan(a), a, b), _least(x.dtype)
         )(x, axis, keepdims),
@@ -256,14 +258,14 @@ min = Reduce(
     name="min",
     public=("reduce_min", "math.reduce_min"),
     combiner="min",
-    bind=_binder("min"),
-    type=_typer("min"),
+    bind=binder("min"),
+    type=typer("min"),
     ref=lambda x, axes, keepdims: np.min(
         x, axis=axes, keepdims=keepdims, initial=_greatest(x.dtype)
     ),
     vjp=_extremum_vjp,
     jvp=_extremum_jvp,
-    samples=_samples(
+    samples=reduce_samples(
         lambda x, axis=None, keepdims=False: _folded(
             lambda a, b: np.where((a <= b) | np.isnan(a), a, b), _greatest(x.dtype)
         )(x, axis, keepdims),
@@ -283,11 +285,11 @@ any = Reduce(
     name="any",
     public=("reduce_any", "math.reduce_any"),
     combiner="any",
-    bind=_binder("any"),
-    type=_typer("any", "bool"),
+    bind=binder("any"),
+    type=typer("any", "bool"),
     ref=lambda x, axes, keepdims: np.any(x, axis=axes, keepdims=keepdims),
     nondifferentiable=True,
-    samples=_samples(_folded(np.logical_or, False), ("bool",)),
+    samples=reduce_samples(_folded(np.logical_or, False), ("bool",)),
     doc="""Whether any element over `axis` (an axis, several, or None for all) is true.
 
     >>> import graphgrad as gg
@@ -299,11 +301,11 @@ all = Reduce(
     name="all",
     public=("reduce_all", "math.reduce_all"),
     combiner="all",
-    bind=_binder("all"),
-    type=_typer("all", "bool"),
+    bind=binder("all"),
+    type=typer("all", "bool"),
     ref=lambda x, axes, keepdims: np.all(x, axis=axes, keepdims=keepdims),
     nondifferentiable=True,
-    samples=_samples(_folded(np.logical_and, True), ("bool",)),
+    samples=reduce_samples(_folded(np.logical_and, True), ("bool",)),
     doc="""Whether all elements over `axis` (an axis, several, or None for all) are true.
 
     >>> import graphgrad as gg
@@ -313,24 +315,24 @@ all = Reduce(
 )
 
 
-def _mean_dtype(dtype: DType) -> DType:
+def mean_dtype(dtype: DType) -> DType:
     return dtype if dtype.is_inexact else dtypes.float64
 
 
 def _mean(x: Array, axes: Axes, keepdims: bool) -> Array:
     count = math.prod([x.shape[a] for a in axes])
     if x.dtype.char in "fdFD":
-        return np.asarray(_add_up(x, axes, x.dtype, None, keepdims) / x.dtype.type(count))
+        return np.asarray(add_up(x, axes, x.dtype, None, keepdims) / x.dtype.type(count))
     dtype = dtypes.as_dtype(x.dtype)
-    work = np.dtype(_wide(x)) if dtype.is_floating else np.dtype(np.float64)
-    total = _add_up(x, axes, work, None, keepdims)
-    return np.asarray(total / work.type(count)).astype(_mean_dtype(dtype).dtype)
+    work = np.dtype(carrier(x)) if dtype.is_floating else np.dtype(np.float64)
+    total = add_up(x, axes, work, None, keepdims)
+    return np.asarray(total / work.type(count)).astype(mean_dtype(dtype).dtype)
 
 
 def _mean_parts(x: Any, axes: Axes, keepdims: bool) -> Any:
     count = element_count(x.shape[a] for a in axes)
-    total = ops["sum"](carried(x.cast(_mean_dtype(x.dtype))), axes, keepdims)
-    return (total / count).cast(_mean_dtype(x.dtype))
+    total = ops["sum"](carried(x.cast(mean_dtype(x.dtype))), axes, keepdims)
+    return (total / count).cast(mean_dtype(x.dtype))
 
 
 def _mean_oracle(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
@@ -344,13 +346,13 @@ mean = Composite(
     name="mean",
     takes_complex=True,
     public=("reduce_mean", "math.reduce_mean"),
-    bind=_binder("mean"),
+    bind=binder("mean"),
     type=lambda x, axes, keepdims: tensor_type(
-        reduced_shape(x.shape, axes, keepdims), _mean_dtype(x.dtype)
+        reduced_shape(x.shape, axes, keepdims), mean_dtype(x.dtype)
     ),
     ref=_mean,
     decompose=_mean_parts,
-    samples=_samples(_mean_oracle, (*NUMBERS, *COMPLEX, "float16", "bool")),
+    samples=reduce_samples(_mean_oracle, (*NUMBERS, *COMPLEX, "float16", "bool")),
     doc="""The mean over `axis` (an axis, several, or None for all).
 
     Integers give float64, and no elements give NaN. 16-bit floats are carried in float32.
@@ -465,7 +467,7 @@ argmin = Composite(
 
 
 def _logsumexp(x: Array, axes: Axes, keepdims: bool) -> Array:
-    wide = x.astype(_wide(x))
+    wide = x.astype(carrier(x))
     top = np.max(wide, axis=axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, wide.dtype.type(0))
     z = np.log(np.sum(np.exp(wide - top), axis=axes, keepdims=True)) + top
@@ -502,17 +504,17 @@ def _logsumexp_oracle(x: Array, axis: Any = None, keepdims: bool = False) -> Any
 logsumexp = Composite(
     name="logsumexp",
     public=("reduce_logsumexp", "math.reduce_logsumexp"),
-    bind=_binder("logsumexp"),
-    type=_typer("logsumexp", "floats"),
+    bind=binder("logsumexp"),
+    type=typer("logsumexp", "floats"),
     ref=_logsumexp,
     decompose=_logsumexp_parts,
     vjp=lambda g, z, x, needs, axes, keepdims: (
-        ops["cotangent_product"](_restore(g, x, axes), _shares(x, axes)),
+        ops["cotangent_product"](restore(g, x, axes), _shares(x, axes)),
     ),
     jvp=lambda ts, z, x, axes, keepdims: ops["sum"](
         ops["cotangent_product"](ts[0], _shares(x, axes)), axes, keepdims
     ),
-    samples=_samples(_logsumexp_oracle, FLOATS),
+    samples=reduce_samples(_logsumexp_oracle, FLOATS),
     doc="""log(sum(exp(x))) over `axis` (an axis, several, or None for all); never overflows.
 
     The derivative of a row of -inf is 0.

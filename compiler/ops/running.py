@@ -14,8 +14,7 @@ from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.errors import DTypeError
 from graphgrad.compiler.families import Composite, Library
 from graphgrad.compiler.op import Samples, ops
-from graphgrad.compiler.ops.scan import _binder as binder
-from graphgrad.compiler.ops.scan import _shifted as shifted
+from graphgrad.compiler.ops.scan import binder, shifted
 from graphgrad.compiler.ops.special import Array, in_float32
 from graphgrad.compiler.types import TensorType
 

@@ -64,6 +64,7 @@ def _nonzero_cases(rng: np.random.Generator, dtype: Any) -> Any:
 nonzero = Library(
     name="nonzero",
     public="",
+    takes_complex=True,
     bind=_bind_nonzero,
     type=lambda x, size: tensor_type((size, x.ndim), dtypes.int64),
     ref=lambda x, size: np.argwhere(x),

@@ -18,7 +18,7 @@ NUMBERS = ("float32", "float64", "bfloat16", "int32")
 COMPLEX = ("complex64", "complex128")
 
 
-def _binder(op: str) -> Any:
+def binder(op: str) -> Any:
     def bind(
         x: Any, axis: int = 0, exclusive: bool = False, reverse: bool = False,
         name: str | None = None,
@@ -96,7 +96,7 @@ cumsum = Library(
     takes_complex=True,
     by_component=True,
     public=("cumsum", "math.cumsum"),
-    bind=_binder("cumsum"),
+    bind=binder("cumsum"),
     type=_typer("cumsum"),
     ref=_running(np.add, 0),
     transpose=lambda g, x, axis, exclusive, reverse: (
@@ -137,7 +137,7 @@ def _recurrence_type(a: TensorType, b: TensorType, axis: int, reverse: bool) -> 
     return b
 
 
-def _shifted(x: Any, axis: int, by: int) -> Any:
+def shifted(x: Any, axis: int, by: int) -> Any:
     """The elements `by` places further along `axis` (1 or -1), 0 moving in at the end."""
     n = x.shape[axis]
     if isinstance(n, int) and n == 0:
@@ -152,7 +152,7 @@ def _shifted(x: Any, axis: int, by: int) -> Any:
 
 def _adjoint(g: Any, a: Any, axis: int, reverse: bool) -> Any:
     """The cotangent of b: the recurrence backwards, c[i] = g[i] + conj(a[i + 1]) c[i + 1]."""
-    a = _shifted(conjugate(a), axis, 1 if reverse else -1)
+    a = shifted(conjugate(a), axis, 1 if reverse else -1)
     return ops["linear_recurrence"](a, g, axis, not reverse)
 
 
@@ -160,12 +160,12 @@ def _recurrence_vjp(
     g: Any, z: Any, a: Any, b: Any, needs: tuple[bool, ...], axis: int, reverse: bool
 ) -> tuple[Any, ...]:
     c = _adjoint(g, a, axis, reverse)
-    before = _shifted(z, axis, -1 if reverse else 1)
+    before = shifted(z, axis, -1 if reverse else 1)
     return (ops["cotangent_product"](c, before) if needs[0] else None), c
 
 
 def _recurrence_jvp(ts: tuple[Any, ...], z: Any, a: Any, b: Any, axis: int, reverse: bool) -> Any:
-    before = conjugate(_shifted(z, axis, -1 if reverse else 1))
+    before = conjugate(shifted(z, axis, -1 if reverse else 1))
     drive = add_all([None if ts[0] is None else ops["cotangent_product"](ts[0], before), ts[1]])
     return ops["linear_recurrence"](a, drive, axis, reverse)
 
@@ -229,7 +229,7 @@ def _cumprod_parts(x: Any, axis: int, exclusive: bool, reverse: bool) -> Any:
     one = tuple(1 if i == axis else m for i, m in enumerate(x.shape))
     if exclusive:
         first = current_kind().lift(1, x.dtype).broadcast_to(one)
-        x = _shifted(x, axis, -1 if reverse else 1)
+        x = shifted(x, axis, -1 if reverse else 1)
     else:
         first = ops["slice"](x, starts, one)
     drive = ops["unslice"](first, shape=x.shape, starts=starts, steps=(1,) * x.ndim)
@@ -240,7 +240,7 @@ cumprod = Composite(
     name="cumprod",
     takes_complex=True,
     public=("math.cumprod",),
-    bind=_binder("cumprod"),
+    bind=binder("cumprod"),
     type=_typer("cumprod"),
     ref=_running(np.multiply, 1),
     decompose=_cumprod_parts,

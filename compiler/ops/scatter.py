@@ -9,7 +9,7 @@ import numpy as np
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import Extent
-from graphgrad.compiler.errors import IndexOutOfRange, ShapeError
+from graphgrad.compiler.errors import DTypeError, IndexOutOfRange, ShapeError
 from graphgrad.compiler.families import Elementwise, Indexed
 from graphgrad.compiler.op import Attrs, Samples, current_kind, ops, zeros_like
 from graphgrad.compiler.ops.index import OUT_OF_RANGE, check_integer, extent
@@ -76,6 +76,8 @@ def _scatter_type(
     x: TensorType, updates: TensorType, indices: TensorType, mode: str, batch_dims: int
 ) -> TensorType:
     check_integer(indices, "scatter", "indices")
+    if mode != "update" and x.dtype.is_complex:
+        raise DTypeError(f"scatter: complex numbers have no order, got {x}")
     wanted = (*indices.shape, *x.shape[batch_dims + 1 :])
     fits = same_shape(x.shape[:batch_dims], indices.shape[:batch_dims])
     if not fits or updates.dtype is not x.dtype or not same_shape(updates.shape, wanted):

@@ -21,7 +21,9 @@ from graphgrad.compiler.types import TensorType, element_count, same_shape, tens
 
 Bound = tuple[tuple[Any, ...], Attrs]
 FLOATS = ("float32", "float64", "bfloat16")
-DTYPES = (*FLOATS, "int32")
+INEXACT = (*FLOATS, "complex64")
+DTYPES = (*INEXACT, "int32")
+REALS = (*FLOATS, "int32")
 
 
 def _bind(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Bound:
@@ -32,7 +34,7 @@ def _bind(data: Any, segment_ids: Any, num_segments: Any, name: str | None = Non
 def _typer(op: str, floating: bool) -> Callable[..., TensorType]:
     def infer(x: TensorType, ids: TensorType, num_segments: Extent) -> TensorType:
         check_integer(ids, op, "segment ids")
-        if x.dtype.is_bool or (floating and not x.dtype.is_floating):
+        if x.dtype.is_bool or (floating and not x.dtype.is_inexact):
             raise DTypeError(f"{op}: takes {'floats' if floating else 'numbers'}, got {x}")
         if not same_shape(x.shape[: ids.ndim], ids.shape):
             raise ShapeError(f"{op}: the segment ids {ids} do not fit the first axes of {x}")
@@ -55,10 +57,10 @@ def _flat(x: Any, ids: Any, num_segments: Extent, op: str, neutral: Any) -> tupl
     return rows, checked
 
 
-def _count(ids: Any, num_segments: Extent, rank: int, dtype: Any) -> Any:
+def _count(ids: Any, num_segments: Extent, rank: int) -> Any:
     """How many rows each segment has, at least 1, to divide rows of `rank` axes by."""
     flat = ids.reshape((ids.type.size,)).cast(dtypes.int64)
-    one = (flat >= 0).cast(dtype)
+    one = (flat >= 0).cast(dtypes.int64)
     total = ops["scatter_add"](one, ops["where"](flat < 0, 0, flat), shape=(num_segments,))
     return ops["maximum"](total, 1).reshape((num_segments, *(1,) * (rank - ids.ndim)))
 
@@ -80,7 +82,7 @@ def _mean_parts(x: Any, ids: Any, num_segments: Extent) -> Any:
     total = _sum_parts(wide, ids, num_segments, "unsorted_segment_mean")
     if _is_empty(num_segments):
         return total.cast(x.dtype)
-    return (total / _count(ids, num_segments, x.ndim, wide.dtype)).cast(x.dtype)
+    return (total / _count(ids, num_segments, x.ndim).cast(wide.dtype)).cast(x.dtype)
 
 
 def _sqrt_n_parts(x: Any, ids: Any, num_segments: Extent) -> Any:
@@ -88,7 +90,8 @@ def _sqrt_n_parts(x: Any, ids: Any, num_segments: Extent) -> Any:
     total = _sum_parts(wide, ids, num_segments, "unsorted_segment_sqrt_n")
     if _is_empty(num_segments):
         return total.cast(x.dtype)
-    return (total / ops["sqrt"](_count(ids, num_segments, x.ndim, wide.dtype))).cast(x.dtype)
+    root = ops["sqrt"](_count(ids, num_segments, x.ndim).cast(dtypes.float64))
+    return (total / root.cast(wide.dtype)).cast(x.dtype)
 
 
 def _limit(dtype: Any, mode: str) -> Any:
@@ -238,6 +241,7 @@ def _unsorted(mode: str, what: str, result: str, parts: Callable[..., Any], floa
     return Composite(
         name=name,
         public=(f"math.{name}",),
+        takes_complex=not extreme,
         bind=_bind,
         type=_typer(name, floating),
         ref=_ref(mode, name),
@@ -245,7 +249,7 @@ def _unsorted(mode: str, what: str, result: str, parts: Callable[..., Any], floa
         raises=True,
         samples=Samples(
             cases=_full_cases if extreme else _cases,
-            dtypes=FLOATS if floating else DTYPES,
+            dtypes=REALS if extreme else INEXACT if floating else DTYPES,
             oracle=_oracle(mode),
             ulp=0.0 if extreme else 2.0,
             errors=(

@@ -4,8 +4,8 @@ Memory holds complex numbers as NumPy does, real and imaginary parts in turn: `v
 `view_as_complex` lie between such an array and its parts. What has no form in parts (a matrix
 product, a condition) keeps its complex operands and runs as a host step.
 
-A value is put together where a node asks for the whole; views have both forms, and the one that is
-not asked for is dead code.
+A value is put together where a node asks for the whole; views of known sizes have both forms, and
+the one that is not asked for is dead code.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Splitter:
         if not splits(node):
             self.copy(node)
             return
-        if is_view(node) and node.inputs[0] in self.wholes:
+        if isinstance(node.op, View) and node.out.type.static and node.inputs[0] in self.wholes:
             self.wholes[node.out] = self.applied(node, [self.wholes[node.inputs[0]]])
         xs = [self.parts(x) if x.type.dtype.is_complex else self.wholes[x] for x in node.inputs]
         if not node.out.type.dtype.is_complex:
@@ -150,12 +150,9 @@ class Splitter:
     def output(self, value: Value) -> Value:
         """What the graph returns: put together by kernels where it is not in memory already."""
         node = self.producers.get(value)
-        moved = node is not None and is_view(node) and value.type.dtype.is_complex
-        return self.joined(value) if moved else self.whole(value)
-
-
-def is_view(node: Node) -> bool:
-    return isinstance(node.op, View)
+        if node is not None and isinstance(node.op, View) and node.is_complex:
+            return self.joined(value)
+        return self.whole(value)
 
 
 def over_parts(graph: Graph) -> Graph:

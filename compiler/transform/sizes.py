@@ -186,7 +186,8 @@ class RuntimeSizes:
             for scope in scopes:
                 for guard in scope.guards.values():
                     needed = symbols_of(guard.expression)
-                    if needed <= self.sizes.keys() and not needed.isdisjoint(new):
+                    asked = guard.where is not None  # of the user's sizes, not those of a loop
+                    if asked and needed <= self.sizes.keys() and not needed.isdisjoint(new):
                         self._check(guard, needed)
 
     def _check(self, guard: Guard, needed: set[Symbol]) -> None:

@@ -156,7 +156,10 @@ class Optimizer(State):
         place = self._get_variable_index(variable)
         own = {name: found[place] for name, found in self._slots.items() if name in self.slots()}
         values = {name: v.value().cast(dtype) for name, v in own.items()}
-        new = self.update(variable.value().cast(dtype), gradient.cast(dtype), values, factors)
+        x = variable.value().cast(dtype)
+        if self._decays_inside and self._use_weight_decay(variable):
+            x = x - x * (current_kind().lift(learning_rate).cast(dtype) * self.weight_decay)
+        new = self.update(x, gradient.cast(dtype), values, factors)
         for name, v in own.items():
             self.assign(v, values[name].cast(v.dtype))
         self.assign(variable, new.cast(variable.dtype))
@@ -279,12 +282,11 @@ class Optimizer(State):
                 self._due = _is_multiple(_count(self._iterations) + 1, every)
                 given = self._accumulated(given, used, every)
             given = self._clip_gradients(given)
-            if self.weight_decay is not None:
-                for v in filter(self._use_weight_decay, used):
-                    factor = current_kind().lift(rate).cast(v.dtype) * self.weight_decay
-                    self.assign(v, v - v * factor)
             self.begin_step()
             for g, v in zip(given, used):
+                if not self._decays_inside and self._use_weight_decay(v):
+                    factor = current_kind().lift(rate).cast(v.dtype) * self.weight_decay
+                    self.assign(v, v - v * factor)
                 self.update_step(g, v, rate)
         finally:
             self._due = None
@@ -360,8 +362,10 @@ class Optimizer(State):
 
     def _use_weight_decay(self, variable: Variable) -> bool:
         given, names = self._excluded
-        return all(v is not variable for v in given) and not any(
-            re.search(name, variable.name) for name in names
+        return (
+            self.weight_decay is not None
+            and all(v is not variable for v in given)
+            and not any(re.search(name, variable.name) for name in names)
         )
 
     def _update_averages(self, variables: list[Variable]) -> None:
@@ -427,6 +431,11 @@ class Optimizer(State):
     def scale_loss(self, loss: Any) -> Any:
         """`loss` times `loss_scale_factor`, if that is set."""
         return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
+
+    @property
+    def _decays_inside(self) -> bool:
+        """Is weight decay a part of `update_step`, or to be done before the user's?"""
+        return type(self).update_step is Optimizer.update_step
 
     @property
     def _is_ours(self) -> bool:

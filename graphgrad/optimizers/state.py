@@ -42,8 +42,10 @@ class State:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; steps that were compiled with another value of it are forgotten."""
         super().__setattr__(name, value)
-        if not name.startswith("_") and name != "learning_rate" and "_functions" in vars(self):
+        options = (*_options(type(self)), *self.common_options)
+        if name in options and "_functions" in vars(self):
             self._forget_steps()
+            self._fill_slots()
 
     @property
     def variables(self) -> list[Variable]:
@@ -96,18 +98,24 @@ class State:
             _check_trainable(v, self)
         self._trainable_variables += new
         self._forget_positions()
-        if self.use_ema:
-            self._add_slots("average", new, 0.0)
-        if self.gradient_accumulation_steps:
-            self._add_slots("gradient_accumulator", new, 0.0)
-        for v in new:
-            for name, start in self.slots().items():
-                self._add_slots(name, [v], start)
+        self._fill_slots()
         self.built = True
 
-    def _add_slots(self, name: str, variables: Sequence[Variable], start: float) -> None:
-        found = [self.add_variable_from_reference(v, name, start) for v in variables]
-        self._slots.setdefault(name, []).extend(found)
+    def _fill_slots(self) -> None:
+        """Make the slots that are missing: of new variables, or for an option that was changed."""
+        kept = {"average": self.use_ema, "gradient_accumulator": self.gradient_accumulation_steps}
+        for name in (name for name, wanted in kept.items() if wanted):
+            for k in range(len(self._trainable_variables)):
+                self._fill_slot(name, k, 0.0)
+        for k in range(len(self._trainable_variables)):
+            for name, start in self.slots().items():
+                self._fill_slot(name, k, start)
+
+    def _fill_slot(self, name: str, k: int, start: float) -> None:
+        found = self._slots.setdefault(name, [])
+        if len(found) == k:
+            v = self._trainable_variables[k]
+            found.append(self.add_variable_from_reference(v, name, start))
 
     def add_variable(
         self, shape: Any, initializer: Any = "zeros", dtype: Any = None, name: str | None = None
@@ -180,12 +188,8 @@ class State:
             rate = schedules.serialize(rate)
         elif isinstance(rate, Variable):
             rate = float(rate.numpy())
-        own = inspect.signature(type(self).__init__).parameters
-        names = [n for n in own if n not in ("self", "learning_rate") and hasattr(self, n)]
-        return {
-            "learning_rate": rate,
-            **{n: getattr(self, n) for n in (*names, *self.common_options)},
-        }
+        names = (*_options(type(self)), *self.common_options)
+        return {"learning_rate": rate, **{n: getattr(self, n) for n in names if hasattr(self, n)}}
 
     @classmethod
     def from_config(
@@ -213,6 +217,18 @@ class State:
     def __setstate__(self, kept: dict[str, Any]) -> None:
         vars(self).update(kept, _shared={})
         self._forget_positions()
+
+
+def _options(kind: Any) -> tuple[str, ...]:
+    """The names of a constructor's own arguments, but for the learning rate, which may change."""
+    if kind not in _options_of:
+        names = inspect.signature(kind.__init__).parameters
+        others = ("self", "learning_rate", "options")
+        _options_of[kind] = tuple(n for n in names if n not in others)
+    return _options_of[kind]
+
+
+_options_of: dict[Any, tuple[str, ...]] = {}
 
 
 def _check_trainable(v: Variable, optimizer: State) -> None:

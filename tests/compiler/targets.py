@@ -62,6 +62,24 @@ def statistics(x: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+def across(x: Any, y: Any) -> list[Any]:
+    turned = y.transpose((1, 0))
+    return [ops["exp"](x) + turned, ops["tanh"](turned).transpose((1, 0)) * y, x.transpose((1, 0))]
+
+
+def short_rows(x: Any, y: Any) -> list[Any]:
+    shown = ops["greater"](x, 0.0).transpose((1, 0))
+    return [models.softmax(x), (ops["exp"](x) * y).sum((0,)), x * y, shown, ops["max"](x, 0)]
+
+
+def every_few(x: Any) -> list[Any]:
+    """x[:, ::3] and x[:, :6:-2]"""
+    return [
+        ops["exp"](ops["slice"](x, (0, 0), (5, 33), (1, 3))),
+        ops["slice"](x, (0, 98), (5, 46), (1, -2)) * 2.0,
+    ]
+
+
 PROGRAMS: dict[str, Case] = {
     "softmax": (models.softmax, (t(9, 100),)),
     "cross entropy": (
@@ -87,6 +105,14 @@ PROGRAMS: dict[str, Case] = {
     "gather": (lambda x, i: ops["gather"](x, i, 0) * 2.0, (t(30, 33), i32(40))),
     "pieces": (pieces, (t(9, 7), t(9, 7))),
     "random": (draws, (t(2, dtype="int64"),)),
+    "across": (across, (t(33, 70), t(70, 33))),
+    "across, int8": (
+        lambda x, y: x + y.transpose((1, 0)),
+        (t(33, 70, dtype="int8"), t(70, 33, dtype="int8")),
+    ),
+    "short rows": (short_rows, (t(517, 3), t(3))),
+    "short rows, f64": (short_rows, (f64(517, 3), f64(3))),
+    "every few": (every_few, (t(5, 99),)),
 }
 PRODUCTS: dict[str, Case] = {
     "batch of products": (lambda a, b: ops["matmul"](a, b), (t(9, 3, 5), t(9, 5, 3))),
@@ -99,7 +125,7 @@ PRODUCTS: dict[str, Case] = {
 # Those whose code is looked at: every kind of memory access, reduction and conversion.
 LOOKED_AT = (
     "softmax", "layer norm", "column sums", "float16", "bfloat16", "remainders", "casts", "gather",
-    "pieces", *PRODUCTS,
+    "pieces", "across", "short rows", "every few", *PRODUCTS,
 )  # fmt: skip
 X86_LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 ARM_CPUS = ("neoverse-n1", "apple-m1")
@@ -107,13 +133,15 @@ ARM_CPUS = ("neoverse-n1", "apple-m1")
 # Values at which processors differ if they differ anywhere.
 _EDGES = (0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e30, -3e9, 255.5, 2.5, 1e5, -1e-3)
 
+NO_EDGES = ("layer norm", "column sums", "short rows", "short rows, f64")
+
 
 def inputs_of(name: str) -> list[Array]:
     """Random values, edge values among them; indices in range and no division by zero."""
     types = (PROGRAMS | PRODUCTS)[name][1]
     arrays = samples(types, seed=1)
     for x in arrays:
-        if x.dtype.kind == "f" and x.ndim == 1 and name not in ("layer norm", "column sums"):
+        if x.dtype.kind == "f" and x.ndim == 1 and name not in NO_EDGES:
             with np.errstate(over="ignore"):
                 x[3 : 3 + len(_EDGES)] = np.array(_EDGES).astype(x.dtype)
     if name == "checked integers":

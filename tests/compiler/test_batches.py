@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphgrad.compiler.codegen.llvm_streams import WRITTEN_BYTES
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.kernels import batches
 from graphgrad.compiler.kernels.groups import GROUP_LIMIT
@@ -53,12 +54,12 @@ def test_each_dtype_is_a_launch(dtype: str) -> None:
     check(fn, *types)
 
 
-def test_unknown_sizes() -> None:
-    scope = DimScope()
-    n, m = scope.symbol("n", 0, 0), scope.symbol("m", 1, 1)
-    types = [t(n), t(3, m), t(n, 2), t(40), t(m), t()]
-    assert launches(each, *types[1:5], types[0], types[5]) == [5]
-    check(each, *types, sizes=(130, 9))
+def test_unknown_and_very_large_sizes_stay_apart() -> None:
+    n = DimScope().symbol("n", 0, 0)
+    assert launches(each, *[t(n)] * 5, t()) == [1] * 5
+    large = WRITTEN_BYTES // 8 + 1
+    assert launches(each, *[t(large)] * 5, t()) == [1] * 5
+    assert launches(each, *[t(large - 2)] * 5, t()) == [5]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -21,6 +21,7 @@ from graphgrad.compiler.types import tensor_type
 from graphgrad.compiler.verify import verify
 from tests.compiler.compiling import compile_full, run_compiled
 from tests.compiler.differences import check_all, graph_of
+from tests.compiler.test_op_derivatives import check_case, planted
 
 gg = {name.rpartition(".")[2]: f for name, f in FUNCTIONS.items()}
 RNG = np.random.default_rng(7)
@@ -133,6 +134,53 @@ def test_nan_is_a_value_and_not_an_error() -> None:
             assert np.isnan(z[1]).any()
     assert np.isnan(run(lambda x: ops["inv"](x), x)[1]).all()
     assert np.isnan(run(lambda x: ops["expm"](x), x)[1]).all()
+
+
+# -- the checks of derivatives see planted mistakes in these rules too
+
+
+def values_alone(g: Any, z: Any, x: Any, needs: Any) -> Any:
+    """The vjp of eigh without the part of the vectors."""
+    if g[0] is None:
+        return (None,)
+    return (ops["matmul"](z[1] * g[0].reshape((*g[0].shape[:-1], 1, -1)), z[1], False, True),)
+
+
+def flat_spread(g: Any, z: Any, x: Any, needs: Any, axes: Any, keepdims: bool) -> Any:
+    """The vjp of the variance around 0 in place of the mean."""
+    count = np.prod([x.shape[a] for a in axes])
+    row = g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+    return (row * x * (2 / count),)
+
+
+MISTAKES: list[tuple[str, dict[str, Any]]] = [
+    ("variance", {"vjp": flat_spread}),
+    ("std", {"jvp": lambda ts, z, x, axes, keepdims: ops["sum"](ts[0], axes, keepdims) * 0 + z}),
+    ("sort", {"vjp": lambda g, z, x, needs, axis, descending: (g,)}),
+    ("top_k", {"jvp": lambda ts, z, x, k, index_type: (z[0] * 0, None)}),
+    ("running_cummax", {"vjp": lambda g, z, x, needs, axis, reverse: (
+        ops["where"](x == z, g, 0),)}),
+    ("running_logsumexp", {"vjp": lambda g, z, x, needs, axis, reverse: (
+        g * ops["exp"](x - z),)}),
+    ("inv", {"vjp": lambda g, z, x, needs: (-ops["matmul"](ops["matmul"](z, g), z),)}),
+    ("solve", {"jvp": lambda ts, z, a, b, adjoint: ops["solve"](a, b, adjoint)}),
+    ("cholesky", {"vjp": lambda g, z, x, needs: (ops["matmul"](z, g, True),)}),
+    ("det", {"vjp": lambda g, z, x, needs: (g.reshape((*g.shape, 1, 1)) * ops["inv"](x),)}),
+    ("eigh", {"vjp": values_alone}),
+    ("expm", {"vjp": lambda g, z, x, needs: (ops["matmul"](z, g, True),)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "changes"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_a_planted_mistake_is_seen(name: str, changes: dict[str, Any]) -> None:
+    with planted(name, **changes) as cases:
+        caught = 0
+        for case in cases:
+            try:
+                check_case(case)
+            except (AssertionError, ValueError):
+                caught += 1
+        assert caught
 
 
 # -- functions made of ops

@@ -10,8 +10,8 @@ import pytest
 
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.dims import DimScope
-from graphgrad.compiler.kernels import tiles
-from graphgrad.compiler.kernels.tiles import is_narrow
+from graphgrad.compiler.kernels import short_rows
+from graphgrad.compiler.kernels.short_rows import is_narrow
 from graphgrad.compiler.op import ops
 from graphgrad.runtime import threads
 from tests.compiler.compiling import (
@@ -119,7 +119,7 @@ def test_checked_elements_long_rows_and_large_kernels_run_a_row_at_a_time(
     assert not is_one(checked, t(40, 4, dtype="int32"), t(4, dtype="int32"))
     assert not is_one(lambda x, y: x * y, t(40, 9), t(9))
     assert is_one(lambda x, y: x * y, t(40, 8), t(8))
-    monkeypatch.setattr(tiles, "NARROW_COST", 8.0)
+    monkeypatch.setattr(short_rows, "NARROW_COST", 8.0)
     assert not is_one(lambda x, y: x * y, t(40, 8), t(8))
 
 

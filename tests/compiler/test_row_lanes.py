@@ -11,7 +11,7 @@ import pytest
 from graphgrad.compiler.codegen import llvm_row_lanes
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.dims import DimScope
-from graphgrad.compiler.kernels.tiles import has_rows_in_lanes
+from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes
 from graphgrad.compiler.op import ops
 from graphgrad.runtime import threads
 from tests.compiler import models

@@ -297,6 +297,15 @@ def test_a_long_chain():
     np.testing.assert_allclose(gg.function(f)(z), f(z), rtol=1e-9)
 
 
+def test_open_sizes_as_numbers():
+    f = gg.function(
+        lambda z: z * z.shape[0] / (z.shape[0] + 1),
+        input_signature=[gg.TensorSpec([None], gg.complex64)],
+    )
+    for n in (1, 3):
+        np.testing.assert_allclose(f(np.full(n, 1 + 2j, np.complex64)), (1 + 2j) * n / (n + 1))
+
+
 def test_open_sizes():
     f = gg.function(
         lambda z: gg.exp(z) * 2, input_signature=[gg.TensorSpec([None, 2], gg.complex64)]

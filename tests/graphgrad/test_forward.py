@@ -1,5 +1,6 @@
 """gg.autodiff.ForwardAccumulator: row E11 of the feature table, and what nests with it."""
 
+import contextlib
 import gc
 import weakref
 
@@ -181,6 +182,29 @@ def test_asked_inside_and_entered_again():
         u = z * x
     assert [float(acc.jvp(t)) for t in (x, z, u)] == [1, 12, 32]
     assert acc.jvp(w) is None
+
+
+def test_asked_in_a_function_that_is_traced_meanwhile():
+    x = gg.constant(2.0)
+    with Accumulator(x, 1.0) as acc:
+        y = x * x
+        f = gg.function(lambda: acc.jvp(y) * 10.0)
+        assert float(f()) == 40
+        z = y * x
+    assert [float(acc.jvp(t)) for t in (y, z)] == [4, 12]
+
+
+def test_an_error_inside_ends_the_context():
+    x = gg.constant(2.0)
+    acc = Accumulator(x, 1.0)
+    with contextlib.suppress(KeyError), acc:
+        y = x * x
+        raise KeyError
+    assert acc.jvp(x * x) is None  # it does not record any more
+    with acc:
+        z = x * 3.0
+    assert float(acc.jvp(z)) == 3
+    assert float(acc.jvp(y)) == 4
 
 
 def test_tangents_are_let_go_with_their_values():

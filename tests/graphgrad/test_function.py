@@ -469,8 +469,8 @@ def test_large_captured_arrays_are_by_reference():
 def test_numpy_functions_in_a_trace():
     f = gg.function(lambda x: np.sum(np.sin(x)))
     assert float(f(gg.zeros(3))) == 0
-    with pytest.raises(gg.errors.TraceError, match=r"np\.linalg\.norm"):
-        gg.function(lambda x: np.linalg.norm(x))(gg.zeros(3))
+    with pytest.raises(gg.errors.TraceError, match=r"np\.median"):
+        gg.function(lambda x: np.median(x))(gg.zeros(3))
 
 
 def test_views_as_arguments():

@@ -204,6 +204,64 @@ def test_side_effects_of_every_kind_are_noticed_once(kind):
 TRACED = 0
 
 
+def test_what_is_written_and_never_read_is_noticed_too():
+    class Plain:
+        rate = 0.5
+
+    cell, state = None, Plain()
+    state.inner = Plain()
+
+    def helper(m, x):
+        m.inner.last = x
+
+    @gg.function
+    def f(x):
+        nonlocal cell
+        global TRACED
+        cell = x
+        TRACED = "now"
+        helper(state, x * 2)
+        made = Plain()
+        made.rate, made.other = 1.0, x
+        return x * made.rate
+
+    with pytest.warns(gg.errors.SideEffectWarning) as seen:
+        f(ONE)
+    texts = [str(w.message) for w in seen]
+    labels = {t.split("`")[3]: t.partition("(in ")[2].partition(")")[0] for t in texts}
+    assert labels.keys() == {"cell", "TRACED", "state.inner.last"}
+    lines, start = inspect.getsourcelines(test_what_is_written_and_never_read_is_noticed_too)
+    for label, part in {
+        "cell": "cell = x",
+        "TRACED": "TRACED =",
+        "state.inner.last": ".last =",
+    }.items():
+        number = next(i for i, text in enumerate(lines, start) if part in text)
+        assert labels[label] == f"test_function_modes.py:{number}"
+    assert count(f) == 1
+    with pytest.raises(gg.errors.LeakedTensorError):
+        state.inner.last + 1
+
+
+def test_what_is_not_written_after_all_is_not_guarded():
+    state, flag = Model(), False
+
+    @gg.function
+    def f(x):
+        nonlocal flag
+        if x.shape == (7,):
+            flag = True
+            state.last = x
+        return x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        f(ONE)
+    flag = 5
+    f(ONE)
+    assert count(f) == 1
+
+
 def test_reading_is_no_side_effect():
     state, items = Model(), [1.0, 2.0]
     with warnings.catch_warnings():

@@ -91,11 +91,66 @@ def test_errors_name_the_line(call, text, wrap):
     assert "test_linear_algebra.py" in str(found.value)
 
 
-def test_counts_of_unknown_size_say_what_to_give():
-    with pytest.raises(gg.errors.ShapeError, match="give minlength and maxlength, and both equal"):
-        gg.function(lambda x: gg.math.bincount(x))(gg.constant([1, 2]))
+def test_counts_whose_size_the_values_decide():
+    count = gg.function(lambda x: gg.math.bincount(x, minlength=2))
+    weigh = gg.function(lambda x, w: gg.reduce_sum(gg.math.bincount(x, weights=w) ** 2))
+    confuse = gg.function(lambda a, b: gg.math.confusion_matrix(a, b))
+    for x in ([1, 1, 3], [0, 0, 0], [5, 2, 5]):
+        np.testing.assert_array_equal(count(gg.constant(x)), np.bincount(x, minlength=2))
+        w = gg.Variable([1.0, 2.0, 4.0])
+        with gg.GradientTape() as tape:
+            y = weigh(gg.constant(x), w)
+        np.testing.assert_allclose(y, (np.bincount(x, [1, 2, 4]) ** 2).sum())
+        np.testing.assert_allclose(tape.gradient(y, w), 2 * np.bincount(x, [1, 2, 4])[x])
+        wanted = np.zeros((max(x) + 1,) * 2)
+        np.add.at(wanted, (x, x[::-1]), 1)
+        np.testing.assert_array_equal(confuse(gg.constant(x), gg.constant(x[::-1])), wanted)
+
+
+def test_counts_of_one_size():
     count = gg.function(lambda x: gg.math.bincount(x, minlength=3, maxlength=3))
     np.testing.assert_array_equal(count(gg.constant([1, 1, 7])), [0, 2, 0])
+    lanes = gg.vmap(lambda x: gg.math.bincount(x, minlength=3, maxlength=3))
+    np.testing.assert_array_equal(lanes(gg.constant([[1, 1], [0, 7]])), [[0, 2, 0], [1, 0, 0]])
+
+
+COMPLEX = {
+    "einsum": (lambda z: gg.einsum("ij,kj->ik", z, z), lambda z: z @ z.T),
+    "einsum of a diagonal": (lambda z: gg.einsum("ii->i", z), np.diag),
+    "tensordot": (lambda z: gg.tensordot(z, z, 1), lambda z: z @ z),
+    "matvec": (lambda z: gg.linalg.matvec(z, z[0], adjoint_a=True), lambda z: z.conj().T @ z[0]),
+    "trace": (gg.linalg.trace, np.trace),
+    "cross": (lambda z: gg.linalg.cross(z, z * z), lambda z: np.cross(z, z * z)),
+    "outer": (lambda z: gg.linalg.outer(z, z), lambda z: np.outer(z, z)),
+    "norm": (lambda z: gg.norm(z, axis=1), lambda z: np.linalg.norm(z, axis=1)),
+    "norm, 1": (lambda z: gg.norm(z, 1, axis=(0, 1)), lambda z: np.linalg.norm(z, 1)),
+    "clip_by_norm": (lambda z: gg.clip_by_norm(z, 1.0), lambda z: z / np.linalg.norm(z)),
+    "clip_by_global_norm": (
+        lambda z: gg.clip_by_global_norm([z, None], 1.0)[0][0],
+        lambda z: z / np.linalg.norm(z),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_products_and_norms_of_complex_numbers(name):
+    """Values, and the gradient of a real function of them along a direction."""
+    fn, wanted = COMPLEX[name]
+    z, d = (RNG.normal(size=(3, 3)) + 1j * RNG.normal(size=(3, 3)) for _ in range(2))
+
+    def size(v):
+        y = fn(v)
+        return gg.reduce_sum(gg.abs(y * y + 1.0))
+
+    v = gg.constant(z)
+    for call in (fn, gg.function(fn)):
+        np.testing.assert_allclose(call(v), wanted(z), rtol=1e-12)
+    with gg.GradientTape() as tape:
+        tape.watch(v)
+        y = size(v)
+    slope = np.real(np.vdot(tape.gradient(y, v), d))
+    difference = size(gg.constant(z + 1e-6 * d)) - size(gg.constant(z - 1e-6 * d))
+    np.testing.assert_allclose(slope, float(difference) / 2e-6, rtol=1e-6)
 
 
 def test_large_means_cost_no_digits():

@@ -83,6 +83,12 @@ def test_values_of_tall_matrices_are_numpys(call):
     np.testing.assert_allclose(call(gg.constant(T)), call(T), atol=1e-12)
 
 
+def test_the_dot_product_of_complex_numbers_conjugates_the_left():
+    z = M[0] + 1j * M[1]
+    np.testing.assert_allclose(np.vdot(gg.constant(z), z * 1j), np.vdot(z, z * 1j))
+    np.testing.assert_allclose(np.inner(gg.constant(z), z), np.inner(z, z))
+
+
 def test_traces_of_stacks_are_those_of_each_module():
     x = gg.constant(STACK)
     np.testing.assert_allclose(np.trace(x), np.trace(STACK))

@@ -1,5 +1,11 @@
 """grad, value_and_grad, vjp, jvp and vmap; check_grads finds planted errors."""
 
+import collections
+import itertools
+import random
+import time
+from time import perf_counter
+
 import numpy as np
 import pytest
 
@@ -257,6 +263,23 @@ def test_objects_that_are_handed_on_are_read_anew():
         for f in wrapped:
             for _ in range(3):
                 np.testing.assert_array_equal(f(x), [gain, 2 * gain])
+
+
+def test_what_differs_from_call_to_call_is_read_anew():
+    rng, numbers, x = np.random.default_rng(0), itertools.count(), gg.ones(2)
+    draw, queue = random.random, collections.deque(range(100))
+    for f in (
+        lambda x: x + np.random.rand(),
+        lambda x: x + random.random(),
+        lambda x: x + draw(),
+        lambda x: x + time.perf_counter_ns() % 1000003,
+        lambda x: x + perf_counter(),
+        lambda x: x + rng.normal(),
+        lambda x: x + next(numbers),
+        lambda x: x + queue.popleft(),
+    ):
+        g = gg.vmap(f)
+        assert len({float(g(x)[0]) for _ in range(6)}) > 4
 
 
 def test_equal_lambdas_share_a_trace(monkeypatch):
