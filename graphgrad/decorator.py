@@ -90,8 +90,9 @@ def function(
     `gg.errors.RetracingWarning` says when 5 of the last 10 calls were traced.
     `donate_argnums` are positions of arguments that a call uses up: results may take the memory of
     their tensors, which raise when they are used afterwards. It is taken where a kernel reads each
-    element right before it writes there and nobody else holds it; calls under a tape, in other
-    functions and of a concrete function give nothing away.
+    element right before it writes there and nobody else holds it; of several inputs that would do
+    the compiler chooses one. Calls under a tape, in other functions and of a concrete function give
+    nothing away.
     `autograph` and the experimental options of TensorFlow are accepted and have no effect, but for
     `experimental_relax_shapes` and `experimental_compile`, the former names of `reduce_retracing`
     and `jit_compile`, and for `experimental_follow_type_hints`, which there is not.
