@@ -181,7 +181,7 @@ def _match_tensor(w: _Writer, path: str, t: Any) -> None:
 
 def _match_plain(w: _Writer, path: str, x: Any) -> None:
     key = leaf_key(x)
-    if isinstance(key, MethodIdentity) or (type(key) is tuple and key[0] is frozenset):
+    if isinstance(key, MethodIdentity) or (type(key) is tuple and key[0] in (frozenset, complex)):
         w.names["leaf_key"] = leaf_key
         w.lines.append(f"if leaf_key({path}) != {w.name(key)}: return None")
     elif isinstance(key, Identity):

@@ -212,6 +212,8 @@ def _plain_argument(code: ArgumentCode, register: int, x: Any) -> None:
         code.reference(register, key.ref)
     elif key[0] is float:
         code.float(register, key[1])
+    elif key[0] is complex:  # == does not tell signs of zeros apart
+        raise Unfit
     else:
         code.same(register, x, compare=type(x) in _COMPARED)
 

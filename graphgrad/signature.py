@@ -128,6 +128,8 @@ def leaf_key(x: Any) -> Any:
         return x
     if type(x) is float:
         return float, struct.pack("d", x)
+    if type(x) is complex:
+        return complex, struct.pack("dd", x.real, x.imag)
     if isinstance(x, PLAIN):
         try:
             hash(x)
@@ -155,7 +157,11 @@ def show_leaf(key: Any, x: Any = None) -> str:
         return f"{key[2].short}[{', '.join(map(str, key[1]))}]"
     if key[0] is frozenset:
         return f"frozenset {{{', '.join(sorted(map(show_leaf, key[1])))}}}"
-    value = struct.unpack("d", key[1])[0] if key[0] is float else key[1]
+    value = key[1]
+    if key[0] is float:
+        (value,) = struct.unpack("d", value)
+    elif key[0] is complex:
+        value = complex(*struct.unpack("dd", value))
     return f"{key[0].__name__} {value!r}"
 
 

@@ -43,6 +43,7 @@ class Level(enum.IntEnum):
         (1, 1, True),
         (1.0, 1.0, 1),
         (2j, 2j, 2.0),
+        (1j, 1j, complex(-0.0, 1)),
         (range(3), range(3), range(4)),
         (slice(1, 2), slice(1, 2), slice(1, 3)),
         (frozenset({1, 2}), frozenset({2, 1}), frozenset({1.0, 2})),
