@@ -70,7 +70,8 @@ class ConcreteFunction:
         self.guards = Guards()
         self.check: Callable[[], bool] | None = None
         self.types = [p.type for p in builder.params]  # with every size that was left open
-        self.match = matcher(arguments, self.types, self.sizes) or (lambda args: None)
+        self._borrows: bool | None = None  # known once it is compiled
+        self.match = matcher(arguments, self.types, self.sizes, self.borrows) or (lambda args: None)
         self.build = result_builder(self.structured_outputs_template)
         self._sources: list[Any] = []
         self._constant: list[Array] | None = None
@@ -80,6 +81,17 @@ class ConcreteFunction:
         self._locks: list[Any] = []
         self._takes: list[Callable[[], Array]] = []
         self._resolve_captures()
+
+    def borrows(self) -> bool:
+        """May a run have NumPy arrays of the caller's as they are? Then no result, and no value of
+        a variable, is an argument's memory."""
+        if self._borrows is None:
+            executable = getattr(self.runner, "executable", None)
+            if executable is None:
+                return False
+            slots, outputs = executable.program.slots, executable.program.outputs
+            self._borrows = all(slots[k].kind != "input" for k in outputs)
+        return self._borrows
 
     def use_guards(self, guards: Guards) -> None:
         """Take what the trace read of Python's state; captured tensors among it are read anew."""

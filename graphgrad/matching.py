@@ -10,12 +10,14 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from graphgrad import nest
 from graphgrad.compiler import dims
 from graphgrad.compiler.dims import Dim, DimScope, Extent, Guard, Symbol
 from graphgrad.eager import array_of
 from graphgrad.signature import Arguments, Identity, MethodIdentity, is_tensor_leaf, leaf_key
-from graphgrad.tensor import EagerTensor
+from graphgrad.tensor import Array, EagerTensor
 
 Matcher = Callable[[tuple[Any, ...]], list[Any] | None]
 
@@ -98,7 +100,8 @@ class _Writer:
         self.lines: list[str] = []
         self.names: dict[str, Any] = {
             "E": EagerTensor,
-            "contiguous": array_of,
+            "A": np.ndarray,
+            "contiguous": _in_order,
             "same_float": _same_float,
         }
         self.wrap = "E"
@@ -111,16 +114,26 @@ class _Writer:
         return found
 
 
+def _in_order(x: Any) -> Array:
+    return array_of(x) if isinstance(x, EagerTensor) else np.array(x, order="C")
+
+
 def _same_float(x: float, bits: bytes) -> bool:
     return type(x) is float and struct.pack("d", x) == bits
 
 
-def matcher(arguments: Arguments, types: list[Any], guards: SizeGuards) -> Matcher | None:
+def matcher(
+    arguments: Arguments, types: list[Any], guards: SizeGuards, borrows: Callable[[], bool]
+) -> Matcher | None:
     """A function of a call's positional arguments that gives the arrays to run on, or None where
-    they do not fit. None in place of it where calls need binding first."""
+    they do not fit. None in place of it where calls need binding first.
+
+    `borrows` says whether a run may have the caller's own NumPy arrays: it only reads them.
+    """
     if arguments.kwargs:
         return None
     w = _Writer()
+    w.names["borrows"] = borrows
     n = len(arguments.args)
     if n:
         w.lines.append(f"if len(args) != {n}: return None")
@@ -163,7 +176,11 @@ def _match(w: _Writer, path: str, x: Any, types: Any) -> None:
 
 def _match_tensor(w: _Writer, path: str, t: Any) -> None:
     x = w.name(None, "x")
-    w.lines += [f"if type({path}) is not E: return None", f"{x} = {path}.array"]
+    w.lines += [
+        f"if type({path}) is E: {x} = {path}.array",
+        f"elif type({path}) is A and {path}.flags.aligned and borrows(): {x} = {path}",
+        "else: return None",
+    ]
     dtype = w.name(t.dtype.dtype)
     if t.static:
         w.lines.append(f"if {x}.shape != {t.shape!r} or {x}.dtype is not {dtype}: return None")

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -164,3 +165,40 @@ def test_memory_of_dropped_results_is_given_back_when_asked():
     assert memory.outputs.bytes == others
     np.testing.assert_array_equal(f(x), total)
     assert gg.config.release_memory() >= 600 * 600 * 4  # the arena
+
+
+@pytest.mark.parametrize("size", [4, 1 << 19], ids=["small", "large"])
+def test_numpy_arguments_are_read_where_they_lie_and_never_kept(size):
+    def results(x):
+        return x, gg.reshape(x, [2, -1]), x + 1.0, gg.numpy_function(lambda a: a, [x], gg.float32)
+
+    v = gg.Variable(np.zeros(size, np.float32))
+    keeping = gg.function(results), gg.function(lambda x: v.assign(x))
+    reading = gg.function(lambda x: gg.reduce_sum(x) * 2.0)
+    x = np.ones(size, np.float32)
+    for _ in range(5):
+        first = [f(x) for f in keeping]
+        assert float(reading(x)) == 2.0 * size
+    x[:] = 7.0
+    for y in (*first[0][:2], first[0][3], first[1], v):
+        assert (y.numpy() == 1.0).all()
+    assert float(reading(x)) == 14.0 * size
+    assert float(reading(x[::2])) == 7.0 * size
+    shifted = np.zeros(4 * size + 1, np.uint8)[1:].view(np.float32)  # not aligned
+    shifted[:] = 2.0
+    for _ in range(4):
+        assert float(reading(shifted)) == 4.0 * size
+
+
+def test_numpy_arguments_are_not_copied():
+    f = gg.function(lambda x: gg.reduce_sum(x))
+    x = np.ones(1 << 20, np.float32)
+    for _ in range(4):
+        f(x)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            f(x)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
