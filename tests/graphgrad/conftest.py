@@ -1,5 +1,6 @@
 """Fixtures of tests that call functions."""
 
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -27,3 +28,11 @@ def entry(request, monkeypatch):
     yield SimpleNamespace(native=wanted)
     if found is not None:
         found.switch(True)
+
+
+@pytest.fixture
+def interrupts():
+    """SIGINT interrupts, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

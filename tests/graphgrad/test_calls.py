@@ -399,10 +399,7 @@ def test_large_outputs_are_recycled(entry):
     f = gg.function(lambda x: x + 1)
     x = gg.ones(1 << 19)
     gg.config.release_memory()  # free blocks of other tests would take turns
-    places = set()
-    for _ in range(6):
-        places.add(f(x).numpy().ctypes.data)
-    assert len(places) <= 2
+    assert len({f(x).numpy().ctypes.data for _ in range(6)}) <= 2
     a, b = f(x), f(x)
     assert a.numpy().ctypes.data != b.numpy().ctypes.data
 
@@ -428,7 +425,7 @@ def test_calls_within_calls(entry):
     np.testing.assert_array_equal(v, X * 2)
 
 
-def test_an_interrupt_while_waiting_for_a_lock(entry):
+def test_an_interrupt_while_waiting_for_a_lock(entry, interrupts):
     v = gg.Variable(0.0)
     f = gg.function(lambda: [v.assign_add(1.0), None][1])
     for _ in range(4):
