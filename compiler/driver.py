@@ -13,7 +13,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.compiler.dims import Dim, Symbol, symbols_of, to_size
+from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -34,7 +34,7 @@ from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
-from graphgrad.compiler.transform.sizes import attribute_at
+from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
@@ -407,7 +407,7 @@ class Assembly:
             return
         if writer.open:
             steps.append(Native(writer.end_entry()))
-        sizes = tuple(sorted(sizes_in(node.attrs), key=lambda s: s.order))
+        sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
         self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
@@ -500,19 +500,12 @@ def run_host(
     types = [x.type for x in node.inputs]
     if sizes:
         known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
-        attrs = {k: v if isinstance(v, Graph) else attribute_at(v, known)
-                 for k, v in node.attrs.items()}  # fmt: skip
+        attrs = {  # a sub-graph that needs none of them stays as it is: compiled once for all
+            k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
+            for k, v in node.attrs.items()
+        }
         node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
     return run_node(node, tuple(map(in_shape, arrays[: len(types)], types)))
-
-
-def sizes_in(attrs: Any) -> set[Symbol]:
-    """The sizes of arguments that attributes mention, sub-graphs apart."""
-    if isinstance(attrs, dict):
-        return sizes_in(tuple(attrs.values()))
-    if isinstance(attrs, tuple):
-        return set().union(*map(sizes_in, attrs))
-    return {s for s in symbols_of(attrs) if s.argument >= 0} if isinstance(attrs, Dim) else set()
 
 
 def in_shape(array: Any, t: TensorType) -> Any:
