@@ -80,6 +80,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add_n": combinations.add_n,
     **spectral.FUNCTIONS,
     "expand_dims": view.expand_dims,
+    "linalg.l2_normalize": normalization.l2_normalize,
     "math.accumulate_n": combinations.accumulate_n,
     "math.add_n": combinations.add_n,
     "math.erfcinv": gamma.erfcinv,
