@@ -88,6 +88,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **spectral.FUNCTIONS,
     "add_n": combinations.add_n,
     "expand_dims": view.expand_dims,
+    "linalg.l2_normalize": normalization.l2_normalize,
     "math.accumulate_n": combinations.accumulate_n,
     "math.add_n": combinations.add_n,
     "math.erfcinv": gamma.erfcinv,

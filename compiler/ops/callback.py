@@ -123,7 +123,7 @@ def over_examples(
     of any further ones; what `none` returns, where there are no examples."""
 
     def loop(*arrays: Array) -> Sequence[Array]:
-        marked = [*zip_longest(arrays, batched, fillvalue=True)]
+        marked: list[tuple[Any, Any]] = [*zip_longest(arrays, batched, fillvalue=True)]
         size = next(len(a) for a, b in marked if b)
         rows = [function.function(*(a[i] if b else a for a, b in marked)) for i in range(size)]
         return [np.stack(column) for column in zip(*rows, strict=True)] if rows else none(*arrays)

@@ -417,6 +417,7 @@ identity = Elementwise(
     ref=lambda x: x,
     scalar=lambda s, x: x,
     split=lambda x: x,
+    parameter="input",
     partials=(lambda z, x: 1,),
     samples=Samples(dtypes=(*NUMBERS, "bool"), oracle=lambda x: x, ulp=0.0),
     doc="""x itself.
@@ -432,6 +433,7 @@ stop_gradient = Elementwise(
     ref=lambda x: x,
     scalar=lambda s, x: x,
     split=lambda x: tuple(ops["stop_gradient"](v) for v in x),
+    parameter="input",
     nondifferentiable=True,
     samples=Samples(dtypes=(*NUMBERS, "bool"), oracle=lambda x: x, ulp=0.0),
     doc="""x itself, as a constant to differentiation.

@@ -12,7 +12,7 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
-from graphgrad.compiler.families import Composite, Generator, Indexed
+from graphgrad.compiler.families import Composite, Generator, Indexed, join_dtypes
 from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
 from graphgrad.compiler.ops.range_checks import OUT_OF_RANGE, check_range
 from graphgrad.compiler.ops.shapes import known, known_or_none
@@ -355,14 +355,18 @@ def _computed_range(start: Any, limit: Any, delta: Any, dtype: Any) -> Any:
 
 
 def _bind_one_hot(
-    indices: Any, depth: Any, on_value: Any = 1, off_value: Any = 0, axis: int | None = None,
+    indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: int | None = None,
     dtype: Any = None, name: str | None = None,
 ) -> Bound:  # fmt: skip
     i = current_kind().lift(indices)
     depth = known(depth) if isinstance(depth, Arith) else depth
     place = normalize_axis(-1 if axis is None else int(axis), i.ndim + 1, "one_hot")
-    on, off = (1 if v is None and k == 0 else v or 0 for k, v in enumerate((on_value, off_value)))
-    found = dtypes.float32 if dtype is None else dtypes.as_dtype(dtype)
+    given = [v for v in (on_value, off_value) if v is not None]
+    if dtype is not None or not given:
+        found = dtypes.as_dtype(dtype or dtypes.float32)
+    else:
+        found = join_dtypes(tuple(given))
+    on, off = 1 if on_value is None else on_value, 0 if off_value is None else off_value
     return (i,), {"depth": depth, "on": on, "off": off, "axis": place, "dtype": found}
 
 

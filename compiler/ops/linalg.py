@@ -49,7 +49,8 @@ def _tensors(*operands: Any) -> Any:
 
 def _bind(
     a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, adjoint_a: bool = False,
-    adjoint_b: bool = False, name: str | None = None,
+    adjoint_b: bool = False, a_is_sparse: bool = False, b_is_sparse: bool = False,
+    name: str | None = None,
 ) -> Bound:  # fmt: skip
     kind = current_kind()
     dtype = join_dtypes((a, b))
