@@ -226,6 +226,8 @@ class Optimizer(State):
                 grads[i] = current_kind().lift(g)
         if self._is_outside:
             grads.append(current_kind().lift(self.learning_rate))
+        elif self._is_function:
+            grads.append(self._learning_rate)
         last[1](*grads)
 
     def _built_variables(self, grads: list[Any]) -> list[Variable]:
