@@ -23,6 +23,8 @@ from graphgrad.compiler.ops import random as draws
 from graphgrad.compiler.ops.join import stack
 from graphgrad.compiler.ops.shapes import as_shape
 from graphgrad.compiler.source import here
+from graphgrad.configured import Configured
+from graphgrad.reads import relied_on
 from graphgrad.tensor import Array
 from graphgrad.variable import Variable
 
@@ -31,7 +33,7 @@ def _fresh_seed() -> int:
     return int.from_bytes(os.urandom(8), "little", signed=True)
 
 
-class Generator:
+class Generator(Configured):
     """A source of random numbers with a state of its own.
 
     >>> import graphgrad as gg
@@ -256,7 +258,10 @@ def set_seed(seed: int) -> None:
 
 def _generator(seed: int | None) -> Generator:
     """Where a call with `seed` draws: each seed has a sequence of its own."""
-    return _default if seed is None else _seeded.get(int(seed))
+    if seed is not None:
+        return _seeded.get(int(seed))
+    relied_on(globals(), "_default", "the global generator")
+    return _default
 
 
 def uniform(
