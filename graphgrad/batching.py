@@ -77,13 +77,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         places = [axis for (_, axis), d in zip(every, data) if d]
         leaves = [kind.lift(x) for (x, _), d in zip(every, data) if d]
         xs = [x if p is None else _to_front(x, p) for x, p in zip(leaves, places)]
-        sizes = [x.type.shape[0] for x, p in zip(xs, places) if p is not None]
-        if not sizes:
-            raise ArgumentError("vmap: no argument has a batch axis", here())
-        if not all(same_size(n, sizes[0]) for n in sizes):
-            raise ShapeError(
-                f"vmap: the batch axes have sizes {sizes}, which are not equal", here()
-            )
+        count = _common_size([x.type.shape[0] for x, p in zip(xs, places) if p is not None])
         batched = tuple(p is not None for p in places)
         examples = [
             tensor_type(x.type.shape[1:], x.dtype) if b else x.type for x, b in zip(xs, batched)
@@ -104,7 +98,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             found = traced(with_data, [0] * len(examples), examples)
         graph, captured, structure = found
         outputs = (True,) * len(graph.outputs)
-        many, _ = batch_graph(graph, (*batched, *[False] * len(captured)), sizes[0], outputs)
+        many, _ = batch_graph(graph, (*batched, *[False] * len(captured)), count, outputs)
         results = iter(ops["call"](*xs, *captured, graph=many))
         ends = _leaf_axes(out_axes, structure, "out_axes")
         return nest.pack(structure, [
@@ -187,6 +181,15 @@ def kept_traces(f: Any) -> KeptTraces | None:
             del _shared[next(iter(_shared))]
         found = _shared[key] = KeptTraces(f)
     return found
+
+
+def _common_size(sizes: list[Any]) -> Any:
+    """The size of all batch axes."""
+    if not sizes:
+        raise ArgumentError("vmap: no argument has a batch axis", here())
+    if not all(same_size(n, sizes[0]) for n in sizes):
+        raise ShapeError(f"vmap: the batch axes have sizes {sizes}, which are not equal", here())
+    return sizes[0]
 
 
 def _axes(axes: Any, args: Sequence[Any], name: str) -> list[Any]:

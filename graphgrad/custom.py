@@ -19,6 +19,7 @@ from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import recording, zeros_like
 from graphgrad.compiler.types import same_shape
 from graphgrad.eager import EagerTensor
+from graphgrad.records import WholeCall
 from graphgrad.tensor import SymbolicTensor
 from graphgrad.tracing import Watcher, function_builder
 
@@ -132,15 +133,7 @@ def _fit(g: Any, x: Any, name: str, what: str) -> Any:
     return g.cast(x.dtype).broadcast_to(x.type.shape)
 
 
-class _EagerOp:
-    """What the tape's record of an eager call stands in for: only the walker looks at it."""
-
-    decompose = None
-    transpose = None
-    jvp = None
-    nondifferentiable = False
-    multi = True
-    by_parts = False
+class _CustomCall(WholeCall):
     name = "custom_gradient"
 
     def __init__(
@@ -166,7 +159,7 @@ def _eager(f: Callable[..., Any], leaves: list[Any], args: Any, kwargs: Any) -> 
     kind = current_kind()
     flat = [kind.lift(y) for y in nest.flatten(result)]
     outs = tuple(EagerTensor(y.array) for y in flat)  # new: the tapes know no other way to them
-    op: Any = _EagerOp(grad_fn, leaves, watcher.variables, name)
+    op: Any = _CustomCall(grad_fn, leaves, watcher.variables, name)
     values = [x for x in leaves if _is_data(x)]
     for recorder in state.recorders:
         recorder.record(op, (*values, *watcher.values), {}, outs)

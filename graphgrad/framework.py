@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphgrad import nest
+from graphgrad.callbacks import numpy_function
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import as_dtype
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError, TraceError
@@ -21,7 +22,8 @@ from graphgrad.compiler.ir import Value
 from graphgrad.compiler.op import current_kind, ops, state, zeros_like
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import backprop
-from graphgrad.tape import UnconnectedGradients
+from graphgrad.signature import TensorSpec
+from graphgrad.tape_arguments import UnconnectedGradients
 from graphgrad.tensor import EagerTensor
 from graphgrad.tracing import outside
 
@@ -154,16 +156,13 @@ def bitcast(input: Any, type: Any, name: str | None = None) -> Any:
         shape = shape[:-1]
     if x.dtype.is_bool or target.is_bool:
         raise DTypeError(f"bitcast: bool has no bits of its own: {x.type} as {target.name}", here())
-    if isinstance(x, EagerTensor):
-        found = np.ascontiguousarray(x.array).reshape(-1).view(target.dtype)
-        return EagerTensor(found.reshape(shape).copy())
-    from graphgrad.callbacks import numpy_function
-    from graphgrad.signature import TensorSpec
 
     def run(array: Any) -> Any:
-        sizes = (*array.shape, -1) if wanted < size else array.shape[: len(shape)]
+        sizes = (*array.shape, size // wanted) if wanted < size else array.shape[: len(shape)]
         return np.ascontiguousarray(array).reshape(-1).view(target.dtype).reshape(sizes)
 
+    if isinstance(x, EagerTensor):
+        return EagerTensor(run(x.array).copy())
     spec = TensorSpec([n if isinstance(n, int) else None for n in shape], target)
     return numpy_function(run, [x], spec)
 
@@ -175,9 +174,6 @@ def timestamp(name: str | None = None) -> Any:
     >>> float(gg.timestamp()) > 1.7e9
     True
     """
-    from graphgrad.callbacks import numpy_function
-    from graphgrad.signature import TensorSpec
-
     return numpy_function(lambda: np.float64(time.time()), [], TensorSpec([], dtypes.float64))
 
 

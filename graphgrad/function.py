@@ -22,7 +22,7 @@ from graphgrad.concrete_calls import signature_text
 from graphgrad.donation import offered, positions, run_donating
 from graphgrad.eager import EagerTensor, array_of, owned_array
 from graphgrad.guards import Guards
-from graphgrad.inspection import kernels_text, report_text
+from graphgrad.inspection import kernels_text, report_text, stage_text
 from graphgrad.methods import WeakMethod
 from graphgrad.parameters import (
     call_unmodified,
@@ -39,7 +39,6 @@ from graphgrad.reports import (
     advice,
     argument_differences,
     nearest_difference,
-    stage_text,
 )
 from graphgrad.results import as_eager
 from graphgrad.retracing import Retraces, warn_of_changes
@@ -51,6 +50,7 @@ from graphgrad.signature import (
     is_tensor_leaf,
     leaf_key,
     show_leaf,
+    without_sizes,
 )
 from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
@@ -386,9 +386,10 @@ class Function(Generic[P, R]):
                     native.arrange(self)
 
     def _relaxable(self, key: Any) -> ConcreteFunction | None:
+        """The latest trace of another key that differs from `key` in sizes only."""
         wanted = _relaxed_key(key)
         for other, traces in reversed(list(self._traces.items())):
-            if other is not key and traces and _relaxed_key(other) == wanted and other != key:
+            if traces and other != key and _relaxed_key(other) == wanted:
                 return traces[-1]
         return None
 
@@ -437,10 +438,12 @@ class Function(Generic[P, R]):
 
     @property
     def input_signature(self) -> Any:
+        """The specifications that were given for the arguments, or None."""
         return self._signature.input_signature
 
     @property
     def name(self) -> str:
+        """The name in errors, reports and graphs: that of the Python function."""
         return self._name
 
     def experimental_get_tracing_count(self) -> int:
@@ -563,8 +566,4 @@ def _relaxed_key(key: Any) -> Any:
     if key[0] in ("signature", "relaxed"):
         return key
     layout, leaves = key
-    open_leaves = tuple(
-        ("tensor", len(k[1]), k[2]) if isinstance(k, tuple) and k[0] == "tensor" else k
-        for k in leaves
-    )
-    return "relaxed", layout, open_leaves
+    return "relaxed", layout, without_sizes(leaves)

@@ -1,4 +1,7 @@
-"""What `f.kernels()` and `f.report()` show of a trace: its kernels as Python, and the report."""
+"""What a function shows of a trace: its graph, its kernels as Python, and the report.
+
+Imports of the compiler are within functions: a program that only calls needs no pass.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from graphgrad.compiler.dims import evaluate
+from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.transform.sizes import own_sizes
 
 if TYPE_CHECKING:
@@ -15,6 +19,17 @@ if TYPE_CHECKING:
     from graphgrad.hot_tapes import Program
 
 INTERPRETED = "interpreted op by op with NumPy (jit_compile=False): there are no kernels"
+
+
+def stage_text(trace: ConcreteFunction, stage: str) -> str:
+    """The IR before or after the passes."""
+    if stage == "before":
+        return str(trace.graph)
+    if stage == "after":
+        from graphgrad.compiler.pipeline import optimise
+
+        return str(optimise(trace.graph)[0])
+    raise ArgumentError(f'ir: stage is "before" or "after", not {stage!r}')
 
 
 def kernels_text(trace: ConcreteFunction) -> str:

@@ -14,6 +14,7 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.ir import Builder
 from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.transform.autodiff import recording
+from graphgrad.records import WholeCall
 from graphgrad.tape import GradientTape
 from graphgrad.tensor import EagerTensor, SymbolicTensor
 from graphgrad.variable import Variable
@@ -55,37 +56,22 @@ def _is_data(x: Any) -> bool:
     return isinstance(x, Arith | np.ndarray) and not isinstance(x, Variable)
 
 
-class _Reads:
-    """A recorder that notes which value each variable had when it was read first, and which
-    variables were assigned."""
+class _Reads(tracing.ReadRecorder):
+    """Notes which value each variable had when it was read first, and which were assigned."""
 
     def __init__(self) -> None:
-        self.reads: dict[int, tuple[Variable, Any]] = {}
+        super().__init__()
         self.writes: dict[int, Variable] = {}
-
-    def record(self, op: Any, inputs: Any, attrs: Any, outputs: Any) -> None:
-        """Nothing: operations are not kept."""
-
-    def wants(self, values: Any) -> bool:
-        return False
 
     def on_read(self, variable: Variable, value: Any) -> None:
         if id(variable) not in self.writes:
-            self.reads.setdefault(id(variable), (variable, value))
+            super().on_read(variable, value)
 
     def on_assign(self, variable: Variable, value: Any) -> None:
         self.writes[id(variable)] = variable
 
 
-class _Recomputed:
-    """What the tape's record of an eager call stands in for: only the walker looks at it."""
-
-    decompose = None
-    transpose = None
-    jvp = None
-    nondifferentiable = False
-    multi = True
-    by_parts = False
+class _Recomputed(WholeCall):
     name = "recompute_grad"
 
     def __init__(self, call: Callable[[list[Any]], Any], reads: _Reads) -> None:

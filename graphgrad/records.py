@@ -1,4 +1,4 @@
-"""What a tape keeps of one application."""
+"""What a tape keeps of one application, or of a whole call."""
 
 from __future__ import annotations
 
@@ -43,3 +43,21 @@ class Record(NamedTuple):
 
 # Places of derivatives by code and instruction; the code is held, so its id stays its own.
 _derivatives: dict[tuple[int, int], tuple[CodeType, Where]] = {}
+
+
+class WholeCall:
+    """What a record has in place of an op where it stands for a whole eager call, with a `pullback`
+    of its own: only the walker looks at it."""
+
+    decompose = None
+    transpose = None
+    jvp = None
+    nondifferentiable = False
+    multi = True
+    by_parts = False
+    name: str
+    vjp: Any  # not None: there is a derivative
+
+    def pullback(self, gs: Any, outs: Any, xs: Any, attrs: Any, needs: Any) -> tuple[Any, ...]:
+        """The cotangents of the inputs that `needs` marks, None for others."""
+        raise NotImplementedError

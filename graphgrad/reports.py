@@ -9,9 +9,17 @@ import numpy as np
 
 from graphgrad import nest
 from graphgrad.compiler.arith import Arith
-from graphgrad.compiler.errors import ArgumentError
 from graphgrad.guards import Guard
-from graphgrad.signature import Arguments, Identity, Signature, TensorSpec, leaf_key, show_leaf
+from graphgrad.signature import (
+    Arguments,
+    Identity,
+    Signature,
+    TensorSpec,
+    is_tensor_key,
+    leaf_key,
+    show_leaf,
+    without_sizes,
+)
 from graphgrad.snapshots import SCALARS, Scalar
 
 if TYPE_CHECKING:
@@ -115,11 +123,8 @@ def _is_spec(x: object) -> bool:
 
 def _but_sizes(arguments: Arguments) -> Any:
     """What calls have in common that one trace with open sizes could serve."""
-    leaves = [leaf_key(x) for x in arguments.leaves]
-    open_leaves = tuple(
-        ("tensor", len(k[1]), k[2]) if type(k) is tuple and k[0] == "tensor" else k for k in leaves
-    )
-    return nest.layout((arguments.args, arguments.kwargs)), open_leaves
+    layout = nest.layout((arguments.args, arguments.kwargs))
+    return layout, without_sizes(map(leaf_key, arguments.leaves))
 
 
 def proposed_signature(calls: list[Arguments]) -> list[Any] | None:
@@ -189,7 +194,7 @@ def differences(
 
 def _fits(a: Any, b: Any) -> bool:
     """Does a leaf with the key `b` fit a trace made for `a`, which may have open sizes?"""
-    if a == b or not (_is_tensor(a) and _is_tensor(b)):
+    if a == b or not (is_tensor_key(a) and is_tensor_key(b)):
         return bool(a == b)
     return a[2] is b[2] and len(a[1]) == len(b[1]) and all(
         n is None or n == m for n, m in zip(a[1], b[1])
@@ -201,14 +206,10 @@ def _sides(a: Any, b: Any) -> str:
     return f"{before} -> {'another' if before == after else after}"
 
 
-def _is_tensor(key: Any) -> bool:
-    return type(key) is tuple and key[0] == "tensor"
-
-
 def _kind(a: Any, b: Any) -> str:
     if isinstance(a, Identity) or isinstance(b, Identity):
         return "object"
-    if _is_tensor(a) and _is_tensor(b):
+    if is_tensor_key(a) and is_tensor_key(b):
         if a[2] is not b[2]:
             return "dtype"
         return "size" if len(a[1]) == len(b[1]) else "rank"
@@ -295,14 +296,3 @@ def advice(found: list[Difference], calls: list[Arguments]) -> str:
         )
         lines.append(ADVICE[d.kind].format(label=f"`{d.label}`", signature=text))
     return " ".join(filter(None, reversed(lines)))
-
-
-def stage_text(trace: ConcreteFunction, stage: str) -> str:
-    """The IR before or after the passes."""
-    if stage == "before":
-        return str(trace.graph)
-    if stage == "after":
-        from graphgrad.compiler.pipeline import optimise  # of use to compilers only: not at start
-
-        return str(optimise(trace.graph)[0])
-    raise ArgumentError(f'ir: stage is "before" or "after", not {stage!r}')

@@ -8,7 +8,7 @@ import struct
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,16 @@ def leaf_key(x: Any) -> Any:
             "without notice: pass a tuple, a frozenset or bytes", here()
         )  # fmt: skip
     return Identity(x)
+
+
+def is_tensor_key(key: Any) -> bool:
+    """Is this the `leaf_key` of data?"""
+    return type(key) is tuple and key[0] == "tensor"
+
+
+def without_sizes(keys: Iterable[Any]) -> tuple[Any, ...]:
+    """Keys of leaves with the ranks of data in place of shapes."""
+    return tuple([("tensor", len(k[1]), k[2]) if is_tensor_key(k) else k for k in keys])
 
 
 def show_leaf(key: Any, x: Any = None) -> str:

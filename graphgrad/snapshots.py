@@ -62,7 +62,17 @@ class Tensor(Snapshot):
         return bool(x.type == old.type)
 
 
-class Array(Snapshot):
+class Contents(Snapshot):
+    """Something that can change in its place: every look compares what it holds."""
+
+    __slots__ = ()
+
+    @property
+    def source(self) -> tuple[str, Any]:
+        return "same(x)", None
+
+
+class Array(Contents):
     __slots__ = ("contents",)
 
     def __init__(self, value: np.ndarray[Any, Any]) -> None:
@@ -71,10 +81,6 @@ class Array(Snapshot):
 
     def same(self, x: Any) -> bool:
         return x is self.value and _contents(x) == self.contents
-
-    @property
-    def source(self) -> tuple[str, Any]:
-        return "same(x)", None
 
 
 class Reference(Snapshot):
@@ -97,7 +103,7 @@ class Reference(Snapshot):
 class Function(Reference):
     """A function by identity; another one of the same code and nothing else will do."""
 
-    __slots__ = ("code", "defaults")
+    __slots__ = ("code",)
 
     def __init__(self, x: types.FunctionType) -> None:
         super().__init__(weakref.ref(x))
@@ -114,7 +120,7 @@ class Function(Reference):
         )
 
 
-class Items(Snapshot):
+class Items(Contents):
     """The elements of a list, tuple, deque or mapping, in order."""
 
     __slots__ = ("kind", "keys", "parts", "references")
@@ -138,12 +144,8 @@ class Items(Snapshot):
             return True
         return all(p.same(v) for p, v in zip(self.parts, values))
 
-    @property
-    def source(self) -> tuple[str, Any]:
-        return "same(x)", None
 
-
-class Elements(Snapshot):
+class Elements(Contents):
     """The elements of a set."""
 
     __slots__ = ("kind", "elements")
@@ -156,12 +158,8 @@ class Elements(Snapshot):
     def same(self, x: Any) -> bool:
         return type(x) is self.kind and {(type(v), v) for v in x} == self.elements
 
-    @property
-    def source(self) -> tuple[str, Any]:
-        return "same(x)", None
 
-
-class Large(Snapshot):
+class Large(Contents):
     """A container of many elements, or within itself, by identity and length."""
 
     __slots__ = ("length",)
@@ -172,10 +170,6 @@ class Large(Snapshot):
 
     def same(self, x: Any) -> bool:
         return x is self.value and len(x) == self.length
-
-    @property
-    def source(self) -> tuple[str, Any]:
-        return "same(x)", None
 
 
 def snapshot(x: Any, outer: tuple[int, ...] = ()) -> Snapshot:

@@ -16,7 +16,7 @@ from graphgrad import hot_tapes, nest, tape_jacobians
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import same_size
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
-from graphgrad.compiler.op import Attrs, Op, current_kind, state
+from graphgrad.compiler.op import Attrs, Op, state
 from graphgrad.compiler.passes.records import stabilise
 from graphgrad.compiler.source import here, is_internal, user_level
 from graphgrad.compiler.transform.autodiff import backprop, pushforward
@@ -28,6 +28,7 @@ from graphgrad.tape_arguments import (
     in_form_of,
     need_tensor,
     one_tensor,
+    ones_like,
     refuse_leaked,
     seed,
     wants_zeros,
@@ -570,7 +571,7 @@ def _canonical(t: Any) -> Any:
 
 def _ones_like(t: Any) -> Any:
     if type(t) is not EagerTensor:
-        return current_kind().lift(1, t.dtype).broadcast_to(t.type.shape)
+        return ones_like(t)
     array = t.array
     if array.ndim:
         return EagerTensor(np.ones(array.shape, array.dtype))

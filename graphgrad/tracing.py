@@ -190,21 +190,28 @@ def cannot_write() -> TraceError:
     )  # fmt: skip
 
 
-class Watcher:
-    """A recorder that notes which trainable variables are read, and as which values."""
+class ReadRecorder:
+    """A recorder that keeps no operations, only which variables are read, and as which values."""
 
     def __init__(self) -> None:
-        self.reads: dict[int, tuple[Variable, Any]] = {}
+        self.reads: dict[int, tuple[Variable, Any]] = {}  # the first read of each, by id
 
     def record(self, op: Any, inputs: Any, attrs: Any, outputs: Any) -> None:
-        """Nothing: reads are all that is asked for."""
+        """Nothing."""
 
     def wants(self, values: Any) -> bool:
         return False
 
     def on_read(self, variable: Variable, value: Any) -> None:
+        self.reads.setdefault(id(variable), (variable, value))
+
+
+class Watcher(ReadRecorder):
+    """Notes the reads of trainable variables, so that tapes can be told of them."""
+
+    def on_read(self, variable: Variable, value: Any) -> None:
         if variable.trainable and variable.dtype.is_inexact:
-            self.reads.setdefault(id(variable), (variable, value))
+            super().on_read(variable, value)
 
     @property
     def variables(self) -> list[Variable]:

@@ -39,6 +39,7 @@ def check_program(program: Program, arrays: Sequence[np.ndarray]) -> Buffers:
     assert all(isinstance(step, Native) for step in program.steps)
     memory.outputs.clear()
     expected = buffers(program, [a.shape for a in arrays])
+    prepare(program)  # compiles it, and what a compiler imports makes arrays of its own
     loading, executable = counted(lambda: prepare(program))
     assert loading == expected.constants
     first, results = counted(lambda: executable.run(arrays))
