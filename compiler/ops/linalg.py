@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from graphgrad.compiler.types import TensorType, broadcast_shapes, tensor_type
 Bound = tuple[tuple[Any, ...], Attrs]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class MatMul(Library):
     """Matrices and stacks of them; a vector is made a matrix of one row or column for the while."""
 
