@@ -102,6 +102,7 @@ from graphgrad.initializers import (
     zeros_initializer,
 )
 from graphgrad.jacobians import hessian, jacfwd, jacrev
+from graphgrad.loops import case, foldl, foldr, map_fn, scan, switch_case, vectorized_map
 from graphgrad.measurement import Roofline, roofline
 from graphgrad.printing import print
 from graphgrad.public import exported
@@ -155,6 +156,7 @@ __all__ = [
     "bool",
     "broadcast_dynamic_shape",
     "broadcast_static_shape",
+    "case",
     "compat",
     "complex128",
     "complex64",
@@ -178,6 +180,8 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "foldl",
+    "foldr",
     "from_dlpack",
     "function",
     "get_static_value",
@@ -205,6 +209,7 @@ __all__ = [
     "linearize",
     "linspace",
     "losses",
+    "map_fn",
     "math",
     "name_scope",
     "nest",
@@ -227,11 +232,13 @@ __all__ = [
     "rank",
     "recompute_grad",
     "roofline",
+    "scan",
     "shape",
     "shape_n",
     "signal",
     "size",
     "slices",
+    "switch_case",
     "testing",
     "timestamp",
     "train",
@@ -242,6 +249,7 @@ __all__ = [
     "uint8",
     "unravel_index",
     "value_and_grad",
+    "vectorized_map",
     "vjp",
     "vmap",
     "while_loop",
