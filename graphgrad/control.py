@@ -44,7 +44,7 @@ def cond(
             condition, branches[0].alone(written), branches[1].alone(written)
         ),
     )
-    nest.assert_same(
+    _same_structure(
         branches[0].structure, branches[1].structure, "cond: the results of the branches"
     )
     return _finish(branches[0].structure, results, written)
@@ -111,7 +111,7 @@ def scan_loop(
 
     def once(carried: Any, element: Any) -> tuple[Any, Any]:
         after, given = fn(carried, element)
-        nest.assert_same(start, after, "the state of a loop and what its function returns")
+        _same_structure(start, after, "the state of a loop and what its function returns")
         return after, given
 
     if state.builder is None:
@@ -143,6 +143,14 @@ def scan_loop(
     return found
 
 
+def _same_structure(expected: Any, found: Any, what: str) -> None:
+    """`nest.assert_same`, with the user's line."""
+    try:
+        nest.assert_same(expected, found, what)
+    except ArgumentError as e:
+        raise e.at(here()) from None
+
+
 def _lift(x: Any) -> Any:
     """`x` as a value of the trace in progress."""
     return current_kind().lift(x)
@@ -154,7 +162,7 @@ def _as_before(loop_vars: Any, result: Any) -> Any:
         result = (result,)
     if isinstance(result, list | tuple) and type(result) is not type(loop_vars):
         result = type(loop_vars)(result)
-    nest.assert_same(loop_vars, result, "while_loop: the loop variables and what the body returns")
+    _same_structure(loop_vars, result, "while_loop: the loop variables and what the body returns")
     return result
 
 
