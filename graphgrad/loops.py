@@ -89,12 +89,12 @@ def scan(
         after = _lifted(fn(a, x))
         return after, after
 
-    found = scan_loop(step, start, rest, reverse)[1] if _length("scan", rest) else None
+    if not _length("scan", rest):
+        return nest.map_structure(lambda x: stack([x])[: int(initializer is None)], start)
+    found = scan_loop(step, start, rest, reverse)[1]
     if initializer is not None:
         return found
     own = nest.map_structure(lambda x: stack([x]), start)
-    if found is None:
-        return own
     order = (lambda a, b: [b, a]) if reverse else lambda a, b: [a, b]
     return nest.map_structure(lambda a, b: ops["concat"](order(a, b), 0), own, found)
 
@@ -102,10 +102,11 @@ def scan(
 def _start(name: str, elems: Any, initializer: Any, reverse: bool) -> tuple[Any, Any]:
     """The first state, and the elements that are left."""
     xs = _lifted(elems)
-    if not _length(name, xs):
-        raise ShapeError(f"{name}: there are no elements", here())
+    some = _length(name, xs)
     if initializer is not None:
         return _lifted(initializer), xs
+    if not some:
+        raise ShapeError(f"{name}: there are no elements, and no initializer", here())
     first, rest = (-1, slice(None, -1)) if reverse else (0, slice(1, None))
     return nest.map_structure(lambda x: x[first], xs), nest.map_structure(lambda x: x[rest], xs)
 

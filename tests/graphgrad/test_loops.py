@@ -94,6 +94,20 @@ def test_variables_that_a_loop_reads_and_writes(mode):
     assert [float(t) for t in mode(f)(gg.constant([1.0, 2.0]))] == [3.0, 5.0]
 
 
+def test_loops_over_open_sizes():
+    def over(f):
+        return gg.function(f, input_signature=[gg.TensorSpec([None])])
+
+    fold = over(lambda x: gg.foldl(lambda a, r: a + r, x, 0.5))
+    assert [float(fold(gg.ones(n))) for n in (4, 0, 1)] == [4.5, 0.5, 1.5]
+    for scan in (
+        over(lambda x: gg.scan(lambda a, r: a + r, x, 0.0)), lambda x: gg.scan(gg.add, x, 0.0)
+    ):  # fmt: skip
+        assert [scan(gg.ones(n)).numpy().tolist() for n in (2, 0, 1)] == [[1, 2], [], [1]]
+    own = over(lambda x: gg.scan(lambda a, r: a + r, x))
+    assert [own(gg.ones(n)).numpy().tolist() for n in (2, 1)] == [[1, 2], [1]]
+
+
 def test_what_is_wrong_is_said():
     with pytest.raises(gg.errors.ShapeError, match="foldl: there are no elements"):
         gg.foldl(gg.add, gg.zeros(0))
