@@ -88,6 +88,17 @@ from graphgrad.framework import (
     unravel_index,
 )
 from graphgrad.function import Function
+from graphgrad.initializers import (
+    constant_initializer,
+    ones_initializer,
+    random_normal_initializer,
+    random_uniform_initializer,
+    zeros_initializer,
+)
+from graphgrad.jacobians import hessian, jacfwd, jacrev
+from graphgrad.loops import case, foldl, foldr, map_fn, scan, switch_case, vectorized_map
+from graphgrad.measurement import Roofline, roofline
+from graphgrad.printing import print
 from graphgrad.public import exported
 from graphgrad.scattering import IndexedSlices
 from graphgrad.signature import TensorSpec
@@ -190,6 +201,7 @@ __all__ = [
     "bool",
     "broadcast_dynamic_shape",
     "broadcast_static_shape",
+    "case",
     "compat",
     "complex128",
     "complex64",
@@ -213,6 +225,8 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "foldl",
+    "foldr",
     "from_dlpack",
     "function",
     "get_static_value",
@@ -240,6 +254,7 @@ __all__ = [
     "linearize",
     "linspace",
     "losses",
+    "map_fn",
     "math",
     "name_scope",
     "nest",
@@ -262,11 +277,13 @@ __all__ = [
     "rank",
     "recompute_grad",
     "roofline",
+    "scan",
     "shape",
     "shape_n",
     "signal",
     "size",
     "slices",
+    "switch_case",
     "testing",
     "timestamp",
     "train",
@@ -277,6 +294,7 @@ __all__ = [
     "uint8",
     "unravel_index",
     "value_and_grad",
+    "vectorized_map",
     "vjp",
     "vmap",
     "while_loop",

@@ -11,9 +11,10 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.op import current_kind, state
+from graphgrad.compiler.ops.join import stack
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import recording
-from graphgrad.compiler.transform.controlflow import cond_values, while_values
+from graphgrad.compiler.transform.controlflow import cond_values, scan_values, while_values
 from graphgrad.variable import Variable
 
 
@@ -43,7 +44,7 @@ def cond(
             condition, branches[0].alone(written), branches[1].alone(written)
         ),
     )
-    nest.assert_same(
+    _same_structure(
         branches[0].structure, branches[1].structure, "cond: the results of the branches"
     )
     return _finish(branches[0].structure, results, written)
@@ -101,6 +102,55 @@ def while_loop(
     return _finish(loop_vars, results, written)
 
 
+def scan_loop(
+    fn: Callable[[Any, Any], tuple[Any, Any]], start: Any, elems: Any, reverse: bool = False
+) -> tuple[Any, Any]:
+    """The last state, and what the steps gave, stacked: `state, given = fn(state, element)` for the
+    slices of the tensors `elems` along their first axis, of which there is one at least.
+    """
+
+    def once(carried: Any, element: Any) -> tuple[Any, Any]:
+        after, given = fn(carried, element)
+        _same_structure(start, after, "the state of a loop and what its function returns")
+        return after, given
+
+    if state.builder is None:
+        places = range(nest.flatten(elems)[0].type.shape[0])
+        rows: list[Any] = []
+        carried = start
+        for i in reversed(places) if reverse else places:
+            carried, given = once(carried, nest.map_structure(lambda x, i=i: x[i], elems))
+            rows.append(given)
+        rows = rows[::-1] if reverse else rows
+        return carried, nest.map_structure(lambda *parts: stack(list(parts)), *rows)
+    first, slices = nest.flatten(start), nest.flatten(elems)
+    count = len(first)
+    step = _Branch(lambda *xs: once(nest.pack(start, xs[:count]), nest.pack(elems, xs[count:])))
+
+    def attempt(written: list[Variable]) -> list[Any]:
+        split = count + len(written)  # variables that the body writes are carried too
+
+        def body(*xs: Any) -> list[Any]:
+            results = step.run((*xs[:count], *xs[split:]), written, xs[count:split])
+            ends = len(results) - len(written)
+            return [*results[:count], *results[ends:], *results[count:ends]]
+
+        results = scan_values(body, [*first, *(v.value() for v in written)], slices, reverse)
+        return [*results[:count], *results[split:], *results[count:split]]
+
+    results, written = _settled([step], attempt)
+    found: tuple[Any, Any] = _finish(step.structure, results, written)
+    return found
+
+
+def _same_structure(expected: Any, found: Any, what: str) -> None:
+    """`nest.assert_same`, with the user's line."""
+    try:
+        nest.assert_same(expected, found, what)
+    except ArgumentError as e:
+        raise e.at(here()) from None
+
+
 def _lift(x: Any) -> Any:
     """`x` as a value of the trace in progress."""
     return current_kind().lift(x)
@@ -112,7 +162,7 @@ def _as_before(loop_vars: Any, result: Any) -> Any:
         result = (result,)
     if isinstance(result, list | tuple) and type(result) is not type(loop_vars):
         result = type(loop_vars)(result)
-    nest.assert_same(loop_vars, result, "while_loop: the loop variables and what the body returns")
+    _same_structure(loop_vars, result, "while_loop: the loop variables and what the body returns")
     return result
 
 

@@ -16,7 +16,7 @@ from graphgrad.compiler.ir import Builder, Graph, Value, trace
 from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.subgraphs import floating
-from graphgrad.compiler.types import TensorType, same_shape, show_shape
+from graphgrad.compiler.types import TensorType, same_shape, show_shape, tensor_type
 
 
 def cond_values(
@@ -62,6 +62,31 @@ def while_values(
         "trips": None,
     }
     return apply_control("while_loop", [*start, *captures], len(types), attrs)
+
+
+def scan_values(
+    body_fn: Callable[..., Sequence[Any]], start: Sequence[Any], slices: Sequence[Any],
+    reverse: bool = False,
+) -> list[Any]:  # fmt: skip
+    """Trace the body and apply `scan`: the last state, then what the steps gave, stacked.
+
+    The body takes the state and one slice of each of `slices`, and returns the state, of the same
+    types, and further values.
+    """
+    builder = tracing()
+    inputs = [builder.lift(v) for v in (*start, *slices)]
+    types = [v.type for v in inputs]
+    entries = [tensor_type(t.shape[1:], t.dtype) for t in types[len(start) :]]
+    body, captures = trace(body_fn, [*types[: len(start)], *entries], "scan body")
+    attrs = {
+        "body_graph": body,
+        "carried": len(start),
+        "scanned": len(slices),
+        "length": types[-1].shape[0],
+        "reverse": reverse,
+        "masked": False,
+    }
+    return apply_control("scan", [*inputs, *captures], len(body.outputs), attrs)
 
 
 def tracing() -> Builder:

@@ -95,6 +95,10 @@ FAMILIES = [
     (lambda x, y: gg.vmap(gg.add)(x, y), (2, 3), (4, 3), "vmap: the batch axes have sizes [2, 4]"),
     (lambda x, y: gg.jvp(gg.square, (x,), (y,)), (2, 3), (4,),
      "jvp: the tangent f32[4] does not fit the primal f32[2, 3] at [0]"),
+    (lambda x, y: gg.scan(lambda a, r: (a[0], r), x, (x,)), (2, 3), (),
+     "the state of a loop and what its"),
+    (lambda x, y: gg.while_loop(lambda a: True, lambda a: (a, a), [x]), (), (),
+     "the loop variables and what the body returns differ at the top"),
     (lambda x, y: gg.grad(gg.square)(x), (2, 3), (),
      "the function is to give one number, it gave shape (2, 3)"),
 ]  # fmt: skip
