@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_memory import Emitter
-from graphgrad.compiler.codegen.llvm_rows import RowsEmitter
+from graphgrad.compiler.codegen.llvm_rows import ShortRowsEmitter
 from graphgrad.compiler.codegen.llvm_scalar import Lanes, ModuleParts, VectorEmitter
 from graphgrad.compiler.codegen.llvm_vectors import Mask, memory_type
 from graphgrad.compiler.dims import Extent
@@ -23,40 +23,28 @@ from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest
 SPAN = 8
 
 
-class NarrowEmitter(RowsEmitter):
+class NarrowEmitter(ShortRowsEmitter):
     """Emits the function of one nest."""
 
     def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
         super().__init__(nest, name, parts)
-        extent = nest.dims[-1]
-        assert isinstance(extent, int)
-        self.columns = extent
         self.vector: int | None = None  # at work; None in rows that are left over
         self.across: dict[tuple[Access, int], str] = {}  # vectors along the rows, by columns
         self.pending: dict[Access, list[str]] = {}  # vectors to be stored across
 
-    def rows_of(self, begin: str, end: str) -> None:
-        count = self.arith("and", self.arith("sub", end, begin), str(-self.width))
-        stop = self.arith("add", begin, count)
+    def several_rows(self, row: str) -> None:
+        self.dim_values[self.dim], self.dim_values[-1] = row, "0"
+        self.across, self.pending = {}, {}
+        for v in range(self.columns):
+            self.vector = v
+            self.one_vector()
+        self.vector = None
+        for access, vectors in self.pending.items():
+            self.store_across(access, vectors)
 
-        def several(row: str, _: list[str]) -> list[str]:
-            self.dim_values[self.dim], self.dim_values[-1] = row, "0"
-            self.across, self.pending = {}, {}
-            for v in range(self.columns):
-                self.vector = v
-                self.one_vector()
-            self.vector = None
-            for access, vectors in self.pending.items():
-                self.store_across(access, vectors)
-            return []
-
-        def single(row: str, _: list[str]) -> list[str]:
-            self.dim_values[self.dim] = row
-            self.one_row("0", None)
-            return []
-
-        self.loop(begin, stop, self.width, [], several)
-        self.loop(stop, end, 1, [], single)
+    def single_row(self, row: str) -> None:
+        self.dim_values[self.dim] = row
+        self.one_row("0", None)
 
     def one_vector(self) -> None:
         e = Emitter(self, self.width, "0", Mask())
@@ -138,11 +126,8 @@ class NarrowEmitter(RowsEmitter):
                 start = self.start(access)
                 place = self.text.assign(f"getelementptr {element}, ptr {start}, i64 {at}")
                 self.across[access, c] = self.load_elements(e, place, dtype, Mask())
-            lanes = [
-                self.width + r if k == c or column == 0 else lane
-                for lane, (r, k) in enumerate(self.elements())
-            ]
-            picked = self.shuffle(element, self.width, picked, self.across[access, c], lanes)
+            here = {lane: r for lane, (r, k) in enumerate(self.elements()) if k == c or column == 0}
+            picked = self.replaced(element, self.width, picked, self.across[access, c], here)
         return Lanes(picked, dtype)
 
     # -- stores
@@ -171,8 +156,8 @@ class NarrowEmitter(RowsEmitter):
             value = "poison"
             for v, x in enumerate(vectors):
                 where = [r * self.columns + c - v * w for r in range(w)]
-                lanes = [w + k if 0 <= k < w else lane for lane, k in enumerate(where)]
-                value = self.shuffle(element, w, value, x, lanes)
+                here = {lane: k for lane, k in enumerate(where) if 0 <= k < w}
+                value = self.replaced(element, w, value, x, here)
             at = self.arith("mul", str(c), self.size(access.at.strides[-1]))
             start = self.start(access)
             place = self.text.assign(f"getelementptr {element}, ptr {start}, i64 {at}")

@@ -11,44 +11,28 @@ from __future__ import annotations
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_memory import Emitter
 from graphgrad.compiler.codegen.llvm_nest import combine, identity_of
-from graphgrad.compiler.codegen.llvm_rows import RowsEmitter
+from graphgrad.compiler.codegen.llvm_rows import ShortRowsEmitter
 from graphgrad.compiler.codegen.llvm_scalar import Lanes, ModuleParts, VectorEmitter
 from graphgrad.compiler.codegen.llvm_vectors import Mask, memory_type
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import Access, Affine, LoopNest, Phase
 
 
-class RowLanesEmitter(RowsEmitter):
+class RowLanesEmitter(ShortRowsEmitter):
     """Emits the function of one nest."""
 
     def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
         super().__init__(nest, name, parts)
-        extent = nest.dims[-1]
-        assert isinstance(extent, int)
-        self.columns = extent
         self.here = 0  # at work
         self.known: dict[tuple[Access, int], Lanes] = {}  # of arrays, by columns
         self.whole: dict[Access, list[str]] = {}  # rows that lie together, as vectors
         self.pending: dict[Access, list[str]] = {}  # columns of such rows, to be stored
 
-    def rows_of(self, begin: str, end: str) -> None:
-        count = self.arith("and", self.arith("sub", end, begin), str(-self.width))
-        stop = self.arith("add", begin, count)
+    def single_row(self, row: str) -> None:
+        with self.lanes(1):
+            self.several_rows(row)
 
-        def several(row: str, _: list[str]) -> list[str]:
-            self.some_rows(row)
-            return []
-
-        def single(row: str, _: list[str]) -> list[str]:
-            with self.lanes(1):
-                self.some_rows(row)
-            return []
-
-        self.loop(begin, stop, self.width, [], several)
-        self.loop(stop, end, 1, [], single)
-
-    def some_rows(self, row: str) -> None:
-        """A row for each lane, from `row` on."""
+    def several_rows(self, row: str) -> None:
         self.dim_values[self.dim] = row
         self.known, self.whole, self.pending, self.rows = {}, {}, {}, {}
         for phase in self.nest.main:
@@ -137,8 +121,8 @@ class RowLanesEmitter(RowsEmitter):
             self.whole[access] = [self.load_elements(e, p, dtype, Mask()) for p in places]
         for v, x in enumerate(self.whole[access]):
             at = [r * self.columns + self.here - v * w for r in range(w)]
-            lanes = [w + k if 0 <= k < w else lane for lane, k in enumerate(at)]
-            picked = self.shuffle(element, w, picked, x, lanes)
+            here = {lane: k for lane, k in enumerate(at) if 0 <= k < w}
+            picked = self.replaced(element, w, picked, x, here)
         return picked
 
     def store(self, e: VectorEmitter, access: Access, x: Lanes, index: str, mask: Mask) -> None:
@@ -166,7 +150,7 @@ class RowLanesEmitter(RowsEmitter):
             value = "poison"
             at = [divmod(v * w + k, self.columns) for k in range(w)]
             for c, x in enumerate(columns):
-                lanes = [w + row if column == c else k for k, (row, column) in enumerate(at)]
-                value = self.shuffle(element, w, value, x, lanes)
+                here = {k: row for k, (row, column) in enumerate(at) if column == c}
+                value = self.replaced(element, w, value, x, here)
             place = self.text.assign(f"getelementptr {element}, ptr {first}, i64 {v * w}")
             self.text.line(f"store <{w} x {element}> {value}, ptr {place}, align {dtype.itemsize}")

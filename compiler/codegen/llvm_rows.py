@@ -42,3 +42,37 @@ class RowsEmitter(NestEmitter):
         """The smaller (smin) or larger (smax) of two numbers."""
         self.parts.declares.add(f"declare i64 @llvm.{which}.i64(i64, i64)")
         return self.text.assign(f"call i64 @llvm.{which}.i64(i64 {a}, i64 {b})")
+
+
+class ShortRowsEmitter(RowsEmitter):
+    """Emits the function of a nest whose rows have a known length: as many of them at a time as a
+    vector has lanes, and those that are left over one by one."""
+
+    def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
+        super().__init__(nest, name, parts)
+        extent = nest.dims[-1]
+        assert isinstance(extent, int)
+        self.columns = extent
+
+    def several_rows(self, row: str) -> None:
+        """As many rows as a vector has lanes, from `row` on."""
+        raise NotImplementedError
+
+    def single_row(self, row: str) -> None:
+        """The row `row` alone."""
+        raise NotImplementedError
+
+    def rows_of(self, begin: str, end: str) -> None:
+        count = self.arith("and", self.arith("sub", end, begin), str(-self.width))
+        stop = self.arith("add", begin, count)
+
+        def several(row: str, _: list[str]) -> list[str]:
+            self.several_rows(row)
+            return []
+
+        def single(row: str, _: list[str]) -> list[str]:
+            self.single_row(row)
+            return []
+
+        self.loop(begin, stop, self.width, [], several)
+        self.loop(stop, end, 1, [], single)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -115,8 +115,7 @@ class VectorMemory:
                 some = Mask(self.shuffle("i1", w, mask.text, "zeroinitializer", wanted))
             place = self.text.assign(f"getelementptr {element}, ptr {pointer}, i64 {start}")
             found = self.load_elements(e, place, dtype, some)
-            lanes = [w + here[k] if k in here else k for k in range(w)]
-            picked = self.shuffle(element, w, picked, found, lanes)
+            picked = self.replaced(element, w, picked, found, here)
         return picked
 
     def shuffle(self, element: str, width: int, a: str, b: str, lanes: Iterable[int]) -> str:
@@ -124,6 +123,13 @@ class VectorMemory:
         vector, numbers = f"<{width} x {element}>", [f"i32 {k}" for k in lanes]
         mask = f"<{len(numbers)} x i32> <{', '.join(numbers)}>"
         return self.text.assign(f"shufflevector {vector} {a}, {vector} {b}, {mask}")
+
+    def replaced(
+        self, element: str, width: int, old: str, new: str, taken: Mapping[int, int]
+    ) -> str:
+        """The vector `old` with lane i of `new` in lane k for each {k: i} of `taken`."""
+        lanes = [width + taken[k] if k in taken else k for k in range(width)]
+        return self.shuffle(element, width, old, new, lanes)
 
     def reversed(self, text: str, element: str) -> str:
         """A vector with its last lane first."""

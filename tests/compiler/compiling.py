@@ -17,9 +17,10 @@ from graphgrad.compiler.driver import Compilation, CompiledStep, compile_in_full
 from graphgrad.compiler.families import Reduce
 from graphgrad.compiler.interpret import interpret_all, run_node
 from graphgrad.compiler.ir import Graph, Value, trace
+from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes
 from graphgrad.compiler.types import TensorType, tensor_type
-from graphgrad.runtime import engine, executor
+from graphgrad.runtime import engine, executor, threads
 
 Array = np.ndarray[Any, Any]
 
@@ -48,6 +49,17 @@ def kernels(compilation: Compilation) -> list[CompiledStep]:
     return [s for s in compilation.steps if s.nest is not None]
 
 
+def any_nest(holds: Callable[[LoopNest], Any], fn: Callable[..., Any], *types: TensorType) -> bool:
+    """Has `fn` a kernel whose nest `holds`?"""
+    nests = [s.nest for s in kernels(compile_full(graph_of(fn, *types)))]
+    return any(holds(nest) for nest in nests if nest is not None)
+
+
+def row_types(rows: Any, n: Any, dtype: str = "float32") -> tuple[TensorType, ...]:
+    """Of x[rows, n], y[n, rows], a row and a column."""
+    return tuple(t(*s, dtype=dtype) for s in ((rows, n), (n, rows), (n,), (rows, 1)))
+
+
 def samples(types: Sequence[TensorType], seed: int = 0, sizes: Sequence[int] = ()) -> list[Array]:
     """Random arrays of the types; unknown sizes are taken from `sizes` in turn."""
     rng = np.random.default_rng(seed)
@@ -71,6 +83,18 @@ def run_compiled(compilation: Compilation, arrays: Sequence[Array]) -> list[Arra
 
 def prepared(compilation: Compilation) -> executor.Executable:
     return executor.prepare(compilation.program, engine.host_target())
+
+
+def with_threads(run: Callable[[], Any], counts: Sequence[int] = (1, 2, 3)) -> list[Any]:
+    """What `run` gives with each number of threads."""
+    found = []
+    try:
+        for count in counts:
+            threads.set_count(count)
+            found.append(run())
+    finally:
+        threads.set_count(None)
+    return found
 
 
 def run_python(compilation: Compilation, arrays: Sequence[Array]) -> list[Array]:

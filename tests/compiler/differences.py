@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.ir import Graph, trace
 from graphgrad.compiler.transform.autodiff import gradient_graph, jvp_graph
@@ -32,6 +33,19 @@ def graph_of(fn: Callable[..., Any], arrays: Sequence[Any], name: str = "f") -> 
     graph, captured = trace(outputs, types_of(arrays), name)
     assert not captured
     return verify(graph)
+
+
+def open_graph(fn: Callable[[Any], Any]) -> tuple[Graph, Callable[[int], bool]]:
+    """The graph of `fn` of f64[n, 4] with n unknown; and whether its guards hold for an n."""
+    scope = DimScope()
+    n = scope.symbol("n", 0, 0, hint=6)
+    graph, captured = trace(lambda x: [fn(x)], [tensor_type((n, 4), dtypes.float64)], scope=scope)
+    assert not captured
+
+    def holds(size: int) -> bool:
+        return all(g.holds({s: size for s in scope.symbols}) for g in scope.guards.values())
+
+    return verify(graph), holds
 
 
 def is_floating(x: Any) -> bool:

@@ -15,14 +15,16 @@ from graphgrad.compiler.kernels.short_rows import is_narrow
 from graphgrad.compiler.op import ops
 from graphgrad.runtime import threads
 from tests.compiler.compiling import (
+    any_nest,
     check,
     compile_full,
     graph_of,
-    kernels,
     prepared,
+    row_types,
     run_compiled,
     samples,
     t,
+    with_threads,
 )
 
 transpose = ops["transpose"]
@@ -43,20 +45,11 @@ NARROW: dict[str, Callable[..., Any]] = {
 SHAPES = ((16, 2), (17, 3), (100, 5), (33, 8), (15, 4), (1, 2), (64, 7))
 
 
-def is_one(fn: Callable[..., Any], *types: Any) -> bool:
-    steps = kernels(compile_full(graph_of(fn, *types)))
-    return any(is_narrow(s.nest) for s in steps if s.nest is not None)
-
-
-def types_of(rows: Any, n: Any, dtype: str = "float32") -> tuple[Any, ...]:
-    return tuple(t(*s, dtype=dtype) for s in ((rows, n), (n, rows), (n,), (rows, 1)))
-
-
 @pytest.mark.parametrize("name", NARROW)
 def test_results_are_those_of_the_interpreter(name: str) -> None:
-    assert is_one(NARROW[name], *types_of(40, 4))
+    assert any_nest(is_narrow, NARROW[name], *row_types(40, 4))
     for rows, n in SHAPES:
-        types = types_of(rows, n)
+        types = row_types(rows, n)
         check(graph_of(NARROW[name], *types), samples(types))
 
 
@@ -64,7 +57,7 @@ def test_results_are_those_of_the_interpreter(name: str) -> None:
 @pytest.mark.parametrize("name", ["a row", "a column", "both ways", "written across"])
 def test_dtypes(name: str, dtype: str) -> None:
     for rows, n in ((33, 3), (64, 4), (40, 2)):
-        types = types_of(rows, n, dtype)
+        types = row_types(rows, n, dtype)
         check(graph_of(NARROW[name], *types), samples(types))
 
 
@@ -73,7 +66,7 @@ def test_bools() -> None:
         return [ops["logical_and"](x, row), ops["logical_or"](transpose(y), column)]
 
     for rows, n in SHAPES:
-        types = types_of(rows, n, "bool")
+        types = row_types(rows, n, "bool")
         check(graph_of(fn, *types), samples(types))
 
 
@@ -85,7 +78,7 @@ def test_parts_of_rows(step: int, pitch: int) -> None:
         return ops["exp"](ops["slice"](x, (0, start), (50, 3), (1, step)))
 
     types = (t(50, pitch),)
-    assert is_one(fn, *types)
+    assert any_nest(is_narrow, fn, *types)
     check(graph_of(fn, *types), samples(types))
 
 
@@ -101,7 +94,7 @@ def test_several_parallel_dims() -> None:
 
 def test_open_number_of_rows() -> None:
     rows = DimScope().symbol("n", 0, 0)
-    types = types_of(rows, 3)
+    types = row_types(rows, 3)
     compilation = compile_full(graph_of(lambda x, y, a, b: [x * a + b, x + transpose(y)], *types))
     for n in (0, 1, 16, 35):
         x, y, row, column = samples(types, sizes=(n,))
@@ -116,26 +109,21 @@ def test_checked_elements_long_rows_and_large_kernels_run_a_row_at_a_time(
     def checked(x: Any, y: Any) -> Any:
         return ops["floordiv"](x, y)
 
-    assert not is_one(checked, t(40, 4, dtype="int32"), t(4, dtype="int32"))
-    assert not is_one(lambda x, y: x * y, t(40, 9), t(9))
-    assert is_one(lambda x, y: x * y, t(40, 8), t(8))
+    assert not any_nest(is_narrow, checked, t(40, 4, dtype="int32"), t(4, dtype="int32"))
+    assert not any_nest(is_narrow, lambda x, y: x * y, t(40, 9), t(9))
+    assert any_nest(is_narrow, lambda x, y: x * y, t(40, 8), t(8))
     monkeypatch.setattr(short_rows, "NARROW_COST", 8.0)
-    assert not is_one(lambda x, y: x * y, t(40, 8), t(8))
+    assert not any_nest(is_narrow, lambda x, y: x * y, t(40, 8), t(8))
 
 
 @pytest.mark.skipif(not threads.available(), reason="no threads here")
 def test_threads_share_rows() -> None:
-    types = types_of(50_003, 3)
+    types = row_types(50_003, 3)
     arrays = samples(types)
     executable = prepared(compile_full(graph_of(NARROW["both ways"], *types)))
-    try:
-        for count in (1, 2, 3):
-            threads.set_count(count)
-            first, second = executable.run(arrays)
-            np.testing.assert_array_equal(first, arrays[0] * arrays[1].T)
-            np.testing.assert_array_equal(second, (arrays[0] * arrays[0]).T)
-    finally:
-        threads.set_count(None)
+    for first, second in with_threads(lambda: executable.run(arrays)):
+        np.testing.assert_array_equal(first, arrays[0] * arrays[1].T)
+        np.testing.assert_array_equal(second, (arrays[0] * arrays[0]).T)
 
 
 PLANTED: dict[str, tuple[str, Any]] = {
@@ -155,6 +143,6 @@ PLANTED: dict[str, tuple[str, Any]] = {
 def test_planted_errors_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     method, wrong = PLANTED[name]
     monkeypatch.setattr(NarrowEmitter, method, wrong)
-    types = types_of(33, 3)
+    types = row_types(33, 3)
     with pytest.raises(AssertionError):
         check(graph_of(NARROW["read across"], *types), samples(types))

@@ -16,14 +16,16 @@ from graphgrad.compiler.op import ops
 from graphgrad.runtime import threads
 from tests.compiler import models
 from tests.compiler.compiling import (
+    any_nest,
     check,
     compile_full,
     graph_of,
-    kernels,
     prepared,
+    row_types,
     run_compiled,
     samples,
     t,
+    with_threads,
 )
 
 exp, largest, transpose = ops["exp"], ops["max"], ops["transpose"]
@@ -33,6 +35,10 @@ def normalized(x: Any) -> Any:
     n = x.type.shape[1]
     centred = x - x.sum((1,), True) / n
     return centred / ops["sqrt"]((centred * centred).sum((1,), True) / n + 0.1)
+
+
+def large(x: Any, *_: Any) -> Any:
+    return normalized(exp(exp(exp(exp(x)))))
 
 
 # Of x: f32[rows, n], y: f32[n, rows], a row and a column.
@@ -48,20 +54,11 @@ REDUCED: dict[str, Callable[..., Any]] = {
 SHAPES = ((16, 2), (17, 3), (100, 5), (33, 6), (15, 4), (1, 2), (64, 3))
 
 
-def is_one(fn: Callable[..., Any], *types: Any) -> bool:
-    steps = kernels(compile_full(graph_of(fn, *types)))
-    return any(has_rows_in_lanes(s.nest) for s in steps if s.nest is not None)
-
-
-def types_of(rows: Any, n: Any, dtype: str = "float32") -> tuple[Any, ...]:
-    return tuple(t(*s, dtype=dtype) for s in ((rows, n), (n, rows), (n,), (rows, 1)))
-
-
 @pytest.mark.parametrize("name", REDUCED)
 def test_results_are_those_of_the_interpreter(name: str) -> None:
-    assert is_one(REDUCED[name], *types_of(40, 3))
+    assert any_nest(has_rows_in_lanes, REDUCED[name], *row_types(40, 3))
     for rows, n in SHAPES:
-        types = types_of(rows, n)
+        types = row_types(rows, n)
         check(graph_of(REDUCED[name], *types), samples(types))
 
 
@@ -122,26 +119,19 @@ def test_open_number_of_rows() -> None:
 
 def test_what_has_a_vector_for_each_row() -> None:
     total = REDUCED["sum"]
-    assert is_one(total, *types_of(40, 8))
-    assert not is_one(total, *types_of(40, 9))
-    assert not is_one(lambda x, *_: normalized(exp(exp(exp(exp(x))))), *types_of(40, 8))  # large
+    assert any_nest(has_rows_in_lanes, total, *row_types(40, 8))
+    assert not any_nest(has_rows_in_lanes, total, *row_types(40, 9))
+    assert not any_nest(has_rows_in_lanes, large, *row_types(40, 8))
     labels = t(40, 1, dtype="int32")
-    assert not is_one(models.cross_entropy, t(40, 3), labels)  # checked
+    assert not any_nest(has_rows_in_lanes, models.cross_entropy, t(40, 3), labels)  # checked
 
 
 @pytest.mark.skipif(not threads.available(), reason="no threads here")
 def test_threads_share_rows() -> None:
-    types = types_of(50_003, 3)
+    types = row_types(50_003, 3)
     arrays = samples(types)
     executable = prepared(compile_full(graph_of(REDUCED["softmax"], *types)))
-    try:
-        found = set()
-        for count in (1, 2, 3):
-            threads.set_count(count)
-            found.add(executable.run(arrays)[0].tobytes())
-        assert len(found) == 1
-    finally:
-        threads.set_count(None)
+    assert len(set(with_threads(lambda: executable.run(arrays)[0].tobytes()))) == 1
 
 
 PLANTED: dict[str, tuple[str, Any, str, Any]] = {
@@ -165,7 +155,7 @@ PLANTED: dict[str, tuple[str, Any, str, Any]] = {
 def test_planted_errors_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program, *planted = PLANTED[name]
     monkeypatch.setattr(*planted)
-    types = types_of(33, 3)
+    types = row_types(33, 3)
     with pytest.raises(AssertionError):
         check(graph_of(REDUCED[program], *types), samples(types))
 

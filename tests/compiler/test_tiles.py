@@ -24,6 +24,7 @@ from tests.compiler.compiling import (
     run_compiled,
     samples,
     t,
+    with_threads,
 )
 
 exp, transpose = ops["exp"], ops["transpose"]
@@ -123,14 +124,9 @@ def test_threads_share_tiles(m: int, n: int, k: int) -> None:
     types = t(m, k, n), t(n, k, m)
     x, y = samples(types)
     executable = prepared(compile_full(graph_of(fn, *types)))
-    try:
-        for count in (1, 2, 3):
-            threads.set_count(count)
-            first, second = executable.run((x, y))
-            np.testing.assert_array_equal(first, x + y.T)
-            np.testing.assert_array_equal(second, x.T)
-    finally:
-        threads.set_count(None)
+    for first, second in with_threads(lambda: executable.run((x, y))):
+        np.testing.assert_array_equal(first, x + y.T)
+        np.testing.assert_array_equal(second, x.T)
 
 
 @pytest.mark.parametrize("bits", [8, 16, 32, 64])

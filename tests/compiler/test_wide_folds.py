@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.op import ops
 from graphgrad.runtime import threads
 from tests.compiler.compiling import (
+    any_nest,
     check,
     compile_full,
     graph_of,
@@ -24,6 +26,7 @@ from tests.compiler.compiling import (
     run_compiled,
     samples,
     t,
+    with_threads,
 )
 
 exp, largest = ops["exp"], ops["max"]
@@ -41,8 +44,7 @@ WIDE: dict[str, Callable[..., Any]] = {
 
 
 def is_wide(fn: Callable[..., Any], *types: Any) -> bool:
-    nests = [s.nest for s in kernels(compile_full(graph_of(fn, *types)))]
-    return any(n.division and rows_in_one(n) > 1 for n in nests if n is not None)
+    return any_nest(lambda nest: nest.division and rows_in_one(nest) > 1, fn, *types)
 
 
 @pytest.mark.parametrize("name", WIDE)
@@ -105,13 +107,7 @@ def test_the_same_bits_from_any_number_of_threads(
         x, y = samples(types)
         graph = graph_of(lambda x, y: exp(x - y).sum((0,)), *types)
         executable = prepared(compile_full(graph))
-        try:
-            found = []
-            for count in (1, 2, 3):
-                threads.set_count(count)
-                found.append(executable.run((x, y))[0])
-        finally:
-            threads.set_count(None)
+        found = [a for (a,) in with_threads(partial(executable.run, (x, y)))]
         assert len({a.tobytes() for a in found}) == 1
         np.testing.assert_allclose(found[0], np.exp(x.astype(float) - y).sum(0), rtol=1e-5)
 
