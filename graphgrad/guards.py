@@ -45,7 +45,10 @@ _IMPLICIT = {  # methods that Python calls without reading an attribute
 
 @dataclass(slots=True)
 class Guard:
-    """One thing read: the expression that reads it, what it was, and who reads it where."""
+    """One thing read: the expression that reads it, what it was, and who reads it where.
+
+    Without a line, it is graphgrad that reads it, and the label is a phrase.
+    """
 
     expression: str
     label: str
@@ -170,11 +173,11 @@ class Guards:
         """Guard the options of one of graphgrad's objects, and what they lead to."""
         x._configure()
         root = self.root(x, "W", weak=True)
-        self.add(f"{root}._configuration", f"the options of {label}", x._configuration, "")
+        self.add(f"{root}._configuration", f"the options of `{label}`", x._configuration, "")
         for name in options_of(type(x)):
             option = vars(x).get(name)
             if isinstance(option, list | np.ndarray):  # it can change in its place
-                self.add(f"{root}.{name}", f"{label}.{name}", option, "")
+                self.add(f"{root}.{name}", f"the option `{label}.{name}`", option, "")
             self.follow(option, f"{label}.{name.removeprefix('_')}")
 
     def _follow_elements(self, x: Any, label: str) -> None:

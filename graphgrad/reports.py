@@ -263,6 +263,8 @@ def _form(x: Any) -> str:
 
 
 def _state(g: Guard, trace: ConcreteFunction) -> str:
+    if not g.line:
+        return g.label
     now = trace.guards.value(g)
     sides = ""
     was = g.was.value

@@ -45,8 +45,9 @@ def warn_of_changes(name: str, changed: dict[str, str], known: set[str]) -> None
     for label, line in changed.items():
         if label not in known:
             known.add(label)
+            what = f"the Python value `{label}` (in {line})" if line else label
             warn(
-                f"`{name}` changes the Python value `{label}` (in {line}). That happens while the "
+                f"`{name}` changes {what}. That happens while the "
                 "function is traced, not at each call; keep state in a gg.Variable",
                 SideEffectWarning,
             )  # fmt: skip

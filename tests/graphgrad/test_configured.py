@@ -454,3 +454,24 @@ def test_options_are_the_constructors_arguments():
     assert {"beta_1", "clipnorm", "_learning_rate"} <= set(options_of(Renamed))
     assert "learning_rate" not in options_of(Renamed)  # a property
     assert options_of(gg.random.Generator) == ("state",)
+
+
+def test_reports_and_warnings_name_what_changed():
+    values = [0.5, 0.25]
+    opt = gg.optimizers.SGD(schedules.PiecewiseConstantDecay([9], values))
+    f = gg.function(functools.partial(stepping, lambda: opt))
+    f()
+    opt.clipvalue = 0.5
+    f()
+    assert f.traces()[1].difference == "the options of `opt`"
+    values[0] = 1.0
+    f()
+    assert f.traces()[2].difference == "the option `opt.learning_rate.values`"
+
+    @gg.function
+    def changes_options():
+        opt.clipvalue = 0.25
+        return stepping(lambda: opt)
+
+    with pytest.warns(UserWarning, match="`changes_options` changes the options of `opt`. That"):
+        changes_options()
