@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from graphgrad.compiler.errors import TraceError
@@ -71,10 +71,14 @@ class Guard:
 
     def asked_outside(self, sizes: Mapping[Symbol, Extent]) -> bool:
         """Does it hold for the sizes of another trace? Unknown ones are asked there."""
+        return self.answer_outside(sizes) is self.answer
+
+    def answer_outside(self, sizes: Mapping[Symbol, Extent]) -> bool:
+        """The answer for the sizes of another trace, which is asked about unknown ones."""
         value = substitute(self.expression, sizes)
         if isinstance(value, Dim):
-            return _scope(value).decide(self.question, value, self.answer) is self.answer
-        return (value == 0 if self.question == "zero" else value >= 0) is self.answer
+            return _scope(value).decide(self.question, value, self.answer)
+        return value == 0 if self.question == "zero" else value >= 0
 
     def __str__(self) -> str:
         words = {
@@ -88,12 +92,16 @@ class Guard:
 
 @dataclass(eq=False, slots=True)
 class DimScope:
-    """The unknown sizes of one trace, their values in the traced call, and the guards so far."""
+    """The unknown sizes of one trace, their values in the traced call, and the guards so far.
+
+    `asked`, if given, answers in its place: the trace that these sizes were taken from.
+    """
 
     hints: dict[Symbol, int] = field(default_factory=dict)
     guards: dict[tuple[str, Dim], Guard] = field(default_factory=dict)
     symbols: list[Symbol] = field(default_factory=list)
     where: Callable[[], Any] = lambda: None
+    asked: Callable[[Guard], bool] | None = None
 
     def symbol(self, name: str, argument: int, axis: int, hint: int | None = None) -> Dim:
         """A new unknown size; `hint` is its value in the call being traced, if there is one."""
@@ -111,7 +119,10 @@ class DimScope:
             if all(s in self.hints for s in symbols_of(expression)):
                 value = evaluate(expression, self.hints)
                 answer = value == 0 if question == "zero" else value >= 0
-            self.guards[key] = Guard(question, expression, answer, self.where())
+            guard = Guard(question, expression, answer, self.where())
+            if self.asked is not None:
+                guard = replace(guard, answer=self.asked(guard))
+            self.guards[key] = guard
         return self.guards[key].answer
 
 

@@ -13,28 +13,28 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.compiler.dims import Dim, Symbol, symbols_of, to_size
+from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
+from graphgrad.compiler.kernels.donation import in_place_pairs, matched
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
-from graphgrad.compiler.kernels.index_maps import row_major
-from graphgrad.compiler.kernels.loops import Access, LoopNest
+from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
-from graphgrad.compiler.kernels.scatters import scatter_of, start_of
+from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
 from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
-from graphgrad.compiler.transform.sizes import attribute_at
+from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
@@ -365,17 +365,7 @@ class Assembly:
 
         step, low = launch[0]
         if len(launch) > 1:
-            parts = [low for _, low in launch if low is not None]
-            nest = general(parts[0].nest)
-            assert nest is not None
-            lengths = [to_size(p.nest.dims[0]) for p in parts]
-            items, division = division_of_rows(nest, lengths)
-            rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths)]
-            kernel = writer.batch(nest, rows, items, division)
-            nodes = tuple(n for step, _ in launch for n in step.nodes)
-            first, *others = ((p.nest, tuple(p.values)) for p in parts)
-            together = replace(first[0], division=division)
-            done("kernel", nodes, together, kernel, first[1], tuple(others))
+            done(*self.emit_batch(launch, writer, place))
             return
         if low is not None:
             kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
@@ -398,16 +388,12 @@ class Assembly:
             return
         scatter = scatter_of(node)
         if scatter is not None:
-            nest, values = start_of(node)
-            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
-            ((_, failure),) = self.number_failures(node)
-            values = [node.out, *node.inputs[-2:]]
-            writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
+            self.emit_scatter(scatter, node, writer, place)
             done("routine", (node,))
             return
         if writer.open:
             steps.append(Native(writer.end_entry()))
-        sizes = tuple(sorted(sizes_in(node.attrs), key=lambda s: s.order))
+        sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
         self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
@@ -417,6 +403,22 @@ class Assembly:
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
+
+    def emit_batch(
+        self, launch: Launch, writer: ModuleWriter, place: Callable[[Storage], Place]
+    ) -> tuple[Any, ...]:
+        """One kernel over the arrays of several steps; what a report says of it."""
+        parts = [low for _, low in launch if low is not None]
+        nest = general(parts[0].nest)
+        assert nest is not None
+        lengths = [to_size(p.nest.dims[0]) for p in parts]
+        items, division = division_of_rows(nest, lengths)
+        rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths, strict=True)]
+        kernel = writer.batch(nest, rows, items, division)
+        nodes = tuple(n for step, _ in launch for n in step.nodes)
+        first, *others = ((p.nest, tuple(p.values)) for p in parts)
+        together = replace(first[0], division=division)
+        return "kernel", nodes, together, kernel, first[1], tuple(others)
 
     def emit_product(
         self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
@@ -430,6 +432,16 @@ class Assembly:
             return "kernel", (node,), product_nest(product, node), kernel, values
         emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
         return "routine", (node,)
+
+    def emit_scatter(
+        self, scatter: Scatter, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
+    ) -> None:
+        """A kernel that fills the result first, and the routine that places the updates."""
+        nest, values = start_of(node)
+        writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
+        ((_, failure),) = self.number_failures(node)
+        values = [node.out, *node.inputs[-2:]]
+        writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
 
     # -- donation
 
@@ -476,20 +488,6 @@ class Assembly:
         return tuple(pairs.items())
 
 
-def matched(fitting: dict[int, list[int]], own: dict[int, int]) -> dict[int, int]:
-    """An input for each output that one fits: its `own` where that does, else one that is left.
-
-    >>> matched({0: [7, 8], 1: [7, 8], 2: [8]}, {7: 1})
-    {7: 1, 8: 2}
-    """
-    source_of = {out: i for out, i in own.items() if out in fitting.get(i, ())}
-    for source in sorted(fitting.keys() - source_of.values(), reverse=True):
-        out = next((out for out in fitting[source] if out not in source_of), None)
-        if out is not None:
-            source_of[out] = source
-    return source_of
-
-
 def run_host(
     node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
 ) -> tuple[Any, ...]:
@@ -500,19 +498,12 @@ def run_host(
     types = [x.type for x in node.inputs]
     if sizes:
         known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
-        attrs = {k: v if isinstance(v, Graph) else attribute_at(v, known)
-                 for k, v in node.attrs.items()}  # fmt: skip
+        attrs = {  # a sub-graph that needs none of them stays as it is: compiled once for all
+            k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
+            for k, v in node.attrs.items()
+        }
         node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
     return run_node(node, tuple(map(in_shape, arrays[: len(types)], types)))
-
-
-def sizes_in(attrs: Any) -> set[Symbol]:
-    """The sizes of arguments that attributes mention, sub-graphs apart."""
-    if isinstance(attrs, dict):
-        return sizes_in(tuple(attrs.values()))
-    if isinstance(attrs, tuple):
-        return set().union(*map(sizes_in, attrs))
-    return {s for s in symbols_of(attrs) if s.argument >= 0} if isinstance(attrs, Dim) else set()
 
 
 def in_shape(array: Any, t: TensorType) -> Any:
@@ -520,31 +511,3 @@ def in_shape(array: Any, t: TensorType) -> Any:
     shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
     known = -math.prod(shape) if -1 in shape else 1
     return array.reshape(shape) if shape.count(-1) < 2 and known > 0 else array
-
-
-def in_place_pairs(nest: LoopNest) -> list[tuple[int, int]]:
-    """(out array, in array) pairs: each element is read only right before it is written."""
-    reads: dict[int, list[tuple[int, int, Access | None]]] = {}  # (phase, position, access)
-    writes: dict[int, list[tuple[int, int, Access | None]]] = {}
-    for p, part in enumerate(nest.phases):
-        for k, s in enumerate(part.stmts):
-            if isinstance(s.attr, Access):
-                table = writes if s.fn == "store" else reads
-                access = s.attr if s.fn != "load_at" else None
-                table.setdefault(s.attr.array, []).append((p, k, access))
-    pairs = []
-    covers_all = row_major(nest.dims)
-    for out, wrote in writes.items():
-        if len(wrote) != 1 or nest.arrays[out].role != "out":
-            continue
-        ((phase, position, access),) = wrote
-        if access is None or access.at.offset != 0 or access.at.strides != covers_all:
-            continue
-        for source, read in reads.items():
-            safe = all(
-                p == phase and k < position and r is not None and r.at == access.at
-                for p, k, r in read
-            )
-            if safe and nest.arrays[source].role == "in":
-                pairs.append((out, source))
-    return pairs

@@ -64,7 +64,6 @@ def times_partial(g: Any, p: Any) -> Any:
     return g if p == 1 else None if p == 0 else -g if p == -1 else g * p
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Elementwise(Op):
     """One output element from the elements at the same place of the inputs.
 
@@ -295,7 +294,6 @@ def unsupported(x: object) -> DTypeError:
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Reduce(Op):
     """Combines the elements along `axes`. `combiner` names how: sum, prod, max, min, any, all.
 
@@ -305,7 +303,6 @@ class Reduce(Op):
     combiner: str
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class View(Op):
     """Elements of one input at other places: an index map and no arithmetic.
 
@@ -318,7 +315,6 @@ class View(Op):
     by_component: bool = True
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Indexed(Op):
     """Elements picked by index values; `lowering` names the form that the loop builder knows.
 
@@ -339,7 +335,6 @@ class Indexed(Op):
     variadic: bool = False  # any number of inputs; called with a list
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Generator(Op):
     """One element from its own position: iota, random bits. `scalar(s, index, *scalars, **attrs)`
     gets the int64 row-major index of the element, and the 0-d inputs or elements of 1-d inputs
@@ -348,14 +343,12 @@ class Generator(Op):
     scalar: Callable[..., Any]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Library(Op):
     """Computed by a routine of the runtime named `routine`, or by `ref` as a host step."""
 
     routine: str | None = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Composite(Op):
     """A composition of ops with a NumPy `ref` of its own; inlined in graphs and under tapes."""
 
@@ -365,7 +358,6 @@ class Composite(Op):
         super().__post_init__()
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Control(Op):
     """Holds sub-graphs among its attributes.
 

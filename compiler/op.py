@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, wraps
+from types import MappingProxyType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import DTypeError, GraphgradError
+from graphgrad.compiler.frozen import Frozen
 from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.types import TensorType
 
@@ -136,8 +138,7 @@ class Samples:
     through: Callable[..., Sequence[Any]] | None = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Op:
+class Op(Frozen):
     """One operation. Families (`families.py`) supply what their members share.
 
     Exactly one of the derivative fields is given; all are written in ops, never in arrays, so that
@@ -165,12 +166,12 @@ class Op:
     decompose: Callable[..., Any] | None = None
     nondifferentiable: bool = False
     batch: Callable[..., Any] | None = None
-    samples: Samples | None = field(default_factory=Samples)
+    samples: Samples | None = Samples()
     multi: bool = False  # several outputs: `type` and `ref` give tuples
     effect: bool = False  # ordered and never removed
     raises: bool = False  # may fail on the values of its inputs
     # How: kernel failure -> (error class, message over {a}, {b}, {index} and the attributes).
-    failures: Failures = field(default_factory=dict)
+    failures: Failures = MappingProxyType({})
     takes_complex: bool = False
     by_component: bool = False  # complex values: the same on real and on imaginary parts
     # What to do instead, where complex values are refused; a sentence's end.

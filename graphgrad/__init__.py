@@ -10,27 +10,24 @@ np.float32(6.0)
 
 __version__ = "0.1.0"
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from graphgrad import (
     autodiff,
-    bitwise,
     config,
-    debugging,
     dtypes,
     errors,
     linalg,
-    losses,
     math,
     nest,
     nn,
     numpy_linalg,
     numpy_shapes,
     random,
-    signal,
     slices,
-    testing,
 )
 from graphgrad.batching import vmap
-from graphgrad.callbacks import numpy_function, py_function
 from graphgrad.compiler.dtypes import (
     DType,
     as_dtype,
@@ -50,7 +47,6 @@ from graphgrad.compiler.dtypes import (
     uint64,
 )
 from graphgrad.compiler.dtypes import bool_ as bool
-from graphgrad.control import cond, while_loop
 from graphgrad.creation import (
     broadcast_dynamic_shape,
     broadcast_static_shape,
@@ -72,8 +68,6 @@ from graphgrad.creation import (
     zeros,
     zeros_like,
 )
-from graphgrad.custom import custom_gradient, grad_pass_through
-from graphgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
 from graphgrad.decorator import eval_shape, function
 from graphgrad.devices import device
 from graphgrad.framework import (
@@ -94,38 +88,79 @@ from graphgrad.framework import (
     unravel_index,
 )
 from graphgrad.function import Function
-from graphgrad.initializers import (
-    constant_initializer,
-    ones_initializer,
-    random_normal_initializer,
-    random_uniform_initializer,
-    zeros_initializer,
-)
-from graphgrad.jacobians import hessian, jacfwd, jacrev
-from graphgrad.measurement import Roofline, roofline
-from graphgrad.printing import print
 from graphgrad.public import exported
-from graphgrad.recompute import recompute_grad
 from graphgrad.scattering import IndexedSlices
 from graphgrad.signature import TensorSpec
 from graphgrad.tape import GradientTape
 from graphgrad.tape_arguments import UnconnectedGradients
 from graphgrad.tensor import Tensor, TensorShape
-from graphgrad.timing import benchmark
-from graphgrad.transforms import (
-    grad,
-    hvp,
-    jvp,
-    linear_transpose,
-    linearize,
-    value_and_grad,
-    vjp,
-)
 from graphgrad.variable import Variable
 
-from graphgrad import compat, optimizers, train  # isort: skip
+if TYPE_CHECKING:
+    from graphgrad import (
+        bitwise,
+        compat,
+        debugging,
+        losses,
+        optimizers,
+        signal,
+        testing,
+        train,
+    )
+    from graphgrad.callbacks import numpy_function, py_function
+    from graphgrad.control import cond, while_loop
+    from graphgrad.custom import custom_gradient, grad_pass_through
+    from graphgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
+    from graphgrad.initializers import (
+        constant_initializer,
+        ones_initializer,
+        random_normal_initializer,
+        random_uniform_initializer,
+        zeros_initializer,
+    )
+    from graphgrad.jacobians import hessian, jacfwd, jacrev
+    from graphgrad.measurement import Roofline, roofline
+    from graphgrad.printing import print
+    from graphgrad.recompute import recompute_grad
+    from graphgrad.timing import benchmark
+    from graphgrad.transforms import (
+        grad,
+        hvp,
+        jvp,
+        linear_transpose,
+        linearize,
+        value_and_grad,
+        vjp,
+    )
 
-globals().update({k: v for k, v in exported("").items() if k not in globals()})
+# Names that many programs never use: __getattr__ loads their module at the first use (PEP 562).
+_LATER = {
+    name: module
+    for module, names in {
+        "bitwise": "bitwise",
+        "callbacks": "numpy_function py_function",
+        "compat": "compat",
+        "control": "cond while_loop",
+        "custom": "custom_gradient grad_pass_through",
+        "debugging": "debugging Assert assert_equal assert_greater assert_less assert_rank",
+        "initializers": "constant_initializer ones_initializer random_normal_initializer "
+        "random_uniform_initializer zeros_initializer",
+        "jacobians": "hessian jacfwd jacrev",
+        "losses": "losses",
+        "measurement": "Roofline roofline",
+        "optimizers": "optimizers",
+        "printing": "print",
+        "recompute": "recompute_grad",
+        "signal": "signal",
+        "testing": "testing",
+        "timing": "benchmark",
+        "train": "train",
+        "transforms": "grad hvp jvp linear_transpose linearize value_and_grad vjp",
+    }.items()
+    for name in names.split()
+}
+
+globals().update({k: v for k, v in exported("").items() if k not in globals() | _LATER})
 double, half = float64, float16
 tuple = tuple_
 newaxis = None
@@ -250,3 +285,15 @@ __all__ = [
     "zeros_like",
 ]
 __all__ += sorted(exported(""))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    found = globals()[name] = module if name == _LATER[name] else getattr(module, name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _LATER)

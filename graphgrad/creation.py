@@ -310,7 +310,9 @@ def ensure_shape(x: Any, shape: Any, name: str | None = None) -> Any:
 
 range = range_
 
-for _name, _function in (("zeros_like", zeros_like), ("ones_like", ones_like)):
+for _name, _function in (
+    ("zeros_like", zeros_like), ("ones_like", ones_like), ("ensure_shape", ensure_shape),
+):  # fmt: skip
     publish(_name)(_function)
 
 __all__ = [

@@ -81,7 +81,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 assert_equal = _comparison("assert_equal", "==", "[1, 2], [1, 2]")
-assert_none_equal = _comparison("assert_none_equal", "!=", "[1, 2], 3")
+_none_equal = _comparison("assert_none_equal", "!=", "[1, 2], 3")
 assert_less = _comparison("assert_less", "<", "[1, 2], 3")
 assert_less_equal = _comparison("assert_less_equal", "<=", "[1, 2], 2")
 assert_greater = _comparison("assert_greater", ">", "[1, 2], 0")
@@ -90,6 +90,16 @@ assert_positive = _sign("assert_positive", ">", "[1.0, 2.0]")
 assert_negative = _sign("assert_negative", "<", "[-1.0]")
 assert_non_negative = _sign("assert_non_negative", ">=", "[0.0]")
 assert_non_positive = _sign("assert_non_positive", "<=", "[0.0]")
+
+
+def assert_none_equal(
+    x: Any, y: Any, summarize: int | None = None, message: str | None = None,
+    name: str | None = None,
+) -> None:  # fmt: skip
+    _none_equal(x, y, message, summarize)
+
+
+assert_none_equal.__doc__ = _none_equal.__doc__  # whose order of parameters is another
 
 
 def assert_near(
@@ -228,7 +238,7 @@ def assert_rank_at_least(
         raise ShapeError(f"{_prefix(message)}Tensor must have rank {rank} or more, got {t}", here())
 
 
-def assert_scalar(tensor: Any, name: str | None = None, message: str | None = None) -> Any:
+def assert_scalar(tensor: Any, message: str | None = None, name: str | None = None) -> Any:
     """`tensor`; ShapeError unless it has no axes."""
     x = current_kind().lift(tensor)
     if x.ndim:

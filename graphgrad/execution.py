@@ -14,6 +14,7 @@ from graphgrad.compiler.errors import GraphgradError
 from graphgrad.compiler.interpret import interpret, set_graph_runner
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.passes.stability import stabilised
+from graphgrad.compiler.transform.sizes import own_sizes
 from graphgrad.tensor import Array
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def runner(graph: Graph, compiled: bool = True) -> Any:
 def run_graph(graph: Graph, arrays: Sequence[Any]) -> Sequence[Array]:
     """What the eager `call` op does with its graph."""
     ready = [a if a.flags.c_contiguous else np.array(a, order="C") for a in map(np.asarray, arrays)]
-    outputs: list[Array] = runner(graph).run(ready)
+    outputs: list[Array] = runner(own_sizes(graph)).run(ready)
     return outputs
 
 

@@ -5,7 +5,8 @@ classes. Attributes of the user's objects are noticed as they are read (`reads.p
 function compares them all at each call.
 
 Not seen are elements of large arrays and containers, attributes of objects whose classes are
-written in C unless they are reached by names, and methods that are replaced on their class.
+written in C unless they are reached by names, methods that are replaced on their class, and a name
+by which a library's function was imported (`from graphgrad import tanh`) bound to something else.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import os
 import sys
 import types
 import weakref
-from collections import UserList, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ import numpy as np
 
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.ir import Value
+from graphgrad.configured import Configured, options_of
 from graphgrad.reads import Reads
 from graphgrad.snapshots import CONTAINERS, SCALARS, Snapshot, snapshot
 
@@ -104,14 +105,14 @@ class Guards:
             written_in_c = isinstance(function, types.MethodType)
             self.follow(function.__self__ if written_in_c else function, type(function).__name__)
             return
-        if id(code) in self._seen or is_opaque(code.__module__):
-            return
-        self._seen.add(id(code))
         instance = getattr(function, "__self__", None)
         names = code.__code__.co_varnames
         bound = dict(bound or {})
         if instance is not None and names and not self.follow(instance, names[0]):
             bound[names[0]] = instance
+        if id(code) in self._seen or is_opaque(code.__module__):
+            return
+        self._seen.add(id(code))
         self._add_defaults(code)
         cells = self._cells(code, own)
         _Reader(self, code.__globals__, cells, bound).read(code.__code__)
@@ -154,6 +155,8 @@ class Guards:
             return False
         if isinstance(x, CONTAINERS):
             self._follow_elements(x, label)
+        if isinstance(x, Configured):
+            self._follow_options(x, label)
         inner = inspect.getattr_static(x, "_python_function", None)
         if inner is not None and is_opaque(type(x).__module__):
             self.add_function(x.python_function)
@@ -162,6 +165,17 @@ class Guards:
         elif not isinstance(x, type) and not is_opaque(type(x).__module__):
             return self._follow_object(x, label)
         return False
+
+    def _follow_options(self, x: Configured, label: str) -> None:
+        """Guard the options of one of graphgrad's objects, and what they lead to."""
+        x._configure()
+        root = self.root(x, "W", weak=True)
+        self.add(f"{root}._configuration", f"the options of {label}", x._configuration, "")
+        for name in options_of(type(x)):
+            option = vars(x).get(name)
+            if isinstance(option, list | np.ndarray):  # it can change in its place
+                self.add(f"{root}.{name}", f"{label}.{name}", option, "")
+            self.follow(option, f"{label}.{name.removeprefix('_')}")
 
     def _follow_elements(self, x: Any, label: str) -> None:
         if len(x) > FOLLOWED:
@@ -287,6 +301,14 @@ def _is_seen(x: Any) -> bool:
     return callable(x) and not of_instance and not _is_impure(module)
 
 
+def _is_imported(x: Any, label: str) -> bool:
+    """Is this a function or class of a library, under the name that it has there?"""
+    if isinstance(x, types.MethodType) or not is_opaque(type(x).__module__):
+        return False
+    own = getattr(x, "__name__", None)
+    return own == label.rpartition(".")[2] and is_opaque(getattr(x, "__module__", None))
+
+
 def is_opaque(module: str | None) -> bool:
     """Is a module's state no part of the user's program: graphgrad's, NumPy's, Python's?"""
     return (module or "").partition(".")[0] in _OPAQUE and not (module or "").startswith("__main__")
@@ -399,18 +421,21 @@ class _Reader:
         ):
             return None
         try:
-            return f"{expression}.{name}", f"{label}.{name}", getattr(x, name)
+            value = getattr(x, name)
         except Exception:  # a descriptor of the user's may do anything
             return None
+        if isinstance(value, types.MethodType) and value.__self__ is x and not isinstance(x, type):
+            return None  # `x` is what counts
+        return f"{expression}.{name}", f"{label}.{name}", value
 
     def _end(self, expression: str, label: str, x: Any) -> None:
-        ours = isinstance(x, Arith | Mapping | deque | UserList) or hasattr(
-            type(x), "python_function"
-        )
-        module = isinstance(x, types.ModuleType)
-        if ours or not (module or is_opaque(getattr(x, "__module__", None))):
+        if not isinstance(x, types.ModuleType) and not _is_imported(x, label):
             argument = expression.endswith("()")  # part of the key already
-            if not argument and not isinstance(x, types.MethodType):
+            if isinstance(x, types.MethodType):  # made anew each time it is read from a class
+                for part in ("__self__", "__func__"):
+                    value = getattr(x, part)
+                    self.guards.add(f"{expression}.{part}", f"{label}.{part}", value, self.line)
+            elif not argument:
                 self.guards.add(expression, label, x, self.line)
         if not _is_seen(x):
             self.guards.complete = False

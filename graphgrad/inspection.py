@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from graphgrad.compiler.dims import evaluate
 from graphgrad.compiler.errors import ArgumentError
+from graphgrad.compiler.transform.sizes import own_sizes
 
 if TYPE_CHECKING:
     from graphgrad.compiler.driver import Compilation
@@ -57,7 +58,7 @@ def whole(compilation: Compilation) -> Compilation:
     steps: list[CompiledStep] = []
     for node in compilation.parts.nodes:
         if node.op.name == "call":
-            steps.extend(whole(runner(node.attrs["graph"]).compilation).steps)
+            steps.extend(whole(runner(own_sizes(node.attrs["graph"])).compilation).steps)
         elif node.op.name != "constant":
             steps.append(CompiledStep("host", (node,)))
     return replace(compilation, steps=tuple(steps))

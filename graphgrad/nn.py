@@ -10,7 +10,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.special import floating
-from graphgrad.public import exported
+from graphgrad.public import exported, functions
 
 globals().update(exported("nn"))
 
@@ -72,6 +72,26 @@ def silu(features: Any, beta: Any = 1.0) -> Any:
 
 
 swish = silu
+
+
+@located
+def embedding_lookup(
+    params: Any, ids: Any, max_norm: float | None = None, name: str | None = None
+) -> Any:
+    """The rows of `params` at `ids`; with `max_norm` each row's length is clipped to it.
+
+    An id out of range raises IndexOutOfRange.
+
+    >>> import graphgrad as gg
+    >>> gg.nn.embedding_lookup([[3.0, 4.0], [0.0, 1.0]], [1, 0], max_norm=1.0).numpy()
+    array([[0. , 1. ],
+           [0.6, 0.8]], dtype=float32)
+    """
+    indices = current_kind().lift(ids)
+    rows = ops["gather"](params, indices)
+    if max_norm is None:
+        return rows
+    return functions["clip_by_norm"](rows, max_norm, axes=list(range(indices.ndim, rows.ndim)))
 
 
 def crelu(features: Any, axis: int = -1, name: str | None = None) -> Any:

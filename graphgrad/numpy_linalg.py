@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import string
 from typing import Any, cast
 
 import numpy as np
@@ -42,8 +41,12 @@ def einsum(*operands: Any, optimize: Any = False) -> Any:
     return products.einsum(terms + arrow, *operands[: 2 * pairs : 2])
 
 
+# einsum's axis labels 0..51, as in NumPy
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
 def _letters(labels: Any) -> str:
-    return "".join("..." if c is Ellipsis else string.ascii_letters[c] for c in labels)
+    return "".join("..." if c is Ellipsis else _LETTERS[c] for c in labels)
 
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:

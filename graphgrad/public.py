@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -29,15 +30,24 @@ def _general(op: Op) -> Callable[..., Any]:
     return call
 
 
-def _signature(op: Op) -> inspect.Signature | None:
-    """What `help` shows: the parameters of the op's binding, or x, y, name."""
+@functools.cache
+def _elementwise_signature(first: str, arity: int) -> inspect.Signature:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [inspect.Parameter(n, kind) for n in (first, "y", "z")[:arity]]
+    return inspect.Signature([*names, inspect.Parameter("name", kind, default=None)])
+
+
+def _describe(function: Any, op: Op) -> None:
+    """Give `function` what `help` shows; its parameters are those of the op's binding, or x, y,
+    name. `inspect.signature` follows `__wrapped__`, so that a binding is read only when asked for.
+    """
+    function.__name__ = function.__qualname__ = op.public_names[0].rpartition(".")[2]
+    function.__doc__ = op.doc
+    function.__module__ = "graphgrad"
     if op.bind is not None:
-        return inspect.signature(op.bind)
-    if isinstance(op, Elementwise):
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        names = [inspect.Parameter(n, kind) for n in (op.parameter, "y", "z")[: op.arity]]
-        return inspect.Signature([*names, inspect.Parameter("name", kind, default=None)])
-    return None
+        function.__wrapped__ = op.bind
+    elif isinstance(op, Elementwise):
+        function.__signature__ = _elementwise_signature(op.parameter, op.arity)
 
 
 def _fill() -> None:
@@ -47,12 +57,7 @@ def _fill() -> None:
         if not op.public_names:
             continue
         function = short.get(op.name) or _general(op)
-        function.__name__ = function.__qualname__ = op.public_names[0].rpartition(".")[2]
-        function.__doc__ = op.doc
-        function.__module__ = "graphgrad"
-        signature = _signature(op)
-        if signature is not None:
-            function.__signature__ = signature  # type: ignore[attr-defined]
+        _describe(function, op)
         for name in op.public_names:
             functions[name] = function
     functions.update(all_ops.FUNCTIONS)

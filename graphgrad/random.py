@@ -23,6 +23,8 @@ from graphgrad.compiler.ops import random as draws
 from graphgrad.compiler.ops.join import stack
 from graphgrad.compiler.ops.shapes import as_shape
 from graphgrad.compiler.source import here
+from graphgrad.configured import Configured
+from graphgrad.reads import relied_on
 from graphgrad.tensor import Array
 from graphgrad.variable import Variable
 
@@ -31,7 +33,7 @@ def _fresh_seed() -> int:
     return int.from_bytes(os.urandom(8), "little", signed=True)
 
 
-class Generator:
+class Generator(Configured):
     """A source of random numbers with a state of its own.
 
     >>> import graphgrad as gg
@@ -256,7 +258,10 @@ def set_seed(seed: int) -> None:
 
 def _generator(seed: int | None) -> Generator:
     """Where a call with `seed` draws: each seed has a sequence of its own."""
-    return _default if seed is None else _seeded.get(int(seed))
+    if seed is not None:
+        return _seeded.get(int(seed))
+    relied_on(globals(), "_default", "the global generator")
+    return _default
 
 
 def uniform(
@@ -313,7 +318,7 @@ def bernoulli(
 
 
 def categorical(
-    logits: Any, num_samples: Any, dtype: Any = dtypes.int64, seed: int | None = None,
+    logits: Any, num_samples: Any, dtype: Any = None, seed: int | None = None,
     name: str | None = None,
 ) -> Any:  # fmt: skip
     """Draws from the distributions softmax(logits), one a row: integers [batch, num_samples].
@@ -322,7 +327,7 @@ def categorical(
     >>> gg.random.categorical([[0.0, -float("inf")]], 3).numpy()
     array([[0, 0, 0]])
     """
-    return _generator(seed).categorical(logits, num_samples, dtype)
+    return _generator(seed).categorical(logits, num_samples, dtype or dtypes.int64)
 
 
 def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Any:
@@ -337,7 +342,7 @@ def shuffle(value: Any, seed: int | None = None, name: str | None = None) -> Any
 
 def stateless_uniform(
     shape: Any, seed: Any, minval: Any = 0, maxval: Any = None, dtype: Any = dtypes.float32,
-    name: str | None = None,
+    name: str | None = None, alg: Any = "auto_select",
 ) -> Any:  # fmt: skip
     """Draws from [minval, maxval) that depend on `seed`, two integers, alone.
 
@@ -350,7 +355,7 @@ def stateless_uniform(
 
 def stateless_normal(
     shape: Any, seed: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = dtypes.float32,
-    name: str | None = None,
+    name: str | None = None, alg: Any = "auto_select",
 ) -> Any:  # fmt: skip
     """Draws from the normal distribution that depend on `seed`, two integers, alone.
 
@@ -363,7 +368,7 @@ def stateless_normal(
 
 def stateless_truncated_normal(
     shape: Any, seed: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = dtypes.float32,
-    name: str | None = None,
+    name: str | None = None, alg: Any = "auto_select",
 ) -> Any:  # fmt: skip
     """Normal draws within two standard deviations that depend on `seed`, two integers, alone.
 
@@ -409,7 +414,7 @@ def stateless_shuffle(value: Any, seed: Any, name: str | None = None) -> Any:
     return distributions.shuffle(draws.key_of_seed(_int64(seed)), value)
 
 
-def split(seed: Any, num: int = 2) -> Any:
+def split(seed: Any, num: int = 2, alg: Any = "auto_select") -> Any:
     """`num` new seeds made from one: int64[num, 2].
 
     >>> import graphgrad as gg
@@ -419,7 +424,7 @@ def split(seed: Any, num: int = 2) -> Any:
     return draws.new_keys(current_kind().lift(_int64(seed)), num)
 
 
-def fold_in(seed: Any, data: Any) -> Any:
+def fold_in(seed: Any, data: Any, alg: Any = "auto_select") -> Any:
     """The seed made from `seed` and an integer.
 
     >>> import graphgrad as gg

@@ -116,6 +116,13 @@ class Reads:
         self.guards.follow(value, label)
 
 
+def relied_on(scope: dict[str, Any], name: str, label: str) -> None:
+    """The trace in progress, if there is one, relies on a global of graphgrad's."""
+    if _local.reads is not None:
+        guards = _local.reads.guards
+        guards.add(f"{guards.root(scope, 'G')}[{name!r}]", label, scope[name], "")
+
+
 def _attributes(x: Any) -> dict[str, Any]:
     try:
         return object.__getattribute__(x, "__dict__")

@@ -29,6 +29,7 @@ from graphgrad.tape_arguments import (
     need_tensor,
     one_tensor,
     ones_like,
+    refuse_leaked,
     seed,
     wants_zeros,
     zeros_like,
@@ -446,6 +447,7 @@ class GradientTape:
                     f"gradient: the target is {t!r} of type {type(t).__name__!r}, not a tensor",
                     here(),
                 )
+            refuse_leaked(t)
             if not t.dtype.is_inexact:
                 warnings.warn(
                     "The dtype of the target tensor must be floating (e.g. gg.float32) when "

@@ -8,7 +8,8 @@ from typing import Any
 from graphgrad import nest
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
-from graphgrad.compiler.op import current_kind
+from graphgrad.compiler.ir import Value, leaked
+from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.source import here
 from graphgrad.variable import Variable
 
@@ -38,6 +39,13 @@ def need_tensor(t: Any, role: str = "") -> None:
             f"Passed in object {t!r} of type {type(t).__name__!r}{role}, not gg.Tensor or "
             "gg.Variable.", here()
         )  # fmt: skip
+    refuse_leaked(t)
+
+
+def refuse_leaked(t: Any) -> None:
+    """LeakedTensorError for a symbolic tensor outside of traces; within one, lifting it tells."""
+    if state.builder is None and isinstance(t, Value):
+        raise leaked(t)
 
 
 def one_tensor(t: Any, what: str) -> Any:
@@ -47,6 +55,7 @@ def one_tensor(t: Any, what: str) -> Any:
             f"{what} is to be one tensor, got a {type(t).__name__}; gg.jacrev takes the Jacobian "
             "of a function whose results are a structure", here()
         )  # fmt: skip
+    refuse_leaked(t)
     return t.value() if isinstance(t, Variable) else t
 
 

@@ -111,6 +111,10 @@ class TensorLike(Arith):
         """The shape (TensorFlow's older name)."""
         return self.shape
 
+    def set_shape(self, shape: Any) -> None:
+        """Nothing, after a check that `shape`, in which None is any size, fits this one."""
+        numpy_protocol.namespace["ensure_shape"](self, shape)
+
     @property
     def device(self) -> str:
         return CPU_NAME

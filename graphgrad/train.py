@@ -9,10 +9,11 @@ from graphgrad import nest, tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.source import here
+from graphgrad.configured import Configured
 from graphgrad.variable import Variable
 
 
-class ExponentialMovingAverage:
+class ExponentialMovingAverage(Configured):
     """Averages of variables in which older values count less: `a -= (1 - decay) * (a - v)`.
 
     An average begins with the value that the variable has when `apply` first meets it. With

@@ -178,11 +178,17 @@ def jvp(
 def _fitting(name: str, primals: list[Any], tangents: list[Any]) -> list[Any]:
     """The tangents of the floating primals, each of its dtype and shape; None stands for 0."""
 
-    def fit(x: Any, t: Any) -> Any:
+    def fit(path: str, x: Any, t: Any) -> Any:
         t = current_kind().lift(0 if t is None else t, None if isinstance(t, Arith) else x.dtype)
-        return t.cast(x.dtype).broadcast_to(x.type.shape)
+        try:
+            return t.cast(x.dtype).broadcast_to(x.type.shape)
+        except ShapeError:
+            raise ShapeError(
+                f"{name}: the tangent {t.type} does not fit the primal {x.type} at {path}", here()
+            ) from None
 
-    return [fit(x, t) for _, x, t in tangents_of(name, primals, tangents) if x.dtype.is_inexact]
+    found = tangents_of(name, primals, tangents)
+    return [fit(path, x, t) for path, x, t in found if x.dtype.is_inexact]
 
 
 def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:

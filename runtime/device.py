@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NAME = re.compile(
+_NAME = (
     r"(?:/?(?:job:localhost/)?(?:replica:0/)?(?:task:0/)?(?:device:)?)?"
-    r"(?P<kind>cpu|gpu|cuda)(?::(?P<index>\d+))?",
-    re.IGNORECASE,
+    r"(?P<kind>cpu|gpu|cuda)(?::(?P<index>\d+))?"
 )
 
 
@@ -32,7 +31,7 @@ def parse_device(name: str) -> Device:
     >>> parse_device("cpu"), str(parse_device("/device:GPU:0"))
     (Device(kind='cpu', index=0), 'cuda:0')
     """
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name, re.IGNORECASE)
     if match is None:
         raise ValueError(f"{name!r} names no device; a name is cpu, cuda:0 or /GPU:0")
     kind = "cpu" if match["kind"].lower() == "cpu" else "cuda"

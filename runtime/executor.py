@@ -158,7 +158,7 @@ class Executable:
                     table[slot] = value
             if self._native is None:
                 values = self._run_steps(frame, plan, arrays, made)
-                results = [self._result(frame, values, slot) for slot in self.program.outputs]
+                results = [self._result(values, slot) for slot in self.program.outputs]
                 return results, [*map(address, results)]
             for entry in self._native:
                 if entry(frame.status_ref, frame.table_ref):
@@ -277,7 +277,7 @@ class Executable:
             values[slot] = array
             frame.table[slot] = address(array)
 
-    def _result(self, frame: Frame, values: dict[int, Array], slot: int) -> Array:
+    def _result(self, values: dict[int, Array], slot: int) -> Array:
         """The array of output `slot`; a copy of what a host function keeps, or gave twice."""
         if self.program.slots[slot].kind == "host" and not held_once(values, slot):
             return values[slot].copy()

@@ -7,13 +7,14 @@ merged, repeated nor dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
+from functools import cache
+from itertools import count, zip_longest
 from typing import Any
 
 import numpy as np
 
 from graphgrad.compiler.dims import Extent
-from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.dtypes import DType, as_dtype
 from graphgrad.compiler.errors import ShapeError
 from graphgrad.compiler.op import Op, zeros_like
 from graphgrad.compiler.types import Shape, TensorType, show_shape, tensor_type
@@ -97,27 +98,50 @@ def _batch(
     xs: tuple[Any, ...], batched: tuple[bool, ...], size: Extent,
     function: Callback, shapes: tuple[Shape, ...], dtypes: tuple[DType, ...],
 ) -> Any:  # fmt: skip
-    """Example after example, in order, in one step."""
+    """Example after example, in order, in one step. What may get a cotangent has one of each."""
+    if function.pullback is not None:
+        xs = tuple(
+            x if b or not x.dtype.is_inexact else x.broadcast_to((size, *x.shape))
+            for x, b in zip(xs, batched, strict=True)
+        )
+        batched = tuple(b or x.dtype.is_inexact for x, b in zip(xs, batched, strict=True))
+
+    def none(*arrays: Array) -> list[Array]:
+        known = [(0, *(n if isinstance(n, int) else 0 for n in s)) for s in shapes]
+        return [np.empty(s, d.dtype) for s, d in zip(known, dtypes, strict=True)]
+
     return callback(
-        *xs, function=over_examples(function, batched, dtypes),
+        *xs, function=over_examples(function, batched, none),
         shapes=tuple((size, *s) for s in shapes), dtypes=dtypes,
     )  # fmt: skip
 
 
 def over_examples(
-    function: Callback, batched: tuple[bool, ...], dtypes: tuple[DType, ...]
+    function: Callback, batched: tuple[bool, ...], none: Callable[..., Sequence[Array]]
 ) -> Callback:
-    """The callback that calls `function` for each example of the inputs that `batched` marks."""
+    """The callback that calls `function` for each example of the inputs that `batched` marks, and
+    of any further ones; what `none` returns, where there are no examples."""
 
-    def loop(*arrays: Array) -> list[Array]:
-        size = next(len(a) for a, b in zip(arrays, batched, strict=True) if b)
-        rows = [
-            function.function(*(a[i] if b else a for a, b in zip(arrays, batched, strict=True)))
-            for i in range(size)
-        ]
-        return [np.stack([np.asarray(row[k]) for row in rows]) for k in range(len(dtypes))]
+    def loop(*arrays: Array) -> Sequence[Array]:
+        marked: list[tuple[Any, Any]] = [*zip_longest(arrays, batched, fillvalue=True)]
+        size = next(len(a) for a, b in marked if b)
+        rows = [function.function(*(a[i] if b else a for a, b in marked)) for i in range(size)]
+        return [np.stack(column) for column in zip(*rows, strict=True)] if rows else none(*arrays)
 
-    return Callback(loop, function.name)
+    if function.pullback is None:
+        return Callback(loop, function.name)
+    single = function.pullback
+
+    @cache
+    def pullback(count: int) -> Callback:
+        """Of each example: the cotangents that follow the inputs are batched."""
+
+        def unmoved(*arrays: Array) -> list[Array]:
+            return [np.empty_like(a) for a in arrays[:count] if as_dtype(a.dtype).is_inexact]
+
+        return over_examples(single(count), batched, unmoved)
+
+    return Callback(loop, function.name, pullback)
 
 
 callback = Op(

@@ -52,7 +52,7 @@ def _offset(k: int, length: Extent, longest: Extent, align: str) -> Extent:
     return longest - length if (above if k >= 0 else below) == "RIGHT" else 0
 
 
-def _flat_block(rows: Extent, columns: Extent, k: int, lead: int) -> tuple[Any, Any]:
+def _flat_block(columns: Extent, k: int, lead: int) -> tuple[Any, Any]:
     """The starts and steps of diagonal k in a matrix laid out flat, after `lead` batch axes."""
     start = k if k >= 0 else -k * columns
     return (*(0,) * lead, start), (*(1,) * lead, columns + 1)
@@ -61,7 +61,7 @@ def _flat_block(rows: Extent, columns: Extent, k: int, lead: int) -> tuple[Any, 
 def _picked(x: Any, k: int) -> Any:
     """Diagonal k of matrices."""
     *batch, rows, columns = x.shape
-    starts, steps = _flat_block(rows, columns, k, len(batch))
+    starts, steps = _flat_block(columns, k, len(batch))
     flat = x.reshape((*batch, rows * columns))
     n = _length(rows, columns, k)
     if isinstance(columns, int):
@@ -77,7 +77,7 @@ def _placed(x: Any, diagonal: Any, k: int) -> Any:
     if isinstance(n, int) and n == 0:
         return x
     if isinstance(columns, int):
-        starts, steps = _flat_block(rows, columns, k, len(batch))
+        starts, steps = _flat_block(columns, k, len(batch))
         flat = x.reshape((*batch, rows * columns))
         return ops["update_slice"](flat, diagonal, starts, steps).reshape(x.shape)
     on = _distance(rows, columns) == k  # an open step: spread over the rows

@@ -10,23 +10,15 @@ import numpy as np
 from graphgrad.compiler.errors import DivisionByZero
 from graphgrad.compiler.families import Elementwise, add_all
 from graphgrad.compiler.op import Samples, ops
+from graphgrad.compiler.ops.elementwise import check_divisor
 from graphgrad.compiler.ops.special import Array, in_float32, in_float64
 
 FLOATS = ("float32", "float64", "bfloat16", "float16")
 EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, np.inf, -np.inf, np.nan, 1e-40)
 
 
-def _check_divisor(op: Elementwise, x: Array, y: Array) -> None:
-    """Raise for the first integer division by zero."""
-    if y.dtype.kind in "iu" and not y.all():
-        x, y = np.broadcast_arrays(x, y)
-        place = int(np.flatnonzero(y == 0)[0]) if x.size else -1
-        if place >= 0:
-            raise op.failure("divide_by_zero", {}, x.flat[place], 0, place)
-
-
 def _truncatediv(x: Array, y: Array) -> Array:
-    _check_divisor(truncatediv, x, y)
+    check_divisor(truncatediv, x, y)
     if x.dtype.kind not in "iu":
         return np.asarray(np.trunc(x / y))
     q = np.floor_divide(x, y)
@@ -35,7 +27,7 @@ def _truncatediv(x: Array, y: Array) -> Array:
 
 
 def _truncatemod(x: Array, y: Array) -> Array:
-    _check_divisor(truncatemod, x, y)
+    check_divisor(truncatemod, x, y)
     return np.asarray(np.fmod(x, y))
 
 

@@ -100,7 +100,7 @@ div = Elementwise(
 )
 
 
-def _check_divisor(op: Elementwise, x: Array, y: Array) -> None:
+def check_divisor(op: Elementwise, x: Array, y: Array) -> None:
     """Raise for the first integer division by zero."""
     if y.dtype.kind in "iu" and not y.all():
         x, y = np.broadcast_arrays(x, y)
@@ -110,12 +110,12 @@ def _check_divisor(op: Elementwise, x: Array, y: Array) -> None:
 
 
 def _floordiv(x: Array, y: Array) -> Array:
-    _check_divisor(floordiv, x, y)
+    check_divisor(floordiv, x, y)
     return np.asarray(np.floor_divide(x, y))
 
 
 def _mod(x: Array, y: Array) -> Array:
-    _check_divisor(mod, x, y)
+    check_divisor(mod, x, y)
     return np.asarray(np.remainder(x, y))
 
 
@@ -417,6 +417,7 @@ identity = Elementwise(
     ref=lambda x: x,
     scalar=lambda s, x: x,
     split=lambda x: x,
+    parameter="input",
     partials=(lambda z, x: 1,),
     samples=Samples(dtypes=(*NUMBERS, "bool"), oracle=lambda x: x, ulp=0.0),
     doc="""x itself.
@@ -432,6 +433,7 @@ stop_gradient = Elementwise(
     ref=lambda x: x,
     scalar=lambda s, x: x,
     split=lambda x: tuple(ops["stop_gradient"](v) for v in x),
+    parameter="input",
     nondifferentiable=True,
     samples=Samples(dtypes=(*NUMBERS, "bool"), oracle=lambda x: x, ulp=0.0),
     doc="""x itself, as a constant to differentiation.

@@ -370,15 +370,7 @@ def irfft2d(input_tensor: Any, fft_length: Any = None, name: str | None = None) 
     return _to_real(input_tensor, fft_length, 2)
 
 
-FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    fft,
-    ifft,
-    fft2d,
-    ifft2d,
-    fft3d,
-    ifft3d,
-    rfft,
-    irfft,
-    rfft2d,
-    irfft2d,
-)
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    f"signal.{f.__name__}": f
+    for f in (fft, ifft, fft2d, ifft2d, fft3d, ifft3d, rfft, irfft, rfft2d, irfft2d)
+}

@@ -12,8 +12,9 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
-from graphgrad.compiler.families import Composite, Elementwise, Generator, Indexed
-from graphgrad.compiler.op import Attrs, Op, Samples, current_kind, located, ops
+from graphgrad.compiler.families import Composite, Generator, Indexed, join_dtypes
+from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
+from graphgrad.compiler.ops.range_checks import OUT_OF_RANGE, check_range
 from graphgrad.compiler.ops.shapes import known, known_or_none
 from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import (
@@ -61,13 +62,6 @@ def _gather_type(x: TensorType, indices: TensorType, axis: int, batch_dims: int)
     return tensor_type((*x.shape[:axis], *rest, *x.shape[axis + 1 :]), x.dtype)
 
 
-def _check_range(op: Op, indices: Array, size: int, axis: int) -> None:
-    outside = (indices < 0) | (indices >= size)
-    if outside.any():
-        place = int(np.flatnonzero(outside)[0])
-        raise op.failure("index", {"axis": axis}, indices.flat[place], size, place)
-
-
 def _batch_grid(indices: Array, batch_dims: int) -> tuple[Array, ...]:
     """Index arrays of the batch axes, that broadcast against `indices`."""
     grids = np.ogrid[tuple(np.s_[:n] for n in indices.shape[:batch_dims])]
@@ -76,7 +70,7 @@ def _batch_grid(indices: Array, batch_dims: int) -> tuple[Array, ...]:
 
 
 def _gather(x: Array, indices: Array, axis: int, batch_dims: int) -> Array:
-    _check_range(gather, indices, x.shape[axis], axis)
+    check_range(gather, "index", indices, x.shape[axis], {"axis": axis})
     if not batch_dims:
         return np.take(x, indices, axis)
     moved = np.moveaxis(x, axis, batch_dims)
@@ -126,8 +120,6 @@ def _gather_oracle(x: Array, indices: Array, axis: int, batch_dims: int) -> Arra
     joined = np.stack(parts, axis)
     return joined.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
-
-OUT_OF_RANGE = "index {a} is out of range for axis {axis} with size {b}"
 
 gather = Indexed(
     name="gather",
@@ -187,7 +179,7 @@ def _scatter_add(
 ) -> Array:
     """Rows are sorted by index and summed in runs: much faster than np.add.at."""
     size = shape[axis]
-    _check_range(scatter_add, indices, size, axis)
+    check_range(scatter_add, "index", indices, size, {"axis": axis})
     extra = range(batch_dims, indices.ndim)
     rows = np.moveaxis(updates, tuple(i + axis - batch_dims for i in extra), tuple(extra))
     kept = (*shape[:batch_dims], size, *shape[batch_dims:axis], *shape[axis + 1 :])
@@ -363,14 +355,18 @@ def _computed_range(start: Any, limit: Any, delta: Any, dtype: Any) -> Any:
 
 
 def _bind_one_hot(
-    indices: Any, depth: Any, on_value: Any = 1, off_value: Any = 0, axis: int | None = None,
+    indices: Any, depth: Any, on_value: Any = None, off_value: Any = None, axis: int | None = None,
     dtype: Any = None, name: str | None = None,
 ) -> Bound:  # fmt: skip
     i = current_kind().lift(indices)
     depth = known(depth) if isinstance(depth, Arith) else depth
     place = normalize_axis(-1 if axis is None else int(axis), i.ndim + 1, "one_hot")
-    on, off = (1 if v is None and k == 0 else v or 0 for k, v in enumerate((on_value, off_value)))
-    found = dtypes.float32 if dtype is None else dtypes.as_dtype(dtype)
+    given = [v for v in (on_value, off_value) if v is not None]
+    if dtype is not None or not given:
+        found = dtypes.as_dtype(dtype or dtypes.float32)
+    else:
+        found = join_dtypes(tuple(given))
+    on, off = 1 if on_value is None else on_value, 0 if off_value is None else off_value
     return (i,), {"depth": depth, "on": on, "off": off, "axis": place, "dtype": found}
 
 
@@ -440,46 +436,3 @@ one_hot = Composite(
            [1., 0., 0.]], dtype=float32)
     """,
 )
-
-
-def extent(s: Any, n: Extent) -> Any:
-    """A size inside a kernel, as int64."""
-    return s.const(n, dtypes.int64) if isinstance(n, int) else s.convert(s.size(n), dtypes.int64)
-
-
-def _check_class(x: Array, size: int, what: str) -> Array:
-    outside = (x < 0) | (x >= size)
-    if outside.any():
-        place = int(np.flatnonzero(outside)[0])
-        raise check_class.failure("class", {"what": what}, x.flat[place], size, place)
-    return x
-
-
-def _check_class_scalar(s: Any, x: Any, size: Extent, what: str) -> Any:
-    wide, limit = s.convert(x, dtypes.int64), extent(s, size)
-    s.require(s.and_(s.ge(wide, 0), s.lt(wide, limit)), "class", wide, limit)
-    return x
-
-
-check_class = Elementwise(
-    name="check_class",
-    public="",
-    inputs="any",
-    bind=lambda x, size, what: ((x,), {"size": size, "what": what}),
-    ref=_check_class,
-    scalar=_check_class_scalar,
-    nondifferentiable=True,
-    failures={"class": (IndexOutOfRange, "{what} {a} is out of range for {b} classes")},
-    samples=Samples(
-        cases=lambda rng, dtype: [
-            ((rng.integers(0, 9, (2, 3)).astype(dtype),), {"size": 9, "what": "test: class"})
-        ],
-        dtypes=("int32", "int64", "uint8"),
-        oracle=lambda x, size, what: x,
-        errors=(
-            (lambda op: op(np.array([1, 9]), 9, "test: class"),
-             "test: class 9 is out of range for 9 classes"),
-        ),
-    ),
-    doc="The elements, after a check that each is one of `size` classes.",
-)  # fmt: skip

@@ -244,6 +244,8 @@ def unstack(
     n = x.shape[place] if num is None else num
     if not isinstance(n, int):
         raise ShapeError(f"unstack: the size of axis {place} of {x.type} is unknown; give `num`")
+    if not same_size(x.shape[place], n):
+        raise ShapeError(f"unstack: axis {place} of {x.type} has no {n} slices (num)")
     if n == 0:
         return []
     shape = x.shape[:place] + x.shape[place + 1 :]

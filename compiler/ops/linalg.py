@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from graphgrad.compiler.types import TensorType, broadcast_shapes, tensor_type
 Bound = tuple[tuple[Any, ...], Attrs]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class MatMul(Library):
     """Matrices and stacks of them; a vector is made a matrix of one row or column for the while."""
 
@@ -49,7 +47,8 @@ def _tensors(*operands: Any) -> Any:
 
 def _bind(
     a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False, adjoint_a: bool = False,
-    adjoint_b: bool = False, name: str | None = None,
+    adjoint_b: bool = False, a_is_sparse: bool = False, b_is_sparse: bool = False,
+    name: str | None = None,
 ) -> Bound:  # fmt: skip
     kind = current_kind()
     dtype = join_dtypes((a, b))

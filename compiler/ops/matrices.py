@@ -44,6 +44,12 @@ def matvec(
     matrices(x, "matvec")
     if y.ndim < 1:
         raise ShapeError(f"matvec: b is vectors, got {y.type}")
+    inner = x.type.shape[-2 if transpose_a or adjoint_a else -1]
+    if not same_size(inner, y.type.shape[-1]):
+        raise ShapeError(
+            f"matvec: inner sizes differ, {inner} (a is {x.type}) and {y.type.shape[-1]} "
+            f"(b is {y.type})"
+        )
     z = ops["matmul"](x, y.reshape((*y.shape, 1)), transpose_a=transpose_a, adjoint_a=adjoint_a)
     return z.reshape(z.shape[:-1])
 

@@ -229,11 +229,11 @@ def global_norm(t_list: Any, name: str | None = None) -> Any:
 
 
 def _global_norm(ts: Sequence[Any]) -> Any:
-    total = current_kind().lift(0.0)
-    for t in ts:
-        if t is not None:
-            total = total + ops["sum"](ops["square"](carried(_real(t))))
-    return root(total)
+    """Summed in pairs, so that the error grows with the logarithm of the number of tensors."""
+    terms = [ops["sum"](ops["square"](carried(_real(t)))) for t in ts if t is not None]
+    while len(terms) > 1:
+        terms = [*map(ops["add"], terms[::2], terms[1::2]), *terms[len(terms) & ~1 :]]
+    return root(terms[0]) if terms else current_kind().lift(0.0)
 
 
 @located
@@ -252,7 +252,7 @@ def clip_by_global_norm(
     """
     ts = _several(t_list, "clip_by_global_norm")
     z = _global_norm(ts) if use_norm is None else _inexact(use_norm)
-    scale = clip_norm / ops["maximum"](z, clip_norm)
+    scale = clip_norm * (1.0 / ops["maximum"](z, clip_norm))  # rounded as by TensorFlow
     scale = ops["where"](ops["isfinite"](z), scale, np.nan)
     return [None if t is None else t * scale.cast(t.dtype) for t in ts], z
 

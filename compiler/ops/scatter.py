@@ -10,9 +10,10 @@ import numpy as np
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.errors import DTypeError, IndexOutOfRange, ShapeError
-from graphgrad.compiler.families import Elementwise, Indexed
+from graphgrad.compiler.families import Indexed
 from graphgrad.compiler.op import Attrs, Samples, current_kind, ops, zeros_like
-from graphgrad.compiler.ops.index import OUT_OF_RANGE, check_integer, extent
+from graphgrad.compiler.ops.index import check_integer
+from graphgrad.compiler.ops.range_checks import check_range
 from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import (
     TensorType,
@@ -23,46 +24,6 @@ from graphgrad.compiler.types import (
 
 Bound = tuple[tuple[Any, ...], Attrs]
 DTYPES = ("float32", "float64", "bfloat16", "int64")
-
-# -- check_index: an index after a check of its range
-
-
-def _check_index(x: Array, size: int, axis: int, op: str) -> Array:
-    outside = (x < 0) | (x >= size)
-    if outside.any():
-        place = int(np.flatnonzero(outside)[0])
-        raise check_index.failure("index", {"op": op, "axis": axis}, x.flat[place], size, place)
-    return x
-
-
-def _check_index_scalar(s: Any, x: Any, size: Extent, axis: int, op: str) -> Any:
-    wide, limit = s.convert(x, dtypes.int64), extent(s, size)
-    s.require(s.and_(s.ge(wide, 0), s.lt(wide, limit)), "index", wide, limit)
-    return x
-
-
-check_index = Elementwise(
-    name="check_index",
-    public="",
-    inputs="any",
-    bind=lambda x, size, axis, op: ((x,), {"size": size, "axis": axis, "op": op}),
-    ref=_check_index,
-    scalar=_check_index_scalar,
-    nondifferentiable=True,
-    failures={"index": (IndexOutOfRange, f"{{op}}: {OUT_OF_RANGE}")},
-    samples=Samples(
-        cases=lambda rng, dtype: [
-            ((rng.integers(0, 9, (2, 3)).astype(dtype),), {"size": 9, "axis": 0, "op": "f"})
-        ],
-        dtypes=("int32", "int64", "uint8"),
-        oracle=lambda x, size, axis, op: x,
-        errors=(
-            (lambda op: op(np.array([1, -9]), 9, 2, "f"),
-             "f: index -9 is out of range for axis 2 with size 9"),
-        ),
-    ),
-    doc="Indices, after a check that each is in the range of its axis.",
-)  # fmt: skip
 
 # -- scatter: along the axis after the batch axes, the last update of a place counts, or the
 # greatest or least of them and of what was there
@@ -89,7 +50,7 @@ def _scatter_type(
 
 def _scatter(x: Array, updates: Array, indices: Array, mode: str, batch_dims: int) -> Array:
     size = x.shape[batch_dims]
-    _check_index(indices, size, batch_dims, "scatter")
+    check_range(scatter, "index", indices, size, {"batch_dims": batch_dims})
     lanes = math.prod(x.shape[:batch_dims])
     rest = x.shape[batch_dims + 1 :]
     z = np.array(x.reshape((lanes * size, *rest)))

@@ -8,6 +8,7 @@ leaves it as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from graphgrad.compiler.dims import (
@@ -46,11 +47,19 @@ def bind_sizes(
     found: dict[Symbol, Extent] = {}
     for t, shape in zip(types, shapes, strict=True):
         for n, actual in zip(t.shape, shape, strict=False):
-            if isinstance(n, Dim) and n != actual and len(n.terms) == 1:
-                ((monomial, coefficient),) = n.terms
-                if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
-                    found.setdefault(monomial[0], actual)
+            symbol = _told(n)
+            if symbol is not None and n != actual:
+                found.setdefault(symbol, actual)
     return found
+
+
+def _told(n: Extent) -> Symbol | None:
+    """The symbol that `n` is by itself, so that its value tells that of the symbol."""
+    if isinstance(n, Dim) and len(n.terms) == 1:
+        ((monomial, coefficient),) = n.terms
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
+            return monomial[0]
+    return None
 
 
 def at_sizes(shape: Shape, sizes: Mapping[Symbol, Extent]) -> Shape:
@@ -116,6 +125,66 @@ def is_symbolic(graph: Graph) -> bool:
             mentions_size(value) for n in graph.nodes for value in n.attrs.values()
         )
     return bool(graph.memo["symbolic"])
+
+
+def own_sizes(graph: Graph) -> Graph:
+    """A sub-graph with its unknown sizes as those of its own arguments, to be run by itself.
+
+    A trace names sizes after its arguments, and a sub-graph has others, in another order.
+    """
+    if not is_symbolic(graph):
+        return graph
+    if "own sizes" not in graph.memo:
+        graph.memo["own sizes"] = specialise(graph, _moved(graph))
+    return graph.memo["own sizes"]  # type: ignore[no-any-return]
+
+
+def _moved(graph: Graph) -> dict[Symbol, Extent]:
+    """New symbols for the sizes of arguments, where some are those of other arguments."""
+    places: dict[Symbol, list[tuple[int, int]]] = {}
+    for argument, t in enumerate(graph.types):
+        for axis, n in enumerate(t.shape):
+            s = _told(n)
+            if s is not None and s.argument != RUNTIME:
+                places.setdefault(s, []).append((argument, axis))
+    if all((s.argument, s.axis) in at for s, at in places.items()):
+        return {}
+    scope = DimScope()
+    new: dict[Symbol, Extent] = {
+        s: scope.symbol(s.name, *at[0], s.scope.hints.get(s)) for s, at in places.items()
+    }
+    old: dict[Symbol, Extent] = {
+        copy: Dim((((s,), 1),)) for copy, s in zip(scope.symbols, new, strict=True)
+    }
+    for outer in {s.scope: None for s in places}:
+        for g in outer.guards.values():
+            if symbols_of(g.expression) <= new.keys():
+                expression = substitute(g.expression, new)
+                assert isinstance(expression, Dim)
+                scope.guards[g.question, expression] = replace(g, expression=expression)
+    scope.asked = lambda guard: guard.answer_outside(old)
+    return new
+
+
+def untold_sizes(x: Any) -> set[Symbol]:
+    """The sizes of arguments that a type or an attribute mentions; of those in a sub-graph, the
+    ones that its own arguments do not tell."""
+    if isinstance(x, TensorType):
+        return set() if x.static else untold_sizes(x.shape)
+    if isinstance(x, tuple):
+        return set().union(*map(untold_sizes, x))
+    if isinstance(x, Graph):
+        if "untold" not in x.memo:
+            x.memo["untold"] = _untold_in(x) if is_symbolic(x) else set()
+        return x.memo["untold"]  # type: ignore[no-any-return]
+    return {s for s in symbols_of(x) if s.argument != RUNTIME} if isinstance(x, Dim) else set()
+
+
+def _untold_in(graph: Graph) -> set[Symbol]:
+    values = (*graph.params, *(v for node in graph.nodes for v in node.outputs))
+    found = set[Symbol]().union(*(untold_sizes(v.type) for v in values))
+    found.update(*(untold_sizes(a) for node in graph.nodes for a in node.attrs.values()))
+    return found - {s for t in graph.types for s in map(_told, t.shape) if s is not None}
 
 
 def mentions_size(value: Any) -> bool:

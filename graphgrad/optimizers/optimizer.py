@@ -20,10 +20,10 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.op import current_kind, ops, state
+from graphgrad.compiler.ops.norms import clip_by_global_norm, clip_by_norm
 from graphgrad.compiler.source import here, user_level
 from graphgrad.compiler.types import show_shape
 from graphgrad.function import Function
-from graphgrad.optimizers import clipping
 from graphgrad.optimizers.state import State
 from graphgrad.tape import GradientTape
 from graphgrad.tensor import EagerTensor
@@ -226,6 +226,8 @@ class Optimizer(State):
                 grads[i] = current_kind().lift(g)
         if self._is_outside:
             grads.append(current_kind().lift(self.learning_rate))
+        elif self._is_function:
+            grads.append(self._learning_rate)
         last[1](*grads)
 
     def _built_variables(self, grads: list[Any]) -> list[Variable]:
@@ -343,11 +345,11 @@ class Optimizer(State):
 
     def _clip_gradients(self, grads: list[Any]) -> list[Any]:
         if self.clipnorm:
-            return [clipping.by_norm(g, self.clipnorm) for g in grads]
+            return [clip_by_norm(g, self.clipnorm) for g in grads]
         if self.global_clipnorm:
-            return clipping.by_global_norm(grads, self.global_clipnorm)
+            return clip_by_global_norm(grads, self.global_clipnorm)[0]
         if self.clipvalue:
-            return clipping.by_value(grads, self.clipvalue)
+            return [ops["clip_by_value"](g, -self.clipvalue, self.clipvalue) for g in grads]
         return grads
 
     # -- weight decay and averages

@@ -17,9 +17,10 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.op import current_kind, ops
 from graphgrad.compiler.source import here
+from graphgrad.configured import Configured
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(Configured):
     """Base of schedules. One of your own defines `__call__(step)`, and `get_config` to be saved.
 
     >>> import graphgrad as gg

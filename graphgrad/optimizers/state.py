@@ -12,17 +12,19 @@ from graphgrad import tracing
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.errors import ArgumentError, DTypeError
 from graphgrad.compiler.source import here
+from graphgrad.configured import Configured, options_of
 from graphgrad.optimizers import schedules
 from graphgrad.variable import Variable
 
 
-class State:
+class State(Configured):
     """The part of an optimizer that lasts from step to step."""
 
     name: str
     use_ema: bool
     gradient_accumulation_steps: int | None
     common_options: tuple[str, ...]
+    _further_options = ("_learning_rate", "_excluded")
 
     def slots(self) -> dict[str, float]:
         """The state that each variable needs: names, with what they are filled with."""
@@ -42,8 +44,7 @@ class State:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; steps that were compiled with another value of it are forgotten."""
         super().__setattr__(name, value)
-        options = (*_options(type(self)), *self.common_options)
-        if name in options and "_functions" in vars(self):
+        if name in options_of(type(self)) and "_functions" in vars(self):
             self._forget_steps()
             self._fill_slots()
 
@@ -212,7 +213,7 @@ class State:
 
     def __getstate__(self) -> Any:
         fresh = ("_positions", "_functions", "_last", "_shared")
-        return {k: v for k, v in vars(self).items() if k not in fresh}
+        return {k: v for k, v in super().__getstate__().items() if k not in fresh}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         vars(self).update(kept, _shared={})

@@ -48,14 +48,6 @@ def kernels(compilation: Compilation) -> list[CompiledStep]:
     return [s for s in compilation.steps if s.nest is not None]
 
 
-def kernel_texts(compilation: Compilation) -> list[str]:
-    """The Python text of each kernel."""
-    return [
-        python_kernel(s.nest, s.kernel.name, [v and v.type for v in s.arrays])
-        for s in kernels(compilation)
-    ]
-
-
 def samples(types: Sequence[TensorType], seed: int = 0, sizes: Sequence[int] = ()) -> list[Array]:
     """Random arrays of the types; unknown sizes are taken from `sizes` in turn."""
     rng = np.random.default_rng(seed)

@@ -418,6 +418,28 @@ def test_py_function_under_forward_mode_and_batches():
     assert slope.numpy().tolist() == [[2.0], [4.0], [6.0]]
 
 
+def python_product(a, b):
+    return gg.py_function(lambda a, b: a * a * b, [a, b], gg.TensorSpec(a.shape, gg.float64))
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_python_functions_of_examples_have_gradients_of_every_order(mode):
+    a = gg.constant(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    b = gg.constant([7.0, 8.0], gg.float64)
+    loss = lambda f: lambda a, b: gg.reduce_sum(gg.vmap(f, in_axes=(0, None))(a, b))  # noqa: E731
+    slope = lambda f: lambda a, b: gg.reduce_sum(gg.grad(loss(f))(a, b) ** 2)  # noqa: E731
+    for order in (loss, slope):
+        found = mode(gg.grad(order(python_product), argnums=(0, 1)))(a, b)
+        expected = gg.grad(order(lambda a, b: a * a * b), argnums=(0, 1))(a, b)
+        for x, y in zip(found, expected):
+            np.testing.assert_allclose(x, y)
+
+
+def test_python_functions_of_no_examples():
+    f = gg.grad(lambda a: gg.reduce_sum(gg.vmap(lambda x: python_product(x, x))(a)))
+    assert f(gg.zeros([0, 2], gg.float64)).shape == (0, 2)
+
+
 def test_py_function_sees_eager_tensors_and_variables(mode):
     seen, v = [], gg.Variable(2.0)
 

@@ -38,6 +38,77 @@ def test_shapes_that_do_not_fit():
         assert second.endswith("return gg.matmul(x, w)")
 
 
+# One row for each family of operations: what is done with x and y, their shapes, and the text.
+FAMILIES = [
+    (lambda x, y: x + y, (2, 3), (4,),
+     "add: shapes [2, 3] and [4] do not broadcast: sizes 3 and 4"),
+    (lambda x, y: gg.where(x > 0, x, y), (2, 3), (2, 2),
+     "where: shapes [2, 3] and [2, 3] and [2, 2]"),
+    (lambda x, y: gg.clip_by_value(x, y, 1.0), (2, 3), (4,),
+     "clip_by_value: shapes [2, 3] and [4]"),
+    (lambda x, y: gg.complex(x, y), (2, 3), (2, 4), "complex: shapes [2, 3] and [2, 4] do not"),
+    (lambda x, y: gg.floor(gg.complex(x, y)), (2,), (2,),
+     "floor: takes no complex numbers, got c64[2]"),
+    (lambda x, y: gg.bitwise.bitwise_and(x, y), (2,), (1,),
+     "takes integers, got f32[2] and f32[1]"),
+    (lambda x, y: gg.concat([x, y], 0), (2, 3), (2, 4), "concat: f32[2, 4] does not fit f32[2, 3]"),
+    (lambda x, y: gg.stack([x, y]), (2, 3), (2, 4),
+     "stack: f32[2, 4] has not the shape of f32[2, 3]"),
+    (lambda x, y: gg.unstack(x, 5), (2, 3), (),
+     "unstack: axis 0 of f32[2, 3] has no 5 slices (num)"),
+    (lambda x, y: gg.split(x, 2, 1), (2, 3), (),
+     "split: axis 1 of f32[2, 3] does not divide into 2"),
+    (lambda x, y: gg.reshape(x, [4]), (2, 3), (), "reshape: f32[2, 3] has 6 elements, [4] needs 4"),
+    (lambda x, y: gg.squeeze(x, 0), (2, 3), (), "squeeze: axis 0 of f32[2, 3] has size 2, not 1"),
+    (lambda x, y: gg.pad(x, [[2, 2], [0, 0]], "REFLECT"), (2, 3), (),
+     "pad: axis 0 of f32[2, 3] has 1"),
+    (lambda x, y: x[0, 1, 2], (2, 3), (), "index: 3 indices for the 2 axes of f32[2, 3]"),
+    (lambda x, y: gg.gather(x, y), (2, 3), (3,), "gather: indices are integers, got f32[3]"),
+    (lambda x, y: gg.scatter_nd([[0], [1]], x, [4, 5]), (2, 3), (),
+     "updates f32[2, 3] should have the shape [2, 5], by the indices i32[2, 1] into [4, 5]"),
+    (lambda x, y: gg.boolean_mask(x, y > 0), (2, 3), (3,),
+     "mask b1[3] does not fit [2], the axes of f32"),
+    (lambda x, y: gg.math.unsorted_segment_sum(x, [0, 1, 2], 3), (2, 3), (),
+     "the segment ids i32[3] do not fit the first axes of f32[2, 3]"),
+    (lambda x, y: gg.tensordot(x, y, 1), (2, 3), (4, 5),
+     "tensordot: axis 1 of f32[2, 3] is 3, and axis 0 of f32[4, 5] is 4"),
+    (lambda x, y: gg.einsum("ij,jk->ik", x, y), (2, 3), (4, 5),
+     "einsum: 'j' is 3 in f32[2, 3] and 4 in f32[4, 5]"),
+    (lambda x, y: gg.linalg.matvec(x, y), (2, 3), (4,),
+     "matvec: inner sizes differ, 3 (a is f32[2, 3]) and 4 (b is f32[4])"),
+    (lambda x, y: gg.linalg.inv(x), (2, 3), (), "inv: takes square matrices, got f32[2, 3]"),
+    (lambda x, y: gg.linalg.solve(x, y), (2, 2), (3, 1),
+     "solve: the matrix has 2 columns (it is f32[2, 2])"),
+    (lambda x, y: gg.linalg.set_diag(x, y), (2, 3), (3,),
+     "longest diagonal of f32[2, 3] has 2 elements"),
+    (lambda x, y: gg.reduce_sum(x, 2), (2, 3), (), "sum: axis 2 is out of range for 2 dimensions"),
+    (lambda x, y: gg.math.top_k(x, 5), (2, 3), (), "k is 5, and the last axis of f32[2, 3] has 3"),
+    (lambda x, y: gg.searchsorted(x, y), (2, 3), (3, 1),
+     "sequences f32[2, 3] and values f32[3, 1] differ"),
+    (lambda x, y: gg.nn.softmax_cross_entropy_with_logits(x, y), (2, 3), (2, 4),
+     "labels f32[2, 3] should have the shape of logits f32[2, 4]"),
+    (lambda x, y: gg.losses.mean_squared_error(x, y), (2, 3), (2, 4),
+     "mean_squared_error: y_true f32[2, 3] does not broadcast with y_pred f32[2, 4]"),
+    (lambda x, y: gg.nn.bias_add(x, y), (2, 3), (2,), "axis 1 of the value f32[2, 3], got f32[2]"),
+    (lambda x, y: gg.random.categorical(y, 3), (), (3,),
+     "logits are floats [batch, classes], got f32[3]"),
+    (lambda x, y: gg.vmap(gg.add)(x, y), (2, 3), (4, 3), "vmap: the batch axes have sizes [2, 4]"),
+    (lambda x, y: gg.jvp(gg.square, (x,), (y,)), (2, 3), (4,),
+     "jvp: the tangent f32[4] does not fit the primal f32[2, 3] at [0]"),
+    (lambda x, y: gg.grad(gg.square)(x), (2, 3), (),
+     "the function is to give one number, it gave shape (2, 3)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("f", "first", "second", "fragment"), FAMILIES, ids=lambda x: str(x)[:24])
+def test_one_text_eager_and_in_functions(f, first, second, fragment):
+    texts = both(f, gg.ones(first), gg.ones(second))
+    assert texts[0].splitlines()[0] == texts[1].splitlines()[0]
+    for text in texts:
+        assert fragment in text
+        assert "in test_errors.py:" in text
+
+
 def test_values_that_kernels_refuse():
     def divide(x, y):
         return x // y

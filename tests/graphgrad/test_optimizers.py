@@ -339,6 +339,23 @@ def test_a_global_norm_that_is_not_finite_gives_nan():
     assert np.isnan(w.numpy())
 
 
+@pytest.mark.parametrize("option", ["clipnorm", "global_clipnorm", "clipvalue"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_clipped_gradients_of_zero_move_nothing(option, compiled):
+    opt, v = gg.optimizers.SGD(1.0, **{option: 0.3}), gg.Variable([1.0, 2.0])
+    x = gg.Variable([0.0, 0.0])
+
+    def step():
+        with gg.GradientTape() as tape:  # through the clip as well
+            opt.apply([1.0 * x], [v])
+            y = gg.reduce_sum(v * [1.0, 2.0])
+        return tape.gradient(y, x)
+
+    g = (gg.function(step) if compiled else step)()
+    np.testing.assert_array_equal(v, [1.0, 2.0])
+    np.testing.assert_array_equal(g, [-1.0, -2.0])
+
+
 # -- minimize
 
 

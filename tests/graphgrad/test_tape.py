@@ -437,3 +437,40 @@ def test_a_tape_from_outside_of_the_function_it_is_asked_in():
         y = x * x
     f = gg.function(lambda: tape.gradient(y, x))
     np.testing.assert_array_equal(f(), [2, 4])
+
+
+LEAKED_USES = {
+    "watched": lambda tape, y, v, z: tape.watch([v, z]),
+    "target": lambda tape, y, v, z: tape.gradient({"a": y, "b": z}, v),
+    "source": lambda tape, y, v, z: tape.gradient(y, [v, z]),
+    "cotangent": lambda tape, y, v, z: tape.gradient(y, v, output_gradients=z),
+    "rows": lambda tape, y, v, z: tape.jacobian(z, v),
+    "columns": lambda tape, y, v, z: tape.jacobian(y, z),
+    "batch": lambda tape, y, v, z: tape.batch_jacobian(z, v),
+    "in another trace": lambda tape, y, v, z: gg.function(lambda: tape.gradient(z, v))(),
+}
+
+
+@pytest.mark.parametrize("use", LEAKED_USES)
+def test_a_tensor_that_left_its_trace(use):
+    kept = []
+
+    @gg.function
+    def leaky(x):
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            kept[:] = [x * 2.0, tape]
+        return x
+
+    with pytest.warns(UserWarning, match="changes the Python value `kept`"):
+        leaky(gg.constant([[1.0, 2.0]]))
+    z, inner = kept
+    v = gg.Variable([[1.0, 2.0]])
+    with gg.GradientTape(persistent=True) as tape:
+        y = v * v
+        with pytest.raises(gg.errors.LeakedTensorError, match=r"`leaky`.*\n?.*x \* 2\.0") as e:
+            LEAKED_USES[use](tape, y, v, z)
+    assert "test_tape.py" in str(e.value)
+    with pytest.raises(gg.errors.LeakedTensorError, match="`leaky`"):
+        inner.gradient(z, v)
+    np.testing.assert_array_equal(tape.gradient(y, v), [[2.0, 4.0]])
