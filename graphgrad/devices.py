@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -26,8 +27,6 @@ class PhysicalDevice:
 
 class LogicalDevice(PhysicalDevice):
     """A device as programs name it."""
-
-    __repr__ = PhysicalDevice.__repr__
 
 
 class _Settings:
@@ -122,8 +121,6 @@ class device:  # used as a function
             names = ", ".join(full_name(d) for d in physical_devices())
             raise ArgumentError(f"there is no device {name!r}; this machine has: {names}", here())
         if _Settings.log:
-            import sys
-
             used = wanted if is_available(wanted) else physical_devices()[0]
             print(f"device {name}: operations run on {full_name(used)}", file=sys.stderr)
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from graphgrad import nest
-from graphgrad.callbacks import numpy_function
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import as_dtype
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError, TraceError
@@ -163,6 +162,8 @@ def bitcast(input: Any, type: Any, name: str | None = None) -> Any:
 
     if isinstance(x, EagerTensor):
         return EagerTensor(run(x.array).copy())
+    from graphgrad.callbacks import numpy_function  # loaded where it is used
+
     spec = TensorSpec([n if isinstance(n, int) else None for n in shape], target)
     return numpy_function(run, [x], spec)
 
@@ -174,6 +175,8 @@ def timestamp(name: str | None = None) -> Any:
     >>> float(gg.timestamp()) > 1.7e9
     True
     """
+    from graphgrad.callbacks import numpy_function  # loaded where it is used
+
     return numpy_function(lambda: np.float64(time.time()), [], TensorSpec([], dtypes.float64))
 
 

@@ -183,23 +183,35 @@ class Family:
         return f"operation by operation: {self.refused or 'it was not looked at'}"
 
 
+class MetOnce:
+    """Hashes of sequences of operations: what comes once costs little, and holds nothing alive."""
+
+    def __init__(self) -> None:
+        self._hashes: set[int] = set()
+
+    def again(self, applied: tuple[Op, ...], limit: int) -> bool:
+        """Was this sequence met before? It is from now on; `limit` bounds what is remembered."""
+        name = hash(applied)
+        if name in self._hashes:
+            return True
+        if len(self._hashes) >= limit:
+            self._hashes.clear()
+        self._hashes.add(name)
+        return False
+
+
 class _Known(threading.local):
     """What this thread has met."""
 
     def __init__(self) -> None:
-        self.once: set[int] = set()  # hashes of sequences of operations that were met once
+        self.once = MetOnce()
         self.families: dict[tuple[Any, ...], Family] = {}
         self.time = 0  # counts the families
 
     def meet(self, applied: tuple[Op, ...]) -> Family | None:
-        """Remember a sequence of operations that is met for the second time; the first time leaves
-        a hash, which costs little. What is not in the table is not remembered: it might keep the
-        user's functions alive."""
-        name = hash(applied)
-        if name not in self.once:
-            if len(self.once) >= 8 * FAMILIES:
-                self.once.clear()
-            self.once.add(name)
+        """Remember a sequence of operations that is met for the second time. What is not in the
+        table is not remembered: it might keep the user's functions alive."""
+        if not self.once.again(applied, 8 * FAMILIES):
             return None
         refused = "" if len(applied) <= LONGEST else f"it has more than {LONGEST} operations"
         for op in applied:

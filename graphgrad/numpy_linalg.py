@@ -16,19 +16,15 @@ from graphgrad.compiler.op import current_kind, ops
 from graphgrad.compiler.ops import einsum as products
 from graphgrad.compiler.ops import factors, matrices, norms, solve, spectral
 from graphgrad.numpy_protocol import namespace
-
-
-def _flat(a: Any) -> Any:
-    x = current_kind().lift(a)
-    return x.reshape((x.type.size,))
+from graphgrad.numpy_shapes import ravel
 
 
 def sort(a: Any, axis: int | None = -1, kind: Any = None, *, stable: Any = None) -> Any:
-    return ops["sort"](_flat(a)) if axis is None else ops["sort"](a, axis)
+    return ops["sort"](ravel(a)) if axis is None else ops["sort"](a, axis)
 
 
 def argsort(a: Any, axis: int | None = -1, kind: Any = None, *, stable: Any = None) -> Any:
-    return ops["argsort"](_flat(a)) if axis is None else ops["argsort"](a, axis)
+    return ops["argsort"](ravel(a)) if axis is None else ops["argsort"](a, axis)
 
 
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
@@ -67,7 +63,7 @@ def inner(a: Any, b: Any) -> Any:
 
 def vdot(a: Any, b: Any) -> Any:
     x, y = all_ops.join.together((a, b), "vdot")
-    return ops["matmul"](conjugate(_flat(x)), _flat(y))
+    return ops["matmul"](conjugate(ravel(x)), ravel(y))
 
 
 def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:

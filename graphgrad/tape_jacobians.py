@@ -25,7 +25,7 @@ from graphgrad.compiler.transform.batching import batch_graph
 from graphgrad.compiler.transform.recorded import RecordedReverse, Unsupported, reverse_records
 from graphgrad.compiler.types import tensor_type
 from graphgrad.eager import array_of
-from graphgrad.hot_tapes import LEAST, LONGEST, Walk
+from graphgrad.hot_tapes import LEAST, LONGEST, MetOnce, Walk
 from graphgrad.tape_matching import matcher
 from graphgrad.tensor import EagerTensor
 from graphgrad.tracing import storage
@@ -58,7 +58,7 @@ class Rows:
 
 class _Known(threading.local):
     def __init__(self) -> None:
-        self.once: set[int] = set()  # hashes of sequences of operations met once
+        self.once = MetOnce()
         self.families: dict[tuple[Any, ...], list[Rows] | None] = {}  # None: it is only walked
 
 
@@ -97,12 +97,8 @@ def known_rows(
 
 def _meet(applied: tuple[Any, ...]) -> None:
     """Remember a sequence of operations that is met for the second time."""
-    name = hash(applied)
-    if name not in _known.once:
-        if len(_known.once) >= 8 * FAMILIES:
-            _known.once.clear()
-        _known.once.add(name)
-    elif len(applied) <= LONGEST and all(op is ops.get(op.name) for op in applied):
+    again = _known.once.again(applied, 8 * FAMILIES)
+    if again and len(applied) <= LONGEST and all(op is ops.get(op.name) for op in applied):
         if len(_known.families) >= FAMILIES:
             del _known.families[next(iter(_known.families))]
         _known.families[applied] = []

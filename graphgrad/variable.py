@@ -318,6 +318,7 @@ class Variable(ScatterMethods, TensorLike):
     # The rest
 
     def initialized_value(self) -> Any:
+        """The value (TensorFlow's older name)."""
         return self.value()
 
     def __str__(self) -> str:

@@ -14,11 +14,8 @@ MODES = {
 
 def eagerly(f):
     def run(*args):
-        gg.config.run_functions_eagerly(True)
-        try:
+        with gg.config.disable_jit():
             return gg.function(f)(*args)
-        finally:
-            gg.config.run_functions_eagerly(False)
 
     return run
 

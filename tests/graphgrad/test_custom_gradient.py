@@ -1,4 +1,4 @@
-"""gg.custom_gradient and its kin: rows E9 and E13 of the feature table."""
+"""gg.custom_gradient, stop_gradient and grad_pass_through."""
 
 import numpy as np
 import pytest

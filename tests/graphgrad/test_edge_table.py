@@ -1,4 +1,5 @@
-"""Gradients at edges: the table B.4 of the features, every row in every mode, to second order."""
+"""Gradients at edges, where formulas give NaN or choose a side: every row of the table in every
+mode, to second order."""
 
 import weakref
 

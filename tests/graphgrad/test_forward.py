@@ -1,4 +1,4 @@
-"""gg.autodiff.ForwardAccumulator: row E11 of the feature table, and what nests with it."""
+"""gg.autodiff.ForwardAccumulator, and what nests with it."""
 
 import contextlib
 import gc

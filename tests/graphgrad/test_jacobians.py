@@ -1,4 +1,4 @@
-"""Jacobians and Hessians, by tapes and as functions: rows E10, E12 and E18 of the feature table."""
+"""Jacobians and Hessians, by tapes and as functions."""
 
 import collections
 

@@ -131,7 +131,7 @@ def test_a_copy_reads_and_writes_what_it_says() -> None:
             for _ in range(5):
                 clock.sample(copy)
             moved.append(nbytes)
-            assert 1e9 < nbytes / clock.seconds < 1e13
+            assert 1e8 < nbytes / clock.seconds < 1e13
     assert moved == [800, 800, 1 << 20, 1 << 20]
 
 

@@ -60,6 +60,10 @@ def test_generators():
     one, two = g.split(2)
     assert not np.array_equal(one.normal((3,)), two.normal((3,)))
     g.skip(10)
+    key, counter = g.state.numpy()
+    later = g.normal((3,))
+    g.reset_from_key_counter(key, counter)
+    np.testing.assert_array_equal(g.normal((3,)), later)
     assert g.make_seeds(3).shape == (2, 3)
     assert gg.random.Generator.from_non_deterministic_state().state.trainable is False
 

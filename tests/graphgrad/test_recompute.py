@@ -1,4 +1,4 @@
-"""gg.recompute_grad: row E14 of the feature table."""
+"""gg.recompute_grad: values, derivatives and memory, in every mode."""
 
 import numpy as np
 import pytest

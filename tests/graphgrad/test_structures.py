@@ -1,4 +1,4 @@
-"""Structures of tensors in every place where derivatives take or give them: rows E7 and E18."""
+"""Structures of tensors in every place where derivatives take or give them."""
 
 import collections
 import dataclasses

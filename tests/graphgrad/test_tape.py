@@ -1,4 +1,4 @@
-"""Gradient tapes: rows E5-E9, E12, E13 and E17 of the feature table."""
+"""Gradient tapes over eager operations; test_tape_modes.py holds them in every mode."""
 
 import numpy as np
 import pytest

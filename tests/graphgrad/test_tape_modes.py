@@ -1,4 +1,4 @@
-"""Tapes in every mode: rows E5 to E9, E12 and E17 of the feature table."""
+"""Tapes in every mode: watching, persistence, targets, recording, versions, higher orders."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ USED_UP = "A non-persistent GradientTape can only be used to compute one set of 
 @in_every_mode
 @called
 def test_what_is_watched(mode, wrap):
-    """E5: trainable variables when they are read, tensors and structures when asked for."""
+    """Trainable variables when they are read, tensors and structures when asked for."""
     v, frozen = gg.Variable(2.0), gg.Variable(3.0, trainable=False)
     f = wrap(lambda x, y, z: v * frozen * x * y * z)
 
@@ -62,8 +62,6 @@ def test_what_cannot_be_watched(mode):
 
 @in_every_mode
 def test_one_set_of_gradients_or_any_number(mode):
-    """E6."""
-
     def run(x):
         with gg.GradientTape() as tape:
             tape.watch(x)
@@ -92,7 +90,7 @@ def test_one_set_of_gradients_or_any_number(mode):
 @in_every_mode
 @called
 def test_targets_seeds_and_sources_without_a_path(mode, wrap):
-    """E7: targets are summed, and so are the elements of one."""
+    """Targets are summed, and so are the elements of one."""
     f = wrap(lambda x, y: (x * x, gg.reduce_sum(y * x)))
 
     def run(x, y, z):
@@ -125,7 +123,7 @@ def test_targets_seeds_and_sources_without_a_path(mode, wrap):
 @in_every_mode
 @called
 def test_inside_and_outside(mode, wrap):
-    """E8: a gradient asked for inside of the context is recorded; what follows it is not."""
+    """A gradient asked for inside of the context is recorded; what follows it is not."""
     f = wrap(lambda x: x**3)
 
     def run(x):
@@ -145,7 +143,6 @@ def test_inside_and_outside(mode, wrap):
 @in_every_mode
 @called
 def test_pauses_and_resets(mode, wrap):
-    """E9."""
     f = wrap(lambda x: x * x)
 
     def run(x):
@@ -180,7 +177,7 @@ def test_pauses_and_resets(mode, wrap):
 @in_every_mode
 @called
 def test_values_are_versioned(mode, wrap):
-    """E17: each value is differentiated as what it was, and gradients flow through assignments."""
+    """Each value is differentiated as what it was, and gradients flow through assignments."""
     v = gg.Variable(2.0)
 
     @wrap
@@ -245,7 +242,7 @@ def test_parts_that_are_assigned(mode, wrap):
 @in_every_mode
 @called
 def test_orders_in_every_nesting(mode, wrap):
-    """E12: reverse over reverse over reverse, forward among them, through a call."""
+    """Reverse over reverse over reverse, forward among them, through a call."""
     f = wrap(lambda x: gg.sin(x) * x)
 
     def reverse(f):

@@ -35,6 +35,12 @@ def test_behaves_as_a_tensor():
     np.testing.assert_array_equal(v.numpy(), [1, 2])
 
 
+def test_older_names():
+    v = gg.Variable([1.0, 2.0])
+    assert v.initialized_value().numpy().tolist() == [1.0, 2.0]
+    assert v.value().get_shape().as_list() == [2]
+
+
 def test_assign():
     v = gg.Variable([1.0, 2.0])
     assert v.assign([3.0, 4.0]) is v
