@@ -104,7 +104,7 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 @functools.cache
 def _functions_of_numpy() -> dict[str, Callable[..., Any]]:
-    """What is written with NumPy's own parameters, by NumPy's module and name; loaded when needed."""
+    """What has NumPy's own parameters, by NumPy's module and name; loaded when needed."""
     from graphgrad import numpy_linalg, numpy_shapes
 
     functions = numpy_linalg.FUNCTIONS | numpy_shapes.FUNCTIONS
