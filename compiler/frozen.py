@@ -25,21 +25,20 @@ class Frozen:
     """
 
     _fields: ClassVar[dict[str, Any]] = {}  # name -> default, or _REQUIRED
+    _required: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = inspect.get_annotations(cls)
         cls._fields = cls._fields | {n: cls.__dict__.get(n, _REQUIRED) for n in own}
+        cls._required = tuple(n for n, default in cls._fields.items() if default is _REQUIRED)
 
     def __init__(self, **given: Any) -> None:
-        values = self._fields | given
-        if len(values) > len(self._fields):
-            names = ", ".join(n for n in given if n not in self._fields)
-            raise TypeError(f"{type(self).__name__} has no fields {names}")
-        for name, value in values.items():
-            if value is _REQUIRED:
-                raise TypeError(f"{type(self).__name__}: the field {name} is missing")
-            object.__setattr__(self, name, value)
+        unknown = [name for name in given if name not in self._fields]
+        missing = [name for name in self._required if name not in given]
+        if unknown or missing:
+            raise TypeError(f"{type(self).__name__}: unknown fields {unknown}, missing {missing}")
+        vars(self).update(self._fields | given)
         self.__post_init__()
 
     def __post_init__(self) -> None:

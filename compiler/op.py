@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, wraps
 from types import MappingProxyType
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -99,8 +98,7 @@ def current_kind() -> Kind:
     return kind
 
 
-@dataclass(frozen=True, slots=True)
-class Samples:
+class Samples(Frozen):
     """What tests iterate for one op: where its inputs lie, their shapes, attributes and dtypes.
 
     `cases` overrides everything with explicit (arrays, attrs) pairs made by a function of a seeded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from graphgrad.compiler.dtypes import as_dtype
@@ -30,7 +29,7 @@ Written by `python -m docs.ops_page` from the op records in `compiler/ops/`; do 
 """
 
 COLUMNS = ("name", "IR", "family", "dtypes", "derivative", "vmap", "ULP", "")
-DEFAULT_ULP = next(f.default for f in dataclasses.fields(Samples) if f.name == "ulp")
+DEFAULT_ULP = Samples().ulp
 
 
 def derivative(op: Op) -> str:

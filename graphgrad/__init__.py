@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from graphgrad import (
     autodiff,
-    config,
     dtypes,
     errors,
     linalg,
     math,
     nest,
     nn,
-    numpy_linalg,
-    numpy_shapes,
     random,
     slices,
 )
@@ -69,7 +66,6 @@ from graphgrad.creation import (
     zeros_like,
 )
 from graphgrad.decorator import eval_shape, function
-from graphgrad.devices import device
 from graphgrad.framework import (
     bitcast,
     control_dependencies,
@@ -111,8 +107,11 @@ if TYPE_CHECKING:
     from graphgrad import (
         bitwise,
         compat,
+        config,
         debugging,
         losses,
+        numpy_linalg,
+        numpy_shapes,
         optimizers,
         signal,
         testing,
@@ -122,6 +121,7 @@ if TYPE_CHECKING:
     from graphgrad.control import cond, while_loop
     from graphgrad.custom import custom_gradient, grad_pass_through
     from graphgrad.debugging import Assert, assert_equal, assert_greater, assert_less, assert_rank
+    from graphgrad.devices import device
     from graphgrad.initializers import (
         constant_initializer,
         ones_initializer,
@@ -151,13 +151,17 @@ _LATER = {
         "bitwise": "bitwise",
         "callbacks": "numpy_function py_function",
         "compat": "compat",
+        "config": "config",
         "control": "cond while_loop",
         "custom": "custom_gradient grad_pass_through",
         "debugging": "debugging Assert assert_equal assert_greater assert_less assert_rank",
+        "devices": "device",
         "initializers": "constant_initializer ones_initializer random_normal_initializer "
         "random_uniform_initializer zeros_initializer",
         "jacobians": "hessian jacfwd jacrev",
         "losses": "losses",
+        "numpy_linalg": "numpy_linalg",
+        "numpy_shapes": "numpy_shapes",
         "measurement": "Roofline roofline",
         "optimizers": "optimizers",
         "printing": "print",

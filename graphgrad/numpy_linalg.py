@@ -15,7 +15,6 @@ from graphgrad.compiler.families import conjugate
 from graphgrad.compiler.op import current_kind, ops
 from graphgrad.compiler.ops import einsum as products
 from graphgrad.compiler.ops import factors, matrices, norms, solve, spectral
-from graphgrad.numpy_protocol import namespace
 from graphgrad.numpy_shapes import ravel
 
 
@@ -136,7 +135,7 @@ def matrix_rank(A: Any, tol: Any = None) -> Any:
     return all_ops.matrix_functions.matrix_rank(A, tol)
 
 
-_FUNCTIONS: dict[str, Any] = {
+FUNCTIONS: dict[str, Any] = {
     "sort": sort, "argsort": argsort, "count_nonzero": count_nonzero, "einsum": einsum,
     "tensordot": tensordot, "inner": inner, "vdot": vdot, "trace": trace, "outer": matrices.outer,
     "cross": matrices.cross,
@@ -149,4 +148,3 @@ _FUNCTIONS: dict[str, Any] = {
     "linalg.cross": matrices.cross, "linalg.matrix_transpose": matrices.transposed,
     "linalg.matmul": ops["matmul"],
 }  # fmt: skip
-namespace.update({f"numpy.{name}": f for name, f in _FUNCTIONS.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = _bounds(*args, **kwargs), {}
     if name == "transpose" and "axes" in kwargs:
         kwargs = {"perm": kwargs["axes"]}
-    found = namespace.get(f"{func.__module__}.{name}") or (
+    found = _functions_of_numpy().get(f"{func.__module__}.{name}") or (
         _find(_FUNCTIONS[name]) if name in _FUNCTIONS else None
     )
     if found is not None and _takes(found, kwargs):
@@ -99,6 +100,15 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return x.shape[args[1]]
         return {"shape": x.shape, "ndim": x.ndim, "size": x.type.size}[name]
     return _by_numpy(f"{func.__module__.replace('numpy', 'np', 1)}.{name}", func, args, kwargs)
+
+
+@functools.cache
+def _functions_of_numpy() -> dict[str, Callable[..., Any]]:
+    """What has NumPy's own parameters, by NumPy's module and name; loaded when needed."""
+    from graphgrad import numpy_linalg, numpy_shapes
+
+    functions = numpy_linalg.FUNCTIONS | numpy_shapes.FUNCTIONS
+    return {f"numpy.{name}": f for name, f in functions.items()}
 
 
 def _bounds(a: Any, a_min: Any = None, a_max: Any = None, **named: Any) -> tuple[Any, Any, Any]:

@@ -18,7 +18,6 @@ from graphgrad.compiler.op import current_kind, ops
 from graphgrad.compiler.ops import diagonals, join, padding, runtime_sizes, view
 from graphgrad.compiler.ops.indexing import index
 from graphgrad.compiler.types import broadcast_shapes, normalize_axes, normalize_axis
-from graphgrad.numpy_protocol import namespace
 
 
 def _lift(x: Any) -> Any:
@@ -231,10 +230,10 @@ def full_like(a: Any, fill_value: Any) -> Any:
     return filled.broadcast_to(x.shape)
 
 
-for _function in (
+_functions = (
     append, argwhere, atleast_1d, atleast_2d, broadcast_arrays, column_stack, compress, diag,
     diagonal, expand_dims, flatnonzero, fliplr, flipud, full_like, hstack, meshgrid, moveaxis,
     nonzero, pad, ravel, repeat, roll, rot90, searchsorted, split, swapaxes, take, take_along_axis,
     tile, tril, triu, vstack,
-):  # fmt: skip
-    namespace[f"numpy.{_function.__name__}"] = _function
+)  # fmt: skip
+FUNCTIONS = {f.__name__: f for f in _functions}

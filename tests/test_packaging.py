@@ -1,5 +1,6 @@
 """The package as users get it: what it holds, what importing it costs, which layers it has."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -124,6 +125,28 @@ def test_wheel_built_from_sdist_works_alone(tmp_path):
 def test_import_leaves_out(library):
     loaded = python("import sys, graphgrad; print(*sys.modules)").split()
     assert library not in loaded
+
+
+@pytest.mark.parametrize("module", ["losses", "optimizers", "timing", "numpy_linalg", "devices"])
+def test_import_leaves_for_later(module):
+    code = "import sys, graphgrad as gg; print(*sys.modules); import graphgrad.{0}; gg.{0}"
+    assert f"graphgrad.{module}" not in python(code.format(module)).split()
+
+
+def test_names_loaded_later_are_there():
+    """`dir` has them before they are loaded; what type checkers read is what is loaded."""
+    code = (
+        "import graphgrad as gg; names = dir(gg); assert names == sorted({*names, *gg.__all__})\n"
+        "from graphgrad import *\n"
+        "import builtins; builtins.print(*(n for n in gg.__all__ if not hasattr(gg, n)))\n"
+        "builtins.print(hasattr(gg, 'no_such_name'), *sorted(gg._LATER))"
+    )
+    missing, later = python(code).split("\n")[:2]
+    tree = ast.parse((ROOT / "graphgrad" / "__init__.py").read_text())
+    (block,) = (n for n in tree.body if isinstance(n, ast.If))
+    typed = sorted(alias.name for line in block.body for alias in line.names)
+    assert missing == ""
+    assert later.split() == ["False", *typed]
 
 
 def test_import_is_quick():

@@ -27,7 +27,7 @@ from graphgrad.compiler.types import element_count, normalize_axes
 Labels = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Operand:
     """A tensor and the labels of its axes."""
 

@@ -18,7 +18,8 @@ whose flag is false leaves the state as it is and stacks zeros (lanes of a vmap 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +29,6 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_graph
 from graphgrad.compiler.ir import Graph
-from graphgrad.compiler.transform.loop_batching import batch_scan, batch_while
-from graphgrad.compiler.transform.loop_derivatives import (
-    augment_scan,
-    augment_while,
-    jvp_scan,
-    jvp_while,
-    vjp_scan,
-    vjp_while,
-)
 from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes
 from graphgrad.compiler.transform.subgraphs import output_types
 from graphgrad.compiler.types import TensorType, same_shape, tensor_type
@@ -110,16 +102,28 @@ def empty_stacks(body: Graph, arrays: Sequence[Array], carried: int, steps: int)
     return [np.zeros((steps, *at_sizes(t.shape, sizes)), t.dtype.dtype) for t in types]
 
 
+def _rule(name: str) -> Callable[..., Any]:
+    """A derivative or batching rule of loops; its module is loaded at the first call."""
+
+    def rule(*args: Any, **attrs: Any) -> Any:
+        from graphgrad.compiler.transform import loop_batching, loop_derivatives
+
+        module = loop_batching if name.startswith("batch") else loop_derivatives
+        return getattr(module, name)(*args, **attrs)
+
+    return rule
+
+
 while_loop = Control(
     name="while_loop",
     public="",
     multi=True,
     type=_while_type,
     ref=_run_while,
-    vjp=vjp_while,
-    jvp=jvp_while,
-    augment=augment_while,
-    batch=batch_while,
+    vjp=_rule("vjp_while"),
+    jvp=_rule("jvp_while"),
+    augment=_rule("augment_while"),
+    batch=_rule("batch_while"),
     samples=None,
     doc="Run `body_graph` on the state as long as `cond_graph` holds, at most "
     "`maximum_iterations` times.",
@@ -186,10 +190,10 @@ scan = Control(
     multi=True,
     type=_scan_type,
     ref=_run_scan,
-    vjp=vjp_scan,
-    jvp=jvp_scan,
-    augment=augment_scan,
-    batch=batch_scan,
+    vjp=_rule("vjp_scan"),
+    jvp=_rule("jvp_scan"),
+    augment=_rule("augment_scan"),
+    batch=_rule("batch_scan"),
     samples=None,
     doc="Run `body_graph` on the state and on slice after slice of the scanned inputs, "
     "`length` times.",

@@ -253,7 +253,7 @@ def _reverse(
     return live(parts.builder.finish(g for g in parts.grads if g is not None)), has
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReverseParts:
     """A reverse trace: the copies of the forward values (those of the stabilised graph), how many
     forward nodes, the cotangents."""

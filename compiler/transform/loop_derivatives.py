@@ -35,7 +35,7 @@ from graphgrad.compiler.transform.subgraphs import (
 Mask = tuple[bool, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loop:
     """One application of a loop: the body, its inputs in three groups, and what is not in a while.
 
@@ -77,7 +77,7 @@ def active_params(body: Graph, carried: int, needs: Sequence[bool]) -> Mask:
         marked = now
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """The reverse of one step: its graph, which cotangents it is given, and which it gives."""
 
@@ -293,7 +293,7 @@ def augment_scan(
     return apply(ops["scan"], xs, body_graph=body, carried=carried, masked=masked, **attrs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TangentBody:
     """A body that carries tangents beside its state: which parameters and outputs have one."""
 

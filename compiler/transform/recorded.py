@@ -24,7 +24,7 @@ class Unsupported(Exception):
     """These records cannot be traced again; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RecordedReverse:
     """A graph of the reverse of some records, and what it means to the tape.
 

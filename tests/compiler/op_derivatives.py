@@ -36,7 +36,7 @@ def planted(name: str, **changes: Any) -> Iterator[list[Case]]:
     """The op with other rules, in its own place; gives the cases that should fail."""
     original = ops.pop(name)
     try:
-        wrong = replace(original, **changes)
+        wrong = type(original)(**{n: vars(original)[n] for n in original._fields} | changes)
         yield [replace(case, op=wrong) for case in differentiable_cases(original)]
     finally:
         ops[name] = original
