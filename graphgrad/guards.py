@@ -432,13 +432,13 @@ class _Reader:
         return f"{expression}.{name}", f"{label}.{name}", value
 
     def _end(self, expression: str, label: str, x: Any) -> None:
-        if not isinstance(x, types.ModuleType) and not _is_imported(x, label):
-            argument = expression.endswith("()")  # part of the key already
+        argument = expression.endswith("()")  # part of the key already
+        if not (argument or isinstance(x, types.ModuleType) or _is_imported(x, label)):
             if isinstance(x, types.MethodType):  # made anew each time it is read from a class
                 for part in ("__self__", "__func__"):
                     value = getattr(x, part)
                     self.guards.add(f"{expression}.{part}", f"{label}.{part}", value, self.line)
-            elif not argument:
+            else:
                 self.guards.add(expression, label, x, self.line)
         if not _is_seen(x):
             self.guards.complete = False
