@@ -84,17 +84,6 @@ from graphgrad.framework import (
     unravel_index,
 )
 from graphgrad.function import Function
-from graphgrad.initializers import (
-    constant_initializer,
-    ones_initializer,
-    random_normal_initializer,
-    random_uniform_initializer,
-    zeros_initializer,
-)
-from graphgrad.jacobians import hessian, jacfwd, jacrev
-from graphgrad.loops import case, foldl, foldr, map_fn, scan, switch_case, vectorized_map
-from graphgrad.measurement import Roofline, roofline
-from graphgrad.printing import print
 from graphgrad.public import exported
 from graphgrad.scattering import IndexedSlices
 from graphgrad.signature import TensorSpec
@@ -130,6 +119,7 @@ if TYPE_CHECKING:
         zeros_initializer,
     )
     from graphgrad.jacobians import hessian, jacfwd, jacrev
+    from graphgrad.loops import case, foldl, foldr, map_fn, scan, switch_case, vectorized_map
     from graphgrad.measurement import Roofline, roofline
     from graphgrad.printing import print
     from graphgrad.recompute import recompute_grad
@@ -159,6 +149,7 @@ _LATER = {
         "initializers": "constant_initializer ones_initializer random_normal_initializer "
         "random_uniform_initializer zeros_initializer",
         "jacobians": "hessian jacfwd jacrev",
+        "loops": "case foldl foldr map_fn scan switch_case vectorized_map",
         "losses": "losses",
         "numpy_linalg": "numpy_linalg",
         "numpy_shapes": "numpy_shapes",
