@@ -424,8 +424,8 @@ def python_product(a, b):
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_python_functions_of_examples_have_gradients_of_every_order(mode):
-    a, b = gg.constant(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])), gg.constant([7.0, 8.0],
-                                                                                  gg.float64)  # fmt: skip
+    a = gg.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], gg.float64)
+    b = gg.constant([7.0, 8.0], gg.float64)
     loss = lambda f: lambda a, b: gg.reduce_sum(gg.vmap(f, in_axes=(0, None))(a, b))  # noqa: E731
     slope = lambda f: lambda a, b: gg.reduce_sum(gg.grad(loss(f))(a, b) ** 2)  # noqa: E731
     for order in (loss, slope):
@@ -438,7 +438,6 @@ def test_python_functions_of_examples_have_gradients_of_every_order(mode):
 def test_python_functions_of_no_examples():
     f = gg.grad(lambda a: gg.reduce_sum(gg.vmap(lambda x: python_product(x, x))(a)))
     assert f(gg.zeros([0, 2], gg.float64)).shape == (0, 2)
-
 
 
 def test_py_function_sees_eager_tensors_and_variables(mode):
