@@ -135,20 +135,20 @@ def pullback_by_parts(
     a: Application, gs: tuple[Any, ...], needs: tuple[bool, ...]
 ) -> Sequence[Any]:
     """The cotangents of the inputs of a composite without a rule of its own."""
-    outputs, parts = decomposed(a)
+    inputs, outputs, parts = decomposed(a)
     seeds = [(v, g) for v, g in zip(outputs, gs, strict=True) if g is not None]
-    found = iter(
-        backprop(parts, seeds, [x for x, need in zip(a.inputs, needs, strict=True) if need])
-    )
+    found = iter(backprop(parts, seeds, [x for x, need in zip(inputs, needs, strict=True) if need]))
     return [next(found) if need else None for need in needs]
 
 
-def decomposed(a: Application) -> tuple[Sequence[Any], list[Node]]:
-    """The outputs of a composite, made again by its parts, and the applications that made them."""
+def decomposed(a: Application) -> tuple[Sequence[Any], Sequence[Any], list[Node]]:
+    """The inputs of a composite, its outputs made again by its parts, and the applications that
+    made them. In a trace, all are values of it, also where those of `a` lie outside."""
     assert a.op.decompose is not None
+    inputs = [*map(current_kind().lift, a.inputs)]
     with recording(Recording()) as parts:
-        result = a.op.decompose(*a.inputs, **a.attrs)
-    return result if a.op.multi else (result,), parts.applications
+        result = a.op.decompose(*inputs, **a.attrs)
+    return inputs, result if a.op.multi else (result,), parts.applications
 
 
 def decomposition(op: Op, types: tuple[TensorType, ...], attrs: Attrs) -> Graph | None:
@@ -199,9 +199,9 @@ def push_all(applications: Iterable[Application], tangents: dict[int, Any]) -> N
 def push_one(a: Application, ts: tuple[Any, ...]) -> Sequence[Any]:
     """The tangents of the outputs of one application."""
     if a.op.by_parts:
-        outputs, parts = decomposed(a)
+        inputs, outputs, parts = decomposed(a)
         return pushforward(
-            parts, [(x, t) for x, t in zip(a.inputs, ts, strict=True) if t is not None], outputs
+            parts, [(x, t) for x, t in zip(inputs, ts, strict=True) if t is not None], outputs
         )
     if a.op.vjp is not None and a.op.jvp is None:
         return transposed_pullback(a, ts)

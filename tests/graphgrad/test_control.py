@@ -169,3 +169,38 @@ def test_where_gives_no_nan_gradients():
         tape.watch(x)
         y = gg.where(x > 0, gg.sqrt(x), 0.0)
     np.testing.assert_array_equal(tape.gradient(y, x), [0, 0.25])
+
+
+def _nested(s, z):
+    def body(i, a):
+        full = gg.ones([s.shape[0] + z.shape[0]], gg.float64)  # sizes that no capture tells
+        return i + 1, gg.cond(a[0] > 2, lambda: a * 0.3 + z[0], lambda: full * gg.reduce_sum(s))
+
+    return gg.while_loop(lambda i, a: i < 3, body, (0, gg.concat([s, z], 0)))[1]
+
+
+OPEN = {
+    "branches": lambda s, z: gg.cond(
+        s[0] > 1, lambda: gg.concat([gg.sort(z), s[::-1]], 0), lambda: gg.concat([z, s], 0)
+    ),
+    "a size of more than the capture": lambda s, z: (
+        lambda both: gg.cond(s[0] > 1, lambda: gg.sin(both) + gg.reduce_sum(z), lambda: both)
+    )(gg.concat([z, z], 0)),
+    "a loop variable behind a counter": lambda s, z: gg.while_loop(
+        lambda i, a: i < 3, lambda i, a: (i + 1, gg.sin(a) + z * s[0]), (0, z)
+    )[1],
+    "loops of branches": _nested,
+}
+
+
+@pytest.mark.parametrize("f", OPEN.values(), ids=OPEN)
+def test_sub_graphs_of_open_sizes(f):
+    """They have other arguments than the function whose arguments' sizes are open."""
+    compiled = gg.function(f, input_signature=[gg.TensorSpec([None], gg.float64)] * 2)
+    slope = lambda h: gg.grad(lambda s, z: gg.reduce_sum(gg.sin(h(s, z))), argnums=(0, 1))  # noqa: E731
+    for m, n in ((3, 3), (4, 3), (2, 6)):  # equal by chance first
+        s, z = gg.constant(np.arange(m) + 1.5), gg.constant(np.arange(n) * 0.5)
+        np.testing.assert_allclose(compiled(s, z), f(s, z))
+        for x, y in zip(slope(compiled)(s, z), slope(f)(s, z)):
+            np.testing.assert_allclose(x, y)
+    assert compiled.experimental_get_tracing_count() == 1

@@ -285,7 +285,7 @@ def python_product(a, b):
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_python_functions_of_examples_have_gradients_of_every_order(mode):
-    a = gg.constant(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    a = gg.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], gg.float64)
     b = gg.constant([7.0, 8.0], gg.float64)
     loss = lambda f: lambda a, b: gg.reduce_sum(gg.vmap(f, in_axes=(0, None))(a, b))  # noqa: E731
     slope = lambda f: lambda a, b: gg.reduce_sum(gg.grad(loss(f))(a, b) ** 2)  # noqa: E731

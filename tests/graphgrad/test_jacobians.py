@@ -326,3 +326,27 @@ def test_forget_what_is_too_much(monkeypatch):
                 y = ops(ops(x))
             assert tape.jacobian(y, x).shape == (n, n)
     assert len(tape_jacobians._known.families) <= 2
+
+
+COMPOSITES = {
+    "segments": lambda x: gg.math.unsorted_segment_sum(x * x, [0, 2, 2, 1, 0], 3),
+    "ascending segments": lambda x: gg.math.segment_max(x * x, [0, 0, 1, 1, 2]),
+    "products": lambda x: gg.math.cumprod(x),
+    "scatters": lambda x: gg.scatter_nd([[1], [1], [2], [0], [3]], x * x, [4]),
+}
+
+
+@pytest.mark.parametrize("f", COMPOSITES.values(), ids=COMPOSITES)
+def test_jacobians_of_composites(f):
+    """Their parts are made in the trace of one row, from values that lie outside of it."""
+    x = gg.constant(np.arange(1.0, 6.0))
+    with gg.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = f(x)
+    expected = np.array(
+        [tape.gradient(y, x, gg.constant(row)).numpy() for row in np.eye(y.shape[0])]
+    )
+    assert np.abs(expected).max() > 0
+    for found in (tape.jacobian(y, x), gg.jacfwd(f)(x), gg.jacrev(f)(x),
+                  gg.jacrev(gg.function(f))(x)):  # fmt: skip
+        np.testing.assert_allclose(found, expected)
