@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import count, zip_longest
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,8 @@ def over_examples(
     of any further ones; what `none` returns, where there are no examples."""
 
     def loop(*arrays: Array) -> Sequence[Array]:
-        marked: list[tuple[Any, Any]] = [*zip_longest(arrays, batched, fillvalue=True)]
+        marks = (*batched, *(True,) * (len(arrays) - len(batched)))
+        marked = [*zip(arrays, marks, strict=True)]
         size = next(len(a) for a, b in marked if b)
         rows = [function.function(*(a[i] if b else a for a, b in marked)) for i in range(size)]
         return [np.stack(column) for column in zip(*rows, strict=True)] if rows else none(*arrays)
