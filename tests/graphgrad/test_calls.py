@@ -530,7 +530,7 @@ def test_references_are_exact(entry, case):
     ]
     if case == "write":
         watched[5:7] = []  # they are replaced
-    n = 40 if case in ("raise", "misfit") else 1000
+    n = 200 if case in ("raise", "misfit") else 1000
     gc.collect()
     before = [sys.getrefcount(y) for y in watched]
     blocks = sys.getallocatedblocks()
