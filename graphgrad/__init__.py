@@ -11,6 +11,7 @@ np.float32(6.0)
 __version__ = "0.1.0"
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from graphgrad import (
@@ -302,7 +303,8 @@ __all__ += sorted(exported(""))
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        text = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(text, name=name, obj=sys.modules[__name__])  # "Did you mean ...?"
     module = importlib.import_module(f"{__name__}.{_LATER[name]}")
     found = globals()[name] = module if name == _LATER[name] else getattr(module, name)
     return found

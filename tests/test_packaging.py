@@ -149,6 +149,12 @@ def test_names_loaded_later_are_there():
     assert later.split() == ["False", *typed]
 
 
+def test_a_mistyped_name_gets_a_suggestion():
+    code = "import graphgrad as gg\ngg.reduce_sun"
+    result = run(sys.executable, "-c", code)
+    assert "has no attribute 'reduce_sun'. Did you mean: 'reduce_sum'?" in result.stderr
+
+
 def test_import_is_quick():
     """At most 0.15 s of CPU time beyond NumPy; a busy machine gets several tries."""
     code = (

@@ -71,7 +71,37 @@ def _check_positive(schedule: Any, name: str) -> None:
         )
 
 
-class ExponentialDecay(LearningRateSchedule):
+class _Decay(LearningRateSchedule):
+    """A rate that falls by the same rule every `decay_steps` steps, gradually or at once."""
+
+    def __init__(
+        self,
+        initial_learning_rate: Any,
+        decay_steps: Any,
+        decay_rate: Any,
+        staircase: bool = False,
+        name: str | None = None,
+    ) -> None:
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+        self.name = name or type(self).__name__
+
+    def __call__(self, step: Any) -> Any:
+        rate = _scalar(self.initial_learning_rate)
+        periods = _cast(step, rate.dtype) / _cast(self.decay_steps, rate.dtype)
+        if self.staircase:
+            periods = ops["floor"](periods)
+        return self.at(rate, _cast(self.decay_rate, rate.dtype), periods)
+
+    @staticmethod
+    def at(rate: Any, decay: Any, periods: Any) -> Any:
+        """The rate after so many periods of `decay_steps` steps."""
+        raise NotImplementedError
+
+
+class ExponentialDecay(_Decay):
     """initial_learning_rate * decay_rate ** (step / decay_steps).
 
     With `staircase` the exponent is rounded down: the rate changes every `decay_steps` steps.
@@ -81,29 +111,12 @@ class ExponentialDecay(LearningRateSchedule):
     np.float32(0.25)
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: Any,
-        decay_steps: Any,
-        decay_rate: Any,
-        staircase: bool = False,
-        name: str = "ExponentialDecay",
-    ) -> None:
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = decay_steps
-        self.decay_rate = decay_rate
-        self.staircase = staircase
-        self.name = name
-
-    def __call__(self, step: Any) -> Any:
-        rate = _scalar(self.initial_learning_rate)
-        p = _cast(step, rate.dtype) / _cast(self.decay_steps, rate.dtype)
-        if self.staircase:
-            p = ops["floor"](p)
-        return rate * ops["pow"](_cast(self.decay_rate, rate.dtype), p)
+    @staticmethod
+    def at(rate: Any, decay: Any, periods: Any) -> Any:
+        return rate * ops["pow"](decay, periods)
 
 
-class InverseTimeDecay(LearningRateSchedule):
+class InverseTimeDecay(_Decay):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps).
 
     With `staircase` the quotient is rounded down: the rate changes every `decay_steps` steps.
@@ -113,26 +126,9 @@ class InverseTimeDecay(LearningRateSchedule):
     np.float32(0.5)
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: Any,
-        decay_steps: Any,
-        decay_rate: Any,
-        staircase: bool = False,
-        name: str = "InverseTimeDecay",
-    ) -> None:
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = decay_steps
-        self.decay_rate = decay_rate
-        self.staircase = staircase
-        self.name = name
-
-    def __call__(self, step: Any) -> Any:
-        rate = _scalar(self.initial_learning_rate)
-        p = _cast(step, rate.dtype) / _cast(self.decay_steps, rate.dtype)
-        if self.staircase:
-            p = ops["floor"](p)
-        return rate / (1 + _cast(self.decay_rate, rate.dtype) * p)
+    @staticmethod
+    def at(rate: Any, decay: Any, periods: Any) -> Any:
+        return rate / (1 + decay * periods)
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
