@@ -142,7 +142,8 @@ def fill(stacks: Sequence[Array], rows: Sequence[Sequence[Array] | None]) -> Non
     """Put what each step gave into its place; None is a step that was not made."""
     for step, row in enumerate(rows):
         for stack, value in zip(stacks, row or ()):
-            stack[(step, *map(slice, value.shape))] = value
+            place: tuple[Any, ...] = (step, *map(slice, value.shape))
+            stack[place] = value
 
 
 def _rule(name: str) -> Callable[..., Any]:
