@@ -124,6 +124,7 @@ if TYPE_CHECKING:
     from graphgrad.measurement import Roofline, roofline
     from graphgrad.printing import print
     from graphgrad.recompute import recompute_grad
+    from graphgrad.tensor_array import TensorArray
     from graphgrad.timing import benchmark
     from graphgrad.transforms import (
         grad,
@@ -162,6 +163,7 @@ _LATER = {
         "testing": "testing",
         "timing": "benchmark",
         "train": "train",
+        "tensor_array": "TensorArray",
         "transforms": "grad hvp jvp linear_transpose linearize value_and_grad vjp",
     }.items()
     for name in names.split()
@@ -180,6 +182,7 @@ __all__ = [
     "IndexedSlices",
     "Roofline",
     "Tensor",
+    "TensorArray",
     "TensorShape",
     "TensorSpec",
     "UnconnectedGradients",

@@ -13,6 +13,7 @@ from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import run_graph, set_graph_runner
 from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
 from graphgrad.compiler.transform.autodiff import (
     forward,
     gradient_graph,
@@ -85,7 +86,11 @@ def call_for_tape(graph: Graph, args: Sequence[Any], needs: Mask) -> tuple[Any, 
 
 
 def _cond_type(
-    condition: TensorType, *types: TensorType, true_graph: Graph, false_graph: Graph
+    condition: TensorType,
+    *types: TensorType,
+    true_graph: Graph,
+    false_graph: Graph,
+    widened: Axes = (),
 ) -> tuple[TensorType, ...]:
     if condition.dtype is not dtypes.bool_:
         raise DTypeError(f"cond: the condition is to be {dtypes.bool_.short}[], got {condition}")
@@ -99,15 +104,15 @@ def _cond_type(
             f"cond: the true branch gives {len(taken)} values, the false branch {len(other)}"
         )
     for i, (a, b) in enumerate(zip(taken, other, strict=True)):
-        if a.dtype is not b.dtype or not same_shape(a.shape, b.shape):
+        if not same_but(a, b, [axis for k, axis, _ in widened if k == i]):
             error = DTypeError if a.dtype is not b.dtype else ShapeError
             raise error(f"cond: output {i} is {a} in the true branch, but {b} in the false branch")
-    return taken
+    return resized(taken, widened)
 
 
 def _cond_vjp(
     gs: tuple[Any, ...], outs: tuple[Any, ...], condition: Any, *xs: Any, needs: Mask,
-    true_graph: Graph, false_graph: Graph,
+    true_graph: Graph, false_graph: Graph, widened: Axes = (),
 ) -> tuple[Any, ...]:  # fmt: skip
     """The reverse of the branch that was taken."""
     seeds, branches = given(gs), (true_graph, false_graph)
@@ -115,7 +120,8 @@ def _cond_vjp(
     if not any(has):
         return (None,) * (1 + len(xs))
     taken, other = (gradient_graph(g, seeds, has) for g in branches)
-    grads = cond(condition, *xs, *outs, *present(gs), true_graph=taken, false_graph=other)
+    inputs = (condition, *xs, *outs, *present(gs))
+    grads = cond(*inputs, true_graph=taken, false_graph=other, widened=())
     return (None, *scattered(has, grads))
 
 
@@ -126,13 +132,18 @@ def _cond_jvp(
     *xs: Any,
     true_graph: Graph,
     false_graph: Graph,
+    widened: Axes = (),
 ) -> tuple[Any, ...]:
     seeds, branches = given(ts[1:]), (true_graph, false_graph)
     has = union(*(forward(g, seeds)[1] for g in branches))
     if not any(has):
         return (None,) * len(outs)
     taken, other = (tail(jvp_graph(g, seeds), len(outs)) for g in branches)
-    tangents = cond(condition, *xs, *present(ts[1:]), true_graph=taken, false_graph=other)
+    place = scattered(floating(outs), range(len(outs)))
+    tangents = cond(
+        condition, *xs, *present(ts[1:]), true_graph=taken, false_graph=other,
+        widened=tuple((place[k], axis, n) for k, axis, n in widened if place[k] is not None),
+    )  # fmt: skip
     every = scattered(floating(outs), tangents)
     return tuple(t if h else None for t, h in zip(every, has, strict=True))
 
@@ -143,7 +154,7 @@ def union(a: Mask, b: Mask) -> Mask:
 
 
 def _cond_augment(
-    xs: tuple[Any, ...], active: Mask, *, true_graph: Graph, false_graph: Graph
+    xs: tuple[Any, ...], active: Mask, *, true_graph: Graph, false_graph: Graph, widened: Axes = ()
 ) -> tuple[Any, ...]:
     """Both branches also give the residuals of either, zeros for the one that was not taken."""
     count = len(true_graph.outputs)
@@ -163,6 +174,7 @@ def _cond_augment(
         xs,
         true_graph=with_zeros(taken, [], kept[1]),
         false_graph=with_zeros(other, kept[0], []),
+        widened=widened,
     )
 
 
@@ -171,7 +183,7 @@ cond = Control(
     public="",
     multi=True,
     type=_cond_type,
-    ref=lambda condition, *xs, true_graph, false_graph: run_graph(
+    ref=lambda condition, *xs, true_graph, false_graph, widened=(): run_graph(
         true_graph if condition else false_graph, xs
     ),
     vjp=_cond_vjp,
