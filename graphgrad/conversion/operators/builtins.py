@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from graphgrad import nest, printing
+from graphgrad.arrays import Growable
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim
@@ -47,6 +48,8 @@ def _range(*limits: Any) -> Any:
 
 @_replaces(len)
 def _len(x: Any) -> Any:
+    if isinstance(x, Growable):
+        return x.length()
     if isinstance(x, Source):
         n = x.length
     elif isinstance(x, Arith) and is_symbolic(x) and x.ndim:

@@ -12,7 +12,7 @@ from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.source import Where, here
-from graphgrad.compiler.transform.controlflow import apply_control, share, union
+from graphgrad.compiler.transform.controlflow import apply_control, check_branches, share, union
 from graphgrad.compiler.types import element_count, show_shape
 from graphgrad.conversion.operators.joins import Join, filled, lifted
 from graphgrad.conversion.operators.names import place_of
@@ -100,7 +100,7 @@ def choose(
     """
     main, other = SubTrace("true branch"), SubTrace("false branch")
     left, right = _run(main, then, values), _run(other, orelse, values)
-    join = Join(lines, (main.copies, other.copies))
+    join = Join((main, other), lines)
     plans = [join.of(n, a, b, "", partial) for n, a, b in zip(names, left, right, strict=True)]
     written = list({id(v): v for v in [*main.writes, *other.writes]}.values())
     graphs = []
@@ -111,7 +111,8 @@ def choose(
         for side in (main, other):
             side.watcher.tell()
     with fresh({}):  # what a branch read before it replaced a tensor is right
-        outputs = _applied(condition, graphs, [main.builder.captured, other.builder.captured])
+        own = main.builder.captured, other.builder.captured
+        outputs = _applied(condition, graphs, own, join.varies + [False] * len(written))
     marks().update({**main.stale, **other.stale})
     trace = tracing.function_builder()
     for v, value in zip(written, outputs[len(join.main) :]):
@@ -120,13 +121,16 @@ def choose(
     return tuple(filled(plan, outputs) for plan in plans)
 
 
-def _applied(condition: Any, graphs: Sequence[Graph], own: Sequence[list[Any]]) -> list[Any]:
+def _applied(
+    condition: Any, graphs: Sequence[Graph], own: Sequence[list[Any]], varies: Sequence[bool]
+) -> list[Any]:
     """The outputs of `cond`; branches that give nothing and do nothing need none."""
     if not graphs[0].outputs and not any(has_effect(n) for g in graphs for n in g.nodes):
         return []
     captures = union(own)
     taken, other = (share(g, 0, mine, captures) for g, mine in zip(graphs, own))
-    attrs = {"true_graph": taken, "false_graph": other}
+    widened = check_branches(taken.outputs, other.outputs, None, varies)
+    attrs = {"true_graph": taken, "false_graph": other, "widened": widened}
     return apply_control("cond", [condition, *captures], len(taken.outputs), attrs)
 
 

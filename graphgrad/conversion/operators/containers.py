@@ -10,12 +10,18 @@ import dataclasses
 from typing import Any
 
 from graphgrad import nest
+from graphgrad.arrays import RowArray
 from graphgrad.compiler.arith import Arith
 
 
 def is_container(x: Any) -> bool:
     """Is it a structure that Python can change in place, or one that may hold such?"""
-    return not isinstance(x, Arith) and nest.is_nest(x)
+    return not isinstance(x, Arith | RowArray) and nest.is_nest(x)
+
+
+def is_array(x: Any) -> bool:
+    """Is it a TensorArray or a list that grows, whose length may differ where its form does not?"""
+    return isinstance(x, RowArray)
 
 
 def copied(x: Any, memo: dict[int, Any]) -> Any:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphgrad import nest
+from graphgrad.arrays import Growable
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, GraphgradError, ShapeError
 from graphgrad.compiler.op import current_kind
 from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.transform.autodiff import zeros_like
-from graphgrad.compiler.types import TensorType, same_shape, show_shape, tensor_type
-from graphgrad.conversion.operators.containers import is_container, rebuilt, written_back
+from graphgrad.compiler.types import Shape, TensorType, show_shape, tensor_type
+from graphgrad.conversion.operators.containers import is_array, is_container, rebuilt, written_back
 from graphgrad.conversion.operators.names import described, is_own, label, origin
 from graphgrad.conversion.operators.numbers import (
     adopts,
@@ -29,6 +30,7 @@ from graphgrad.conversion.operators.numbers import (
     same_object,
     shape_of,
 )
+from graphgrad.conversion.operators.subtrace import SubTrace
 from graphgrad.conversion.operators.undefined import Maybe, Undefined
 
 MAIN, ELSE = "the main branch", "the else branch"
@@ -61,13 +63,13 @@ class Join:
     """The outputs that both branches are to have: `main[i]` and `other[i]` are lifted to `i`."""
 
     def __init__(
-        self, lines: tuple[Where | None, Where | None] = (None, None),
-        copies: tuple[dict[int, Any], dict[int, Any]] = ({}, {}),
-    ) -> None:  # fmt: skip
+        self, sides: tuple[SubTrace, SubTrace], lines: tuple[Where | None, Where | None]
+    ) -> None:
+        self.sides = sides
         self.lines = lines  # where the branches begin
-        self.copies = copies  # by id of a branch's copy: the structure that it was copied from
         self.main: list[tuple[Any, DType | None]] = []
         self.other: list[tuple[Any, DType | None]] = []
+        self.varies: list[bool] = []  # which outputs are rows of arrays that grow
 
     def of(self, name: str, a: Any, b: Any, path: str = "", partial: bool = False) -> Any:
         """The plan for the values `a` and `b` of `name`; `partial`: either may be missing."""
@@ -75,6 +77,8 @@ class Join:
             return a
         if isinstance(a, Undefined | Maybe) or isinstance(b, Undefined | Maybe):
             return self._missing(name, a, b, path, partial or is_own(name))
+        if is_array(a) or is_array(b) or _differ_in_length(a, b):
+            return self._arrays(name, a, b, path)
         if is_container(a) or is_container(b):
             return self._containers(name, a, b, path, partial)
         if isinstance(a, Zeros) or isinstance(b, Zeros):
@@ -88,7 +92,8 @@ class Join:
             "only tensors and numbers can depend on a tensor condition",
         )  # fmt: skip
 
-    def _output(self, a: Any, b: Any, dtype: DType | None) -> Slot:
+    def _output(self, a: Any, b: Any, dtype: DType | None, varies: bool = False) -> Slot:
+        self.varies.append(varies)
         self.main.append((a, dtype))
         self.other.append((b, dtype))
         return Slot(len(self.main) - 1)
@@ -111,7 +116,7 @@ class Join:
                     "cast one of them (gg.cast)",
                 )  # fmt: skip
         shapes = shape_of(a), shape_of(b)
-        if not same_shape(*shapes):
+        if not may_agree(*shapes):
             raise self._error(
                 ShapeError, name, path, a, b, f"shape {show_shape(shapes[0])}",
                 f"shape {show_shape(shapes[1])}", "give both the same shape",
@@ -132,9 +137,52 @@ class Join:
         steps = [step for step, _ in nest.children(form)]
         sides = [_children(x, len(steps)) for x in (a, b)]
         parts = [self.of(name, x, y, path + step, partial) for step, x, y in zip(steps, *sides)]
-        originals = [c.get(id(x)) for c, x in zip(self.copies, (a, b))]
+        originals = [side.copies.get(id(x)) for side, x in zip(self.sides, (a, b))]
         original = originals[0] if originals[0] is originals[1] else None
         return Parts(form, parts, original)
+
+    def _arrays(self, name: str, a: Any, b: Any, path: str) -> Any:
+        """Lists that grow: of any length in either branch, of equal elements."""
+        try:
+            x, y = (self._growable(side, v) for side, v in zip(self.sides, (a, b)))
+            with self.sides[0].entered():
+                left = x.like(y)
+            with self.sides[1].entered():
+                right = y.like(x)
+            if left.typed:
+                nest.assert_same(left, right)
+        except GraphgradError:
+            raise self._error(
+                ArgumentError, name, path, a, b, described(a), described(b),
+                "a list whose length depends on a tensor holds tensors of one type",
+            ) from None  # fmt: skip
+        pairs = zip(nest.flatten(left), nest.flatten(right), strict=True)
+        rows = [self._row(name, path, p, q) for p, q in pairs] if left.typed else []
+        return Parts(left, rows, None)
+
+    def _growable(self, side: SubTrace, x: Any) -> Any:
+        """A list as one that grows, made in the branch that it is of."""
+        if is_array(x):
+            return x
+        if not isinstance(x, list):
+            raise ArgumentError("no list")
+        with side.entered():
+            return Growable.of(x)
+
+    def _row(self, name: str, path: str, a: Any, b: Any) -> Slot:
+        """One tensor of the rows of both."""
+        if a.dtype is not b.dtype:
+            raise self._error(
+                DTypeError, name, path, a, b, f"elements of dtype {a.dtype.name}",
+                f"elements of dtype {b.dtype.name}", "cast one of them (gg.cast)",
+            )  # fmt: skip
+        shapes = a.type.shape[1:], b.type.shape[1:]
+        if not may_agree(*shapes):
+            raise self._error(
+                ShapeError, name, path, a, b, f"elements of shape {show_shape(shapes[0])}",
+                f"elements of shape {show_shape(shapes[1])}", "give all the same shape",
+            )  # fmt: skip
+        return self._output(a, b, None, varies=True)
 
     def _missing(self, name: str, a: Any, b: Any, path: str, partial: bool) -> Any:
         if isinstance(a, Undefined) and isinstance(b, Undefined):
@@ -184,6 +232,16 @@ class Join:
             if made:
                 error.at(None, f"{side}: {made}")
         return error
+
+
+def _differ_in_length(a: Any, b: Any) -> bool:
+    """Are they lists that a branch made longer or shorter?"""
+    return type(a) is list and type(b) is list and len(a) != len(b)
+
+
+def may_agree(a: Shape, b: Shape) -> bool:
+    """Can the run find the shapes equal, or give the results a size of their own?"""
+    return len(a) == len(b) and all(n == m or not isinstance(n - m, int) for n, m in zip(a, b))
 
 
 def _defined(x: Any) -> tuple[Any, Any]:

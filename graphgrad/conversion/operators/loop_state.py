@@ -8,19 +8,21 @@ it has a value. A guess that the body contradicts is corrected, and the body tra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from graphgrad import nest
+from graphgrad.arrays import Growable
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, GraphgradError, ShapeError
 from graphgrad.compiler.op import current_kind
 from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.transform.autodiff import zeros_like
 from graphgrad.compiler.types import same_shape, show_shape, tensor_type
-from graphgrad.conversion.operators.containers import is_container, rebuilt
+from graphgrad.conversion.operators.containers import is_array, is_container, rebuilt
 from graphgrad.conversion.operators.joins import Parts, Slot, Zeros, filled
+from graphgrad.conversion.operators.loop_options import loop_options
 from graphgrad.conversion.operators.names import described, label, origin
 from graphgrad.conversion.operators.numbers import (
     adopts,
@@ -60,6 +62,9 @@ class LoopState:
         self.sure = sure  # the body runs at least once
         self.failure: GraphgradError | None = None  # no guess fits the types
         self.fixed: set[Path] = set()  # numbers that stay Python
+        self.limit: Any = None  # of the number of trips
+        self.growing: set[Path] = set()  # lists whose length changes
+        self.invariants: dict[str, tuple[Any, ...]] = {}  # by label: shapes, None for what changes
         self.dtypes: dict[Path, DType] = {}  # of numbers that adopted one
         self.found: dict[Path, Any] = {}  # what names without a value are after the body
         self.plans: list[Any] = []  # of the state that the body gets
@@ -104,6 +109,10 @@ class LoopState:
             return Maybe(value, self._carry(name, " has a value", lift(False)), reason)
         if isinstance(x, Zeros):
             return self._carry(name, path, zeros_like(x.type))
+        if is_array(x):
+            return self._carry(name, path, x)
+        if (name, path) in self.growing:
+            return self._carry(name, path, self._growable(name, path, x))
         if is_container(x):
             parts = [self._plan(name, path + step, part) for step, part in nest.children(x)]
             return Parts(x, parts, None)
@@ -130,6 +139,25 @@ class LoopState:
             )
         return filled(plan, params)
 
+    def trip(self, body: Callable[..., Any], params: Sequence[Any]) -> list[Any]:
+        """The carried tensors after a trip; GuessAgain if its options are others than before."""
+        with loop_options() as options:
+            results = body(*self.enter(params))
+        limit = options.get("maximum_iterations")
+        by_id = {id(p): text for p, text in zip(params, self.labels)}
+        invariants = {
+            by_id[id(x)]: tuple(shape)
+            for x, shape in options.get("shape_invariants", ()) if id(x) in by_id
+        }  # fmt: skip
+        if not _same_limit(limit, self.limit) or invariants != self.invariants:
+            self.limit, self.invariants = limit, invariants
+            raise GuessAgain
+        return self.leave(results)
+
+    def shapes(self) -> list[Any] | None:
+        """The shape invariants of the carried tensors, as `while_loop` takes them."""
+        return [self.invariants.get(text) for text in self.labels] if self.invariants else None
+
     def leave(self, results: Sequence[Any]) -> list[Any]:
         """The carried tensors after a trip that left the state as `results`.
 
@@ -141,11 +169,14 @@ class LoopState:
             for name, plan, x, out in zip(self.names, self.plans, self.values, results, strict=True)
         ]
         self._check_replaced()
-        lift = current_kind().lift
-        return [
-            zeros_like(x.type) if isinstance(x, Zeros) else lift(x, s.dtype if is_weak(x) else None)
-            for x, s in zip(self.leaving, self.start)
-        ]
+        return [self._leaving(x, s) for x, s in zip(self.leaving, self.start, strict=True)]
+
+    def _leaving(self, x: Any, start: Any) -> Any:
+        if isinstance(x, Zeros):
+            return zeros_like(x.type)
+        if is_array(x):
+            return x
+        return current_kind().lift(x, start.dtype if is_weak(x) else None)
 
     def _check_replaced(self) -> None:
         """A tensor of which a trip replaces a part must not be read under another name in it."""
@@ -171,6 +202,9 @@ class LoopState:
             raise GuessAgain
         if isinstance(out, Undefined):
             raise out.error()
+        if isinstance(plan, Slot) and is_array(self.start[plan.index]):
+            self.leaving[plan.index] = out if is_array(out) else self._growable(name, path, out)
+            return plan
         if isinstance(plan, Slot):
             return self._settle_number(name, path, plan, x, out)
         if isinstance(plan, Parts):
@@ -182,6 +216,26 @@ class LoopState:
             return plan
         raise self._error(ArgumentError, name, path, plan, out, described(plan), described(out),
                           "only tensors and numbers can change in a loop over tensors")  # fmt: skip
+
+    def _growable(self, name: str, path: str, x: Any) -> Growable:
+        """A list as one that grows."""
+        try:
+            if type(x) is list:
+                return Growable.of(x)
+        except GraphgradError:
+            pass
+        raise ArgumentError(
+            f"{label(name, path)} changes its length in a loop over tensors, so it has to be a "
+            f"list of tensors of one type, and it is {described(x)}; keep other things in a list "
+            "of their own", here()
+        )  # fmt: skip
+
+    def lists(self) -> list[Path]:
+        """The lists that are carried item by item, of numbers and tensors alone."""
+        return [
+            (n, "") for n, x in zip(self.names, self.values)
+            if type(x) is list and x and (n, "") not in self.growing and all(map(is_numeric, x))
+        ]  # fmt: skip
 
     def _settle_maybe(self, name: str, path: str, plan: Maybe, x: Any, out: Any) -> Any:
         flag, value = True, out
@@ -221,7 +275,10 @@ class LoopState:
                 f"dtype {dtype.name}", "cast one of them (gg.cast)",
             )  # fmt: skip
         before, after = entering.type.shape, shape_of(out)
-        if not same_shape(before, after):
+        open_axes = self.invariants.get(self.labels[plan.index], (0,) * len(before))
+        if len(before) != len(after) or not same_shape(
+            *(tuple(n for n, m in zip(s, open_axes) if m is not None) for s in (before, after))
+        ):
             raise self._error(
                 ShapeError, name, path, x, out, f"shape {show_shape(before)}",
                 f"shape {show_shape(after)}",
@@ -231,6 +288,9 @@ class LoopState:
         return plan
 
     def _settle_parts(self, name: str, path: str, plan: Parts, x: Any, out: Any) -> Any:
+        if isinstance(x, list) and (is_array(out) or _other_length(x, out)):
+            self.growing.add((name, path))
+            raise GuessAgain
         if not is_container(out) or type(out) is not type(plan.form):
             raise self._error(ArgumentError, name, path, x, out, described(x), described(out),
                               "its structure has to stay the same")  # fmt: skip
@@ -267,10 +327,20 @@ class LoopState:
         return tuple(filled(plan, carried) for plan in self.ends)
 
 
+def _same_limit(a: Any, b: Any) -> bool:
+    return a is b or (isinstance(a, int) and isinstance(b, int) and a == b)
+
+
+def _other_length(x: list[Any], out: Any) -> bool:
+    return type(out) is list and len(x) != len(out)
+
+
 def _prototype(x: Any) -> Any:
     """`x` with types in place of its tensors and numbers."""
     if isinstance(x, Maybe):
         return _prototype(x.value)
     if is_container(x):
         return rebuilt(x, [_prototype(part) for _, part in nest.children(x)])
+    if is_array(x):
+        return Growable()
     return Zeros(tensor_type(shape_of(x), dtype_of(x))) if is_numeric(x) else x

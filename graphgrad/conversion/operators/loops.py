@@ -15,7 +15,6 @@ from graphgrad.compiler.errors import NoValueError
 from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.source import Where
 from graphgrad.conversion.operators.conditions import truth
-from graphgrad.conversion.operators.loop_options import loop_options
 from graphgrad.conversion.operators.loop_state import GuessAgain, LoopState
 from graphgrad.conversion.operators.names import place_of
 from graphgrad.conversion.operators.places import Places
@@ -68,7 +67,6 @@ def graph_while(
 ) -> tuple[Any, ...]:  # fmt: skip
     """A `while_loop` of the graph."""
     guess = LoopState(values, names, line)
-    options: dict[str, Any] = {}
 
     def attempt() -> tuple[Any, ...]:
         start = guess.guess()
@@ -77,16 +75,10 @@ def graph_while(
             found = truth(test(*guess.enter(params)), "`while`")
             return current_kind().lift(found)
 
-        def step(*params: Any) -> list[Any]:
-            with loop_options() as found:
-                results = body(*guess.enter(params))
-            if found.get("maximum_iterations") is not options.get("maximum_iterations"):
-                options.update(found)
-                raise GuessAgain
-            return guess.leave(results)
-
-        limit = options.get("maximum_iterations")
-        carried = control.while_loop(goes_on, step, start, maximum_iterations=limit)
+        carried = control.while_loop(
+            goes_on, lambda *params: guess.trip(body, params), start, guess.shapes(),
+            maximum_iterations=guess.limit, names=guess.labels,
+        )  # fmt: skip
         return guess.result(carried)
 
     return settled(guess, attempt)
@@ -98,12 +90,15 @@ def graph_scan(
     """A `scan` of the graph: `body(item(slices), *state)` for the slices of `elems`."""
 
     def attempt() -> tuple[Any, ...]:
-        def step(carried: Any, slices: Any) -> Any:
-            with loop_options():
-                results = body(item(slices), *guess.enter(carried))
-            return guess.leave(results), ()
+        start = guess.guess()
 
-        return guess.result(control.scan_loop(step, guess.guess(), list(elems))[0])
+        def step(carried: Any, slices: Any) -> Any:
+            return guess.trip(lambda *state: body(item(slices), *state), carried), ()
+
+        carried, _ = control.scan_loop(
+            step, start, list(elems), names=guess.labels, shape_invariants=guess.shapes()
+        )
+        return guess.result(carried)
 
     return settled(guess, attempt)
 
@@ -111,8 +106,8 @@ def graph_scan(
 def settled(guess: LoopState, attempt: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
     """What `attempt` gives once the guess holds.
 
-    Where the body wants the value of a number that it was given as a tensor, the numbers stay
-    Python, those excepted that it changes.
+    Where the body wants the value of a tensor, lists become such that tensors can index, and then
+    numbers stay Python, those excepted that the body changes.
     """
     refused: NoValueError | None = None
     while True:
@@ -121,8 +116,11 @@ def settled(guess: LoopState, attempt: Callable[[], tuple[Any, ...]]) -> tuple[A
         except GuessAgain:
             continue
         except NoValueError as error:
-            weak = guess.weak()
-            if refused is not None or not weak:
+            lists, weak = guess.lists(), guess.weak()
+            if lists:
+                guess.growing.update(lists)
+            elif refused is None and weak:
+                refused = error
+                guess.fixed.update(weak)
+            else:
                 raise refused or error from None
-            refused = error
-            guess.fixed.update(weak)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from graphgrad import nest
+from graphgrad.arrays import Growable
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim
@@ -101,6 +103,21 @@ class Slices(Source):
         return Slices(reverse(self.x, (0,)))
 
 
+class Items(Source):
+    """A list that grows."""
+
+    def __init__(self, xs: Growable) -> None:
+        self.xs = xs
+        self.length = nest.flatten(xs.rows)[0].type.shape[0] if xs.typed else 0
+
+    def item(self, k: Any) -> Any:
+        return self.xs[k]
+
+    def scanned(self) -> Scanned:
+        rows = self.xs.stack()
+        return nest.flatten(rows), lambda xs: nest.pack(rows, xs)
+
+
 class Zip(Source):
     """`zip` of several sources, as long as the shortest."""
 
@@ -167,11 +184,13 @@ def _limits(limits: Sequence[Any]) -> tuple[Any, Any, Any]:
 def is_source(x: Any) -> bool:
     """Does a `for` over `x` become a loop of the graph: while tracing, is it a tensor or made of
     one?"""
-    return isinstance(x, Source) or (state.builder is not None and isinstance(x, Arith))
+    return isinstance(x, Source) or (state.builder is not None and isinstance(x, Arith | Growable))
 
 
 def source(x: Any) -> Source:
     """A tensor as a source."""
+    if isinstance(x, Growable):
+        return Items(x)
     return x if isinstance(x, Source) else Slices(x)
 
 
