@@ -187,9 +187,10 @@ class Statements(Updates):
         if not __debug__:
             return []
         test = self.expression(s.test)
-        message = self.context.later(self.expression(s.msg) if s.msg else ast.Constant(None))
-        where = self.context.where(s)
-        check = self.context.call("assert_", s, test, self.context.place(message, s), where)
+        message: ast.expr = ast.Constant(None)
+        if s.msg:
+            message = self.context.later(self.expression(s.msg))
+        check = self.context.call("assert_", s, test, message, self.context.where(s))
         return [self.context.place(ast.Expr(check), s)]
 
     def _delete(self, s: ast.Delete) -> list[ast.stmt]:
