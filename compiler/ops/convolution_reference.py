@@ -26,8 +26,10 @@ def output_size(
     size: Extent, kernel: int, stride: int, pair: tuple[int, int], dilation: int
 ) -> Extent:
     """How many windows fit: none where the filter is larger than the padded input."""
-    room = size + sum(pair) - (kernel - 1) * dilation - 1
-    return room // stride + 1 if at_least(room, 0) else 0
+    beyond = (kernel - 1) * dilation + 1 - sum(pair)  # elements that only the input can supply
+    if beyond > stride and not at_least(size, beyond - stride):
+        return 0
+    return (size - beyond) // stride + 1
 
 
 def output_sizes(
