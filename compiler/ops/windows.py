@@ -58,7 +58,10 @@ def per_axis(name: str, what: str, given: Any, spatial: int, first: bool) -> Siz
     one for each axis of the image, those of images and channels being 1."""
     if given is None:
         return (1,) * spatial
-    entries: Any = as_shape(given)
+    try:
+        entries: Any = as_shape(given)
+    except ArgumentError:
+        raise ArgumentError(f"{name}: {what} should be integers, got {_plain(given)!r}") from None
     if len(entries) == spatial + 2:
         entries, others = spatial_entries(entries, spatial, first)
         if any(n != 1 for n in others):
@@ -152,5 +155,6 @@ def check_room(
             taps = f"{k} taps" + (f" {d} apart" if d > 1 else "")
             raise ShapeError(
                 f"{name}: the window does not fit: along spatial axis {axis} it covers {extent} "
-                f"elements ({taps}), and the input has {shown(n)} with {low} + {high} of padding"
+                f"elements ({taps}), and the input has {shown(n)} with {low} + {high} of padding; "
+                "padding='SAME' adds what is missing"
             )
