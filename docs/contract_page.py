@@ -54,7 +54,8 @@ CLASSES = {
     "sums": (
         "Within a multiple of eps",
         "The order of a compiled reduction follows from its extents alone; eager NumPy has "
-        "another, and a matrix product that of the BLAS. The number is what tests allow on the "
+        "another, and a matrix product that of the BLAS; convolutions are sums of products as these "
+        "are (16 eps). The number is what tests allow on the "
         "samples of the table, times eps, times the largest input or result.",
     ),
     "parts": (
