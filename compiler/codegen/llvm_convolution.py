@@ -21,6 +21,7 @@ multiply-adds where the processor has them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from graphgrad.compiler import dtypes
@@ -60,7 +61,7 @@ class TiledConvolution(ConvolutionKernel):
         self.bytes = t.conv.dtype.itemsize
         self.vector = f"<{t.lanes} x {self.element}>"
         self.vector_bytes = t.lanes * self.bytes
-        self.taps = t.conv.taps[0] * t.conv.taps[1] * t.conv.taps[2]
+        self.taps = math.prod(t.taps)
         self.columns = [t.columns] if t.is_closed else sorted({t.columns, 1}, reverse=True)
 
     @property
@@ -91,7 +92,8 @@ class TiledConvolution(ConvolutionKernel):
         widths = [(t.width, False)] if t.panels > 1 else []
         for width, is_last in [*widths, (t.last, True)]:
             functions += [self.tile(width, is_last, columns) for columns in self.columns]
-        functions += [self.function("_panels", self.pack), self.function("", self.blocks)]
+        pack = self.pack_runs if t.run > 1 else self.pack
+        functions += [self.function("_panels", pack), self.function("", self.blocks)]
         return "\n".join(functions)
 
     # -- the filter in panels
@@ -105,9 +107,10 @@ class TiledConvolution(ConvolutionKernel):
         for pd in d.phases:
             for ph in h.phases:
                 for pw in w.phases:
-                    row = [len(order)]
+                    row = [len(order) * self.t.taps[2] // self.t.conv.taps[2]]
                     for axis, p in ((d, pd), (h, ph), (w, pw)):
                         row += [p.start, len(p.taps), p.first - axis.low if p.taps else 0]
+                    row[-2] += self.t.taps[2] - self.t.conv.taps[2]
                     rows.append(row)
                     order += [(a * kh + b) * kw + c for a in pd.taps for b in ph.taps
                               for c in pw.taps]  # fmt: skip
@@ -118,6 +121,51 @@ class TiledConvolution(ConvolutionKernel):
             f"[{', '.join(f'i32 {k}' for k in order) or 'i32 0'}]",
             f"@KERNEL_phases = private constant [{len(words)} x i64] [{', '.join(words)}]",
         ])  # fmt: skip
+
+    def pack_runs(self) -> None:
+        """Items are taps of the one panel: for each target of a run its own tap, or zeros."""
+        t, c = self.t, self.t.conv
+        width = t.width * t.lanes
+        step = t.axes[2].step
+        down, across = (c.outputs, 1) if c.kind == "conv" else (1, c.outputs)
+
+        def one(item: str, _: list[str]) -> list[str]:
+            before, tap = self.parted(item, str(t.taps[2]))
+            to = self.at("%panels", self.mul(item, t.reduced * width * self.bytes))
+            self.text.line(f"call void @KERNEL_zero(ptr {to}, i64 {t.reduced * width})")
+
+            def target(q: str, _: list[str]) -> list[str]:
+                own = self.sub(tap, self.mul(q, step))
+                inside = self.text.assign(f"icmp ult i64 {own}, {c.taps[2]}")
+                self.when(inside, lambda: self.rows_of(
+                    self.add(self.mul(before, c.taps[2]), own),
+                    self.at(to, self.mul(q, t.made * self.bytes)), width, down, across,
+                ))  # fmt: skip
+                return []
+
+            self.loop("0", str(t.run), 1, [], target)
+            return []
+
+        self.loop("%lo", "%hi", 1, [], one)
+
+    def rows_of(self, tap: str, to: str, width: int, down: int, across: int) -> None:
+        """The channels of a tap, in rows of `width` elements."""
+        t, c = self.t, self.t.conv
+        source = self.at("%w", self.mul(self.tap(tap), c.inputs * c.outputs * self.bytes))
+
+        def row(i: str, _: list[str]) -> list[str]:
+            line = self.at(to, self.mul(i, width * self.bytes))
+            start = self.at(source, self.mul(i, down * self.bytes))
+            self.loop("0", str(t.made), 1, [], lambda j, _: self.move(line, start, j, across))
+            return []
+
+        self.loop("0", str(t.reduced), 1, [], row)
+
+    def tap(self, position: str) -> str:
+        """The tap of the filter at a position of a panel."""
+        at = self.text.assign(f"getelementptr i32, ptr @KERNEL_order, i64 {position}")
+        found = self.text.assign(f"load i32, ptr {at}")
+        return self.text.assign(f"zext i32 {found} to i64")
 
     def pack(self) -> None:
         """Items are taps of panels of groups."""
@@ -132,9 +180,7 @@ class TiledConvolution(ConvolutionKernel):
         def one(item: str, _: list[str]) -> list[str]:
             rest, tap = self.parted(item, str(self.taps))
             g, p = self.parted(rest, str(t.panels))
-            at = self.text.assign(f"getelementptr i32, ptr @KERNEL_order, i64 {tap}")
-            k = self.text.assign(f"load i32, ptr {at}")
-            k = self.text.assign(f"zext i32 {k} to i64")
+            k = self.tap(tap)
             is_last = self.text.assign(f"icmp eq i64 {p}, {t.panels - 1}")
             width = self.text.assign(f"select i1 {is_last}, i64 {last}, i64 {whole}")
             first = self.mul(p, whole)
@@ -220,7 +266,8 @@ class TiledConvolution(ConvolutionKernel):
             n, jd = self.parted(rest, along[0])
             ranges = []
             for b, axis, count, size, tile in (
-                (bh, h, counts[1], t.block[0], t.rows), (bw, w, counts[2], t.block[1], t.columns)
+                (bh, h, counts[1], t.block[0], t.rows),
+                (bw, w, counts[2], t.block[1], t.columns * t.run),
             ):  # fmt: skip
                 start = self.mul(b, size)
                 known = axis.counts()
@@ -381,11 +428,15 @@ class TiledConvolution(ConvolutionKernel):
             slice_ = self.add(self.mul(n, sizes[0]), d)
             to = self.mul(self.add(self.mul(slice_, sizes[1]), starts[1]), self.line)
             out = self.at(y, self.add(to, self.mul(starts[2], self.target_bytes)))
+            down = self.add(firsts[1], t.axes[1].low), taps[1], self.mul(taps[2], t.reduced * width)
+
+            def all_rows() -> None:
+                self.over_rows(ranges, ends, down, (from_, panel, out), is_last)
+
             if t.axes[0].spread == 1:
-                self.over_rows(ranges, ends, from_, panel, out, is_last)
-                return
-            inside = self.text.assign(f"icmp slt i64 {d}, {sizes[0]}")
-            self.when(inside, lambda: self.over_rows(ranges, ends, from_, panel, out, is_last))
+                all_rows()
+            else:
+                self.when(self.text.assign(f"icmp slt i64 {d}, {sizes[0]}"), all_rows)
 
         if len(self.phases) == 1:
             one([str(k) for k in self.phases[0]])
@@ -404,12 +455,15 @@ class TiledConvolution(ConvolutionKernel):
         self.loop("0", str(len(self.phases)), 1, [], of_table)
 
     def over_rows(
-        self, ranges: Sequence[tuple[str, str]], ends: Sequence[str], x: str, w: str, y: str,
-        is_last: bool,
+        self, ranges: Sequence[tuple[str, str]], ends: Sequence[str], down: tuple[str, str, str],
+        at: tuple[str, str, str], is_last: bool,
     ) -> None:  # fmt: skip
+        """The tiles of a phase. `down` are where row 0 reads, how many taps it has and the bytes of
+        a panel from one to the next; `at` are where the first tile reads, the panel and result."""
         t = self.t
         _, h, axis = t.axes
         (first_row, _), (first, _) = ranges
+        x, w, y = at
         name = f"@KERNEL_{'last' if is_last else 'tile'}"
 
         def rows(j: str, _: list[str]) -> list[str]:
@@ -417,21 +471,28 @@ class TiledConvolution(ConvolutionKernel):
                 j = self.min(j, self.sub(ends[0], str(t.rows)))
             at = self.mul(self.sub(j, first_row), h.step)
             source = self.at(x, self.mul(at, self.row))
+            panel = w
+            if not h.is_inside and t.conv.taps[1] > 1:
+                skipped, count = self.taps_inside(j, down)
+                self.told(TAPS[1], count)
+                source = self.at(source, self.mul(self.mul(skipped, h.apart), self.row))
+                panel = self.at(w, self.mul(skipped, down[2]))
             line = self.at(y, self.mul(self.mul(j, h.spread), self.line))
 
             def tile(i: str, columns: int) -> list[str]:
                 if t.is_closed:
-                    i = self.min(i, self.sub(ends[1], str(columns)))
+                    i = self.min(i, self.sub(ends[1], str(columns * t.run)))
                 at = self.mul(self.sub(i, first), axis.step * self.place_bytes)
                 to = self.mul(i, axis.spread * self.target_bytes)
                 self.text.line(
-                    f"call void {name}{columns}(ptr {self.at(source, at)}, ptr {w}, "
+                    f"call void {name}{columns}(ptr {self.at(source, at)}, ptr {panel}, "
                     f"ptr {self.at(line, to)}, ptr %told)"
                 )
                 return []
 
             if t.is_closed:
-                self.loop(first, ends[1], t.columns, [], lambda i, _: tile(i, t.columns))
+                step = t.columns * t.run
+                self.loop(first, ends[1], step, [], lambda i, _: tile(i, t.columns))
                 return []
             begin = first
             for columns in self.columns:
@@ -444,6 +505,18 @@ class TiledConvolution(ConvolutionKernel):
             return []
 
         self.loop(first_row, ends[0], t.rows, [], rows)
+
+    def taps_inside(self, j: str, down: tuple[str, str, str]) -> tuple[str, str]:
+        """Of the taps of tile row j that do not read padding alone the first, and how many."""
+        h = self.t.axes[1]
+        first, taps, _ = down
+        top = self.add(self.mul(j, h.step), first)
+        bottom = self.add(top, (self.t.rows - 1) * h.step)
+        above = self.max(self.sub("0", bottom), "0")
+        skipped = self.div(self.add(above, h.apart - 1), h.apart)
+        below = self.max(self.sub(self.size(h.source), top), "0")
+        end = self.min(self.div(self.add(below, h.apart - 1), h.apart), taps)
+        return skipped, self.max(self.sub(end, skipped), "0")
 
     # -- tiles
 
@@ -472,7 +545,7 @@ class TiledConvolution(ConvolutionKernel):
             ends = []
             rows = [self.at(p, self.mul(i, self.bytes)) for p in x]
             for (r, c), k in zip(places, range(0, len(sums), width), strict=True):
-                at = self.at(rows[r], str(c * axis.step * self.place_bytes))
+                at = self.at(rows[r], str(c * t.run * axis.step * self.place_bytes))
                 one = self.text.assign(f"load {self.element}, ptr {at}, align {self.bytes}")
                 all_ = self.splat(one)
                 for f, s in zip(filters, sums[k : k + width], strict=True):
@@ -520,8 +593,9 @@ class TiledConvolution(ConvolutionKernel):
     ) -> None:  # fmt: skip
         t = self.t
         rows = [self.at("%y", self.mul(line, r)) for r in range(t.rows)]
-        there = t.made - (t.panels - 1) * t.width * t.lanes if is_last else width * t.lanes
-        across = t.axes[2].spread * self.target_bytes
+        before = (t.panels - 1) * t.width * t.lanes
+        there = t.made * t.run - before if is_last else width * t.lanes
+        across = t.run * t.axes[2].spread * self.target_bytes
         for (r, c), k in zip(places, range(0, len(sums), width), strict=True):
             for v in range(width):
                 at = self.at(rows[r], str(c * across + v * self.vector_bytes))
