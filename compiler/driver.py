@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
@@ -24,6 +24,7 @@ from graphgrad.compiler.kernels.batches import division_of_rows, general, in_bat
 from graphgrad.compiler.kernels.convolutions import Registers, convolution_of
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
 from graphgrad.compiler.kernels.donation import in_place_pairs, matched
+from graphgrad.compiler.kernels.epilogues import epilogue_of
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
@@ -70,6 +71,8 @@ class CompiledStep:
     kernel: KernelText | None = None
     arrays: tuple[Value | None, ...] = ()
     others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
+    # Of a convolution that is not stored as it is, or not alone: what follows, and its arrays.
+    epilogue: tuple[LoopNest, tuple[Value | None, ...]] | None = None
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
@@ -192,9 +195,10 @@ class Assembly:
     callables: list[Callable[..., Any]] = field(default_factory=list)
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    # The kernels of convolutions, and their memory, by the values that they write.
+    # By the results of convolutions: their kernels, the memory of these, and what follows.
     convolutions: dict[Value, ConvolutionKernel | None] = field(default_factory=dict)
     buffers: dict[Value, list[Storage]] = field(default_factory=dict)
+    epilogues: dict[Value, tuple[Step, Lowered]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
@@ -257,7 +261,43 @@ class Assembly:
         for low in lowered:
             if low is not None:
                 low.nest = divided(self.adjust(low.nest))
-        return [[(steps[k], lowered[k]) for k in batch] for batch in order]
+        return self.with_epilogues([[(steps[k], lowered[k]) for k in batch] for batch in order])
+
+    def with_epilogues(self, launches: list[Launch]) -> list[Launch]:
+        """Convolutions take over the kernels that read them first, where these can be epilogues."""
+        readers: dict[Value, list[int]] = {}
+        for k, launch in enumerate(launches):
+            for v in dict.fromkeys(chain.from_iterable(self.read_by(*step) for step in launch)):
+                readers.setdefault(v, []).append(k)
+        returned = {self.fusion.memory_of(v) for v in self.graph.outputs}
+        gone: set[int] = set()
+        for k, ((step, low), *rest) in enumerate(launches):
+            node = step.node
+            kernel = None if node is None or not node.outputs else self.convolution(node)
+            if node is None or kernel is None or not kernel.takes_epilogues:
+                continue
+            first, *further = readers.get(node.out, [-1])
+            step, low, *rest = *launches[first][0], *launches[first][1:]
+            if first < 0 or low is None or rest:
+                continue
+            values = [None if v is None else self.fusion.memory_of(v) for v in low.values]
+            keeps = bool(further) or node.out in returned
+            epilogue = epilogue_of(low.nest, values, node.out, keeps)
+            if epilogue is not None:
+                self.epilogues[node.out] = step, low
+                self.convolutions[node.out] = type(kernel)(kernel.conv, kernel.registers, epilogue)
+                launches[first] = [(Step(None, node), None)]
+                gone.add(k)
+        return [launch for k, launch in enumerate(launches) if k not in gone]
+
+    def read_by(self, step: Step, low: Lowered | None) -> list[Value]:
+        """The memory that a step reads."""
+        if low is not None:
+            arrays = zip(low.values, low.nest.arrays)
+            reads = [v for v, a in arrays if v is not None and a.role == "in"]
+        else:
+            reads = list(step.nodes[0].inputs)
+        return [self.fusion.memory_of(v) for v in reads]
 
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
@@ -338,11 +378,10 @@ class Assembly:
         """The storage that a step reads or writes."""
         if low is None:
             assert step.node is not None
-            found = [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
-            kernel = self.convolution(step.node)
+            kernel = self.convolution(step.node) if step.node.outputs else None
             if kernel is not None:
-                found += self.buffers.setdefault(step.node.out, self.memory_of(kernel))
-            return found
+                return self.touch_convolution(kernel, step.node)
+            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
         found = []
         for i, v in enumerate(low.values):
             found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
@@ -359,13 +398,20 @@ class Assembly:
         row = row_bytes(nest, nest.arrays[array])
         return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
 
-    def memory_of(self, kernel: ConvolutionKernel) -> list[Storage]:
-        """The buffers of a convolution; one for each thread that may work at it, or for all."""
-        found = []
+    def touch_convolution(self, kernel: ConvolutionKernel, node: Node) -> list[Storage]:
+        """What the kernel of a convolution gets, in order: see `ConvolutionKernel`. A buffer is one
+        for each thread that may work at it, or for all."""
+        found = [self.locate(v) for v in node.inputs]
+        epilogue = kernel.epilogue
+        found.append(self.locate(node.out) if epilogue is None or epilogue.keeps else found[0])
         for buffer in kernel.buffers:
             parts = THREADS if buffer.each_thread else 1
             nbytes = times(parts, buffer.nbytes)
             found.append(self.add_temp(dtypes.uint8, (parts, buffer.nbytes), nbytes))
+        if epilogue is not None:
+            values = self.epilogues[node.out][1].values
+            found += [self.locate(v) for k in epilogue.others if (v := values[k]) is not None]
+        self.buffers[node.out] = found
         return found
 
     def place_temps(self, touched: list[list[Storage]]) -> tuple[list[Size], Size]:
@@ -408,9 +454,9 @@ class Assembly:
             return
         convolution = self.convolution(node)
         if convolution is not None:
-            places = [place(self.locate(v)) for v in (*node.inputs, node.out)]
-            places += [place(s) for s in self.buffers[node.out]]
-            done("kernel", (node,), None, writer.convolution(convolution, places))
+            places = [place(s) for s in self.buffers[node.out]]
+            kernel = writer.convolution(convolution, places)
+            done(*self.convolution_step(node, kernel))
             return
         pieces = pieces_of(node)
         if pieces is not None:
@@ -455,6 +501,15 @@ class Assembly:
         together = replace(first[0], division=division)
         return "kernel", nodes, together, kernel, first[1], tuple(others)
 
+    def convolution_step(self, node: Node, kernel: KernelText) -> tuple[Any, ...]:
+        """What a report says of a convolution."""
+        following = self.epilogues.get(node.out)
+        if following is None:
+            return "kernel", (node,), None, kernel
+        step, low = following
+        parts = low.nest, tuple(low.values)
+        return "kernel", (node, *step.nodes), None, kernel, (), (), parts
+
     def emit_product(
         self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
     ) -> tuple[Any, ...]:
@@ -480,6 +535,15 @@ class Assembly:
 
     # -- donation
 
+    def places_read(self, step: Step, low: Lowered | None) -> list[Storage]:
+        """The memory that a step reads, and perhaps some that it writes."""
+        if low is not None:
+            return cast("list[Storage]", low.storage)
+        node = step.nodes[0]
+        if node.outputs and node.out in self.buffers:
+            return self.buffers[node.out]
+        return [self.locate(x) for x in node.inputs]
+
     def donations(
         self, launches: Sequence[Launch], outputs: tuple[int, ...]
     ) -> tuple[tuple[int, int], ...]:
@@ -490,11 +554,7 @@ class Assembly:
         for batch in launches:
             readers: dict[int, int] = {}
             for step, low in batch:
-                places = (
-                    low.storage
-                    if low is not None
-                    else [self.locate(x) for x in step.nodes[0].inputs]
-                )
+                places = self.places_read(step, low)
                 for slot in {s.slot for s in places}:
                     last_read[slot] = step
                     readers[slot] = readers.get(slot, 0) + 1
