@@ -12,19 +12,18 @@ from typing import Any, cast
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
-from graphgrad.compiler.codegen.llvm_convolutions import convolution_kernel
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
-from graphgrad.compiler.kernels.convolutions import Registers, convolution_of
+from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
 from graphgrad.compiler.kernels.donation import in_place_pairs, matched
-from graphgrad.compiler.kernels.epilogues import epilogue_of
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
@@ -71,8 +70,8 @@ class CompiledStep:
     kernel: KernelText | None = None
     arrays: tuple[Value | None, ...] = ()
     others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
-    # Of a convolution that is not stored as it is, or not alone: what follows, and its arrays.
-    epilogue: tuple[LoopNest, tuple[Value | None, ...]] | None = None
+    # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
+    epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
@@ -166,10 +165,6 @@ def host_program(graph: Graph, run: Callable[..., Any]) -> Program:
     )
 
 
-# The steps of one launch: a batch of kernels, or one step.
-Launch = list[tuple[Step, Lowered | None]]
-
-
 @dataclass
 class Storage:
     """Where one value lies: a slot, or a temporary (by number)."""
@@ -195,14 +190,14 @@ class Assembly:
     callables: list[Callable[..., Any]] = field(default_factory=list)
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    # By the results of convolutions: their kernels, the memory of these, and what follows.
-    convolutions: dict[Value, ConvolutionKernel | None] = field(default_factory=dict)
-    buffers: dict[Value, list[Storage]] = field(default_factory=dict)
-    epilogues: dict[Value, tuple[Step, Lowered]] = field(default_factory=dict)
+    buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
     apart: bool = False  # an entry for each step
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
+
+    def __post_init__(self) -> None:
+        self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
 
     def run(self) -> Program:
         graph = self.graph
@@ -261,43 +256,8 @@ class Assembly:
         for low in lowered:
             if low is not None:
                 low.nest = divided(self.adjust(low.nest))
-        return self.with_epilogues([[(steps[k], lowered[k]) for k in batch] for batch in order])
-
-    def with_epilogues(self, launches: list[Launch]) -> list[Launch]:
-        """Convolutions take over the kernels that read them first, where these can be epilogues."""
-        readers: dict[Value, list[int]] = {}
-        for k, launch in enumerate(launches):
-            for v in dict.fromkeys(chain.from_iterable(self.read_by(*step) for step in launch)):
-                readers.setdefault(v, []).append(k)
-        returned = {self.fusion.memory_of(v) for v in self.graph.outputs}
-        gone: set[int] = set()
-        for k, ((step, low), *rest) in enumerate(launches):
-            node = step.node
-            kernel = None if node is None or not node.outputs else self.convolution(node)
-            if node is None or kernel is None or not kernel.takes_epilogues:
-                continue
-            first, *further = readers.get(node.out, [-1])
-            step, low, *rest = *launches[first][0], *launches[first][1:]
-            if first < 0 or low is None or rest:
-                continue
-            values = [None if v is None else self.fusion.memory_of(v) for v in low.values]
-            keeps = bool(further) or node.out in returned
-            epilogue = epilogue_of(low.nest, values, node.out, keeps)
-            if epilogue is not None:
-                self.epilogues[node.out] = step, low
-                self.convolutions[node.out] = type(kernel)(kernel.conv, kernel.registers, epilogue)
-                launches[first] = [(Step(None, node), None)]
-                gone.add(k)
-        return [launch for k, launch in enumerate(launches) if k not in gone]
-
-    def read_by(self, step: Step, low: Lowered | None) -> list[Value]:
-        """The memory that a step reads."""
-        if low is not None:
-            arrays = zip(low.values, low.nest.arrays)
-            reads = [v for v, a in arrays if v is not None and a.role == "in"]
-        else:
-            reads = list(step.nodes[0].inputs)
-        return [self.fusion.memory_of(v) for v in reads]
+        found = [[(steps[k], lowered[k]) for k in batch] for batch in order]
+        return self.convolutions.with_epilogues(found)
 
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
@@ -343,18 +303,8 @@ class Assembly:
     def is_native(self, value: Value) -> bool:
         """Is `value` written by a kernel or a routine (else by a host step)?"""
         node = self.fusion.producers[value]
-        makers = product_of, pieces_of, scatter_of, self.convolution
+        makers = product_of, pieces_of, scatter_of, self.convolutions.kernel
         return value in self.fusion.group_of or any(f(node) is not None for f in makers)
-
-    def convolution(self, node: Node) -> ConvolutionKernel | None:
-        """The kernel of a convolution; None where the node is none, or a host step."""
-        value = node.outputs[0]
-        if value not in self.convolutions:
-            conv = convolution_of(node)
-            registers = Registers.of(self.target.features)
-            found = None if conv is None else convolution_kernel(conv, registers)
-            self.convolutions[value] = found
-        return self.convolutions[value]
 
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
@@ -378,7 +328,7 @@ class Assembly:
         """The storage that a step reads or writes."""
         if low is None:
             assert step.node is not None
-            kernel = self.convolution(step.node) if step.node.outputs else None
+            kernel = self.convolutions.kernel(step.node)
             if kernel is not None:
                 return self.touch_convolution(kernel, step.node)
             return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
@@ -402,15 +352,13 @@ class Assembly:
         """What the kernel of a convolution gets, in order: see `ConvolutionKernel`. A buffer is one
         for each thread that may work at it, or for all."""
         found = [self.locate(v) for v in node.inputs]
-        epilogue = kernel.epilogue
-        found.append(self.locate(node.out) if epilogue is None or epilogue.keeps else found[0])
+        keeps = kernel.epilogue is None or kernel.epilogue.keeps
+        found.append(self.locate(node.out) if keeps else found[0])
         for buffer in kernel.buffers:
             parts = THREADS if buffer.each_thread else 1
             nbytes = times(parts, buffer.nbytes)
             found.append(self.add_temp(dtypes.uint8, (parts, buffer.nbytes), nbytes))
-        if epilogue is not None:
-            values = self.epilogues[node.out][1].values
-            found += [self.locate(v) for k in epilogue.others if (v := values[k]) is not None]
+        found += map(self.locate, self.convolutions.arrays_after(node))
         self.buffers[node.out] = found
         return found
 
@@ -452,7 +400,7 @@ class Assembly:
         if product is not None:
             done(*self.emit_product(product, node, writer, place))
             return
-        convolution = self.convolution(node)
+        convolution = self.convolutions.kernel(node)
         if convolution is not None:
             places = [place(s) for s in self.buffers[node.out]]
             kernel = writer.convolution(convolution, places)
@@ -503,12 +451,13 @@ class Assembly:
 
     def convolution_step(self, node: Node, kernel: KernelText) -> tuple[Any, ...]:
         """What a report says of a convolution."""
-        following = self.epilogues.get(node.out)
+        following = self.convolutions.following.get(node.out)
         if following is None:
             return "kernel", (node,), None, kernel
         step, low = following
-        parts = low.nest, tuple(low.values)
-        return "kernel", (node, *step.nodes), None, kernel, (), (), parts
+        keeps = self.buffers[node.out][2] is not self.buffers[node.out][0]
+        after = low.nest, tuple(low.values), keeps
+        return "kernel", (node, *step.nodes), None, kernel, (), (), after
 
     def emit_product(
         self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
