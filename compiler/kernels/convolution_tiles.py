@@ -15,16 +15,22 @@ walks evenly through what is read. A tile of targets, all with the same taps, is
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
+from graphgrad.compiler.kernels.loops import compute_dtype
 
 # What a block of targets reads shall stay in the second-level cache, beside the filter's panel.
-BLOCK_BYTES = 1 << 17
+BLOCK_BYTES = 1 << 18
 # Vectors of output channels that a tile sums for each of its places.
 WIDTHS = range(1, 5)
+# Cycles to begin a tile and to store a vector of it.
+TILE, PLACE = 40, 1
+# Places along an axis of which the size is not known.
+OPEN = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,10 @@ class Tiling:
 
     A panel is `width` vectors of output channels, the last one `last` of them. A tile has `rows`
     by `columns` targets of a phase; a block, which is copied with its padding, `block` of them.
+
+    Where channels do not fill a vector, a column is a `run` of neighbouring targets: with all their
+    channels they lie one behind the other in memory, and are made as if they were the channels of
+    one target, by a filter that is longer by what the run moves. Its other taps are zeros.
     """
 
     conv: Convolution
@@ -120,6 +130,7 @@ class Tiling:
     panels: int
     rows: int
     columns: int
+    run: int
     block: tuple[int, int]
 
     @property
@@ -136,13 +147,19 @@ class Tiling:
 
     @property
     def is_copied(self) -> bool:
-        """Does a block have padding, so that it is copied first?"""
-        return not all(a.is_inside for a in self.axes)
+        """Does a block have padding, or elements to convert, so that it is copied first?"""
+        return self.conv.dtype.bits == 16 or not all(a.is_inside for a in self.axes)
 
     @property
     def is_closed(self) -> bool:
         """Are all sizes known, so that a tile can be moved back where it would pass the end?"""
         return all(isinstance(a.target, int) for a in self.axes)
+
+    @property
+    def taps(self) -> tuple[int, int, int]:
+        """Those of the filter in panels."""
+        d, h, w = self.conv.taps
+        return d, h, w + (self.run - 1) * self.axes[2].step
 
     @property
     def vectors(self) -> int:
@@ -153,7 +170,7 @@ class Tiling:
     def panel_elements(self) -> int:
         """Elements of the filter in panels."""
         c = self.conv
-        return c.groups * math.prod(c.taps) * self.reduced * self.vectors * self.lanes
+        return c.groups * math.prod(self.taps) * self.reduced * self.vectors * self.lanes
 
     @property
     def copied(self) -> tuple[int, int, int]:
@@ -170,45 +187,56 @@ class Tiling:
 
 def tiling(conv: Convolution, registers: Registers) -> Tiling:
     """The tiles that take the least time, as the ports of a processor would have it: two vectors
-    loaded, and two multiplied and added, in a cycle, the sums not sooner than 4 cycles later."""
+    loaded, and two multiplied and added, in a cycle, a sum not sooner than 4 cycles later."""
     axes = axes_of(conv)
     made = (conv.outputs if conv.kind == "conv" else conv.inputs) // conv.groups
     reduced = (conv.inputs if conv.kind == "conv" else conv.outputs) // conv.groups
-    lanes = registers.bytes // conv.dtype.itemsize
-    vectors = -(-made // lanes)
+    itemsize = compute_dtype(conv.dtype).itemsize
+    lanes = registers.bytes // itemsize
     most = [a.counts() for a in axes]
     closed = all(m is not None for m in most)
     tall, wide = ((most[a] or (1, 1))[1] if closed else (1, 64)[a - 1] for a in (1, 2))
-    steps = math.prod(max(len(p.taps) for p in a.phases) for a in axes) * reduced
+    channels = math.prod(max(len(p.taps) for p in a.phases) for a in axes[:2]) * reduced
+    across = axes[2]
+    taps = max(len(p.taps) for p in across.phases)
+    runs = [1]
+    if closed and conv.groups == 1 and across.spread == across.apart == 1 and taps > 1:
+        runs = [r for r in range(1, wide + 1) if r == 1 or r * made <= lanes * WIDTHS[-1]]
 
-    def cycles(places: int, width: int) -> float:
-        return max(places * width / 2, (places + width) / 2, 4) + 40 / max(steps, 1)
+    def cycles(places: int, width: int, steps: int) -> float:
+        return max(places * width / 2, (places + width) / 2, 4) * steps + PLACE * places * width
 
-    best: tuple[float, int, int, int] | None = None
-    for most_vectors in WIDTHS:
+    best: tuple[float, int, int, int, int] | None = None
+    for run, most_vectors in itertools.product(runs, WIDTHS):
+        vectors = -(-run * made // lanes)
         panels = -(-vectors // most_vectors)
         width = -(-vectors // panels)
+        if run > 1 and panels > 1:
+            continue
         last = vectors - (panels - 1) * width
         limit = (registers.count - 1 - width) // width
+        steps = channels * (taps + (run - 1) * across.step)
         for rows in range(1, min(tall, limit) + 1):
-            for columns in range(1, min(wide, limit // rows) + 1):
-                tiles = -(-tall // rows) * -(-wide // columns)
+            for columns in range(1, min(wide // run, limit // rows) + 1):
+                tiles = -(-tall // rows) * -(-wide // (columns * run))
                 places = rows * columns
-                time = tiles * ((panels - 1) * cycles(places, width) + cycles(places, last))
-                if best is None or time < best[0]:
-                    best = time, width, rows, columns
+                time = (panels - 1) * cycles(places, width, steps) + cycles(places, last, steps)
+                if best is None or tiles * (time + TILE) < best[0]:
+                    best = tiles * (time + TILE), width, rows, columns, run
     assert best is not None
-    _, width, rows, columns = best
+    _, width, rows, columns, run = best
+    vectors = -(-run * made // lanes)
     panels = -(-vectors // width)
-    row = axes[2].read(1) and reduced * conv.groups * conv.dtype.itemsize
-    block_w = blocked(wide if closed else 1 << 30, columns, BLOCK_BYTES // (2 * row * axes[2].step))
-    line = axes[2].read(block_w) * row * axes[0].read(1)
-    block_h = blocked(tall if closed else 1 << 30, rows, BLOCK_BYTES // (line * axes[1].step))
+    place = reduced * conv.groups * itemsize
+    most_w = BLOCK_BYTES // (2 * place * axes[2].step * axes[0].read(1))
+    block_w = blocked(wide if closed else OPEN, columns * run, most_w)
+    line = axes[2].read(block_w) * place * axes[0].read(1)
+    block_h = blocked(tall if closed else OPEN, rows, BLOCK_BYTES // (line * axes[1].step))
     if closed:  # a block that is moved back holds a tile, and the places that some phases lack
         extra = [m[0] - m[1] for m in most[1:] if m is not None]
         block_h, block_w = block_h + extra[0], block_w + extra[1]
     return Tiling(
-        conv, axes, lanes, width, vectors - (panels - 1) * width, panels, rows, columns,
+        conv, axes, lanes, width, vectors - (panels - 1) * width, panels, rows, columns, run,
         (block_h, block_w),
     )  # fmt: skip
 
