@@ -1,0 +1,223 @@
+"""What kernels over sliding windows share: addresses, the elements of a window, borders.
+
+A kernel runs over rows of windows. Along the last axis a row has windows that reach beyond the
+array at both ends, and between them those that do not: these need no bounds, and where a window has
+few elements no loops over them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphgrad.compiler.codegen.llvm_loops import Loops
+from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts, llvm_type
+from graphgrad.compiler.dims import Extent
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.kernels.windows import Axis
+
+# Windows of up to so many elements are written out.
+UNROLLED = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Which elements of a window lie in the array along one axis, and where its first one would:
+    operands, or numbers where they are known."""
+
+    base: str
+    lo: str
+    hi: str
+
+    @property
+    def known(self) -> range | None:
+        return range(int(self.lo), int(self.hi)) if (self.lo + self.hi).isdigit() else None
+
+
+Body = Callable[[str, str, list[str]], list[str]]
+
+
+class WindowLoops(Loops):
+    """Writes functions over sliding windows.
+
+    Offsets count elements. `axes` are those of the larger array, whose rows are `channels` wide
+    a place.
+    """
+
+    axes: tuple[Axis, Axis, Axis]
+    channels: int
+    dtype: DType
+
+    def __init__(self, name: str, parts: ModuleParts, pointers: Sequence[str]) -> None:
+        self.name = name
+        self.parts = parts
+        self.text = FunctionText(parts)
+        self.block = "entry"
+        self.pointers = pointers
+        self.sizes: dict[Extent, int] = {}  # with their numbers, in order
+        self.element = llvm_type(self.dtype)
+
+    def function(self) -> str:
+        """The text of the function whose body has been written."""
+        self.text.line("ret i32 0")
+        head = [
+            f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
+            f"{ATTRIBUTES} {{",
+            "entry:",
+        ]
+        for i, name in enumerate(self.pointers):
+            head.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {i}")
+            head.append(f"  %{name} = load ptr, ptr %at_{name}")
+        for i, _ in enumerate(self.sizes):
+            head.append(f"  %at_n{i} = getelementptr i64, ptr %args, i64 {len(self.pointers) + i}")
+            head.append(f"  %n{i} = load i64, ptr %at_n{i}")
+        return "\n".join([*head, *self.text.lines, "}"])
+
+    # -- integers
+
+    def size(self, extent: Extent) -> str:
+        """A size as an operand: 1 as it is, else an argument."""
+        if extent == 1:
+            return "1"
+        return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
+
+    def plus(self, a: str, b: str) -> str:
+        if "0" in (a, b):
+            return b if a == "0" else a
+        return self.folded("add", a, b) or self.text.assign(f"add i64 {a}, {b}")
+
+    def minus(self, a: str, b: str) -> str:
+        return a if b == "0" else self.text.assign(f"sub i64 {a}, {b}")
+
+    def times(self, a: str, b: str) -> str:
+        if "0" in (a, b):
+            return "0"
+        if "1" in (a, b):
+            return b if a == "1" else a
+        return self.folded("mul", a, b) or self.text.assign(f"mul i64 {a}, {b}")
+
+    def folded(self, what: str, a: str, b: str) -> str | None:
+        if not (a + b).isdigit():
+            return None
+        return str(int(a) + int(b) if what == "add" else int(a) * int(b))
+
+    def least(self, a: str, b: str) -> str:
+        return self.extremum("smin", a, b)
+
+    def most(self, a: str, b: str) -> str:
+        return self.extremum("smax", a, b)
+
+    def extremum(self, which: str, a: str, b: str) -> str:
+        self.parts.declares.add(f"declare i64 @llvm.{which}.i64(i64, i64)")
+        return self.text.assign(f"call i64 @llvm.{which}.i64(i64 {a}, i64 {b})")
+
+    def steps(self, distance: str, step: int) -> str:
+        """How many of 0, step, 2 step, ... are less than `distance`."""
+        positive = self.most(distance, "0")
+        if step == 1:
+            return positive
+        return self.text.assign(f"udiv i64 {self.plus(positive, str(step - 1))}, {step}")
+
+    def split(self, index: str, size: str) -> tuple[str, str]:
+        """Quotient and remainder."""
+        if size == "1":
+            return index, "0"
+        quotient = self.text.assign(f"udiv i64 {index}, {size}")
+        return quotient, self.minus(index, self.times(quotient, size))
+
+    def offset(self, index: Sequence[str], sizes: Sequence[str]) -> str:
+        """The row-major offset of an index; the first size does not matter."""
+        total = index[0]
+        for i, n in zip(index[1:], sizes[1:], strict=True):
+            total = self.plus(self.times(total, n), i)
+        return total
+
+    def at(self, pointer: str, offset: str) -> str:
+        """The address of the element `offset` elements on."""
+        if offset == "0":
+            return pointer
+        return self.text.assign(f"getelementptr {self.element}, ptr {pointer}, i64 {offset}")
+
+    # -- windows
+
+    def taps(self, axis: Axis, place: str) -> Taps:
+        """The elements of window `place` along an axis."""
+        base = self.times(place, str(axis.stride))
+        if axis.low:
+            base = self.text.assign(f"sub i64 {base}, {axis.low}")
+        if not axis.padded:
+            return Taps(base, "0", str(axis.window))
+        return self.cut(axis, base, "0", self.size(axis.size))
+
+    def cut(self, axis: Axis, base: str, lo: str, hi: str) -> Taps:
+        """The elements of a window from `base` on that lie in lo .. hi."""
+        first = self.steps(self.minus(lo, base), axis.dilation)
+        last = self.least(self.steps(self.minus(hi, base), axis.dilation), str(axis.window))
+        return Taps(base, first, last)
+
+    def is_whole(self, axis: Axis, taps: Taps) -> str | None:
+        """Has the window all its elements? None: always."""
+        if taps.known is not None:
+            return None
+        a = self.text.assign(f"icmp eq i64 {taps.lo}, 0")
+        b = self.text.assign(f"icmp eq i64 {taps.hi}, {axis.window}")
+        return self.text.assign(f"and i1 {a}, {b}")
+
+    def inner(self, axis: Axis, whole: Sequence[str | None]) -> tuple[str, str]:
+        """From where to where the windows of a row lie in the array, if all of `whole` hold; else
+        none does."""
+        count = self.size(axis.count)
+        lo, hi = "0", count
+        if axis.padded:
+            lo = self.least(str(-(-axis.low // axis.stride)), count)
+            reach = axis.low - (axis.window - 1) * axis.dilation
+            end = self.steps(self.plus(self.size(axis.size), str(reach)), axis.stride)
+            hi = self.most(lo, self.least(end, count))
+        for condition in whole:
+            if condition is not None:
+                lo, hi = (
+                    self.text.assign(f"select i1 {condition}, i64 {x}, i64 {count}")
+                    for x in (lo, hi)
+                )
+        return lo, hi
+
+    def each_tap(
+        self, taps: Sequence[Taps], carried: list[tuple[str, str]], body: Body,
+        backwards: bool = False,
+    ) -> list[str]:  # fmt: skip
+        """`body(offset, number, carried)` for each element of a window, in order: its offset from
+        the first one, and its number among all. If `backwards`, the last axis runs from its end,
+        where the elements are written out."""
+        known = [t.known for t in taps]
+        ranges = [r for r in known if r is not None]
+        product = 1
+        for r in ranges:
+            product *= len(r)
+        if len(ranges) == len(taps) and product <= UNROLLED:
+            values = [start for _, start in carried]
+            if backwards:
+                ranges[-1] = ranges[-1][::-1]
+            for k in itertools.product(*ranges):
+                values = body(*self.tap([str(i) for i in k]), values)
+            return values
+
+        def nest(depth: int, index: list[str], values: list[str]) -> list[str]:
+            if depth == len(taps):
+                return body(*self.tap(index), values)
+            pairs = [(type_, v) for (type_, _), v in zip(carried, values, strict=True)]
+            t = taps[depth]
+            if t.known is not None and len(t.known) == 1:
+                return nest(depth + 1, [*index, t.lo], values)
+            return self.loop(
+                t.lo, t.hi, 1, pairs, lambda i, inner: nest(depth + 1, [*index, i], inner)
+            )
+
+        return nest(0, [], [start for _, start in carried])
+
+    def tap(self, index: Sequence[str]) -> tuple[str, str]:
+        """The offset of an element from the first of its window, and its number."""
+        steps = [self.times(i, str(a.dilation)) for i, a in zip(index, self.axes, strict=True)]
+        offset = self.offset(steps, [self.size(a.size) for a in self.axes])
+        number = self.offset(index, [str(a.window) for a in self.axes])
+        return self.times(offset, str(self.channels)), number
