@@ -31,8 +31,9 @@ from graphgrad.compiler.codegen.llvm_pixels import (
 )
 from graphgrad.compiler.codegen.llvm_products import Columns, vectors_of
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.compiler.codegen.llvm_windows import Taps, WindowLoops
+from graphgrad.compiler.codegen.llvm_windows import Taps, WindowLoops, written_out
 from graphgrad.compiler.kernels.pools import Pool
+from graphgrad.compiler.types import element_count
 
 POINTERS = {
     "max_pool": ("x", "z"),
@@ -41,9 +42,16 @@ POINTERS = {
     "max_pool_gradient": ("g", "x", "dx"),
     "mean_pool_gradient": ("g", "dx"),
 }
+NAN = "0x7FF8000000000000"
+FETCHED_BYTES = 8 << 20  # of more than this, the next rows are asked for while a row is at work
 # Vectors of a window at a time: forward they hide each other's latency, backward the elements of a
 # window stay in registers.
 TOGETHER, TOGETHER_BACKWARD = 4, 2
+
+
+def flags(type_: str) -> str:
+    """The type of a comparison of vectors."""
+    return f"{type_.split(' x ')[0]} x i1>"
 
 
 class PoolEmitter(WindowLoops):
@@ -252,7 +260,8 @@ class PoolEmitter(WindowLoops):
         lanes.put_flat(z, self.maxima(lanes, taps, {}))
 
     def mean(self, lanes: Lanes, z: str, taps: Sequence[Taps], _: object) -> None:
-        def add(offset: str, _: str, sums: list[str]) -> list[str]:
+        def add(offset: str, number: str, sums: list[str]) -> list[str]:
+            self.ahead(lanes, offset, number)
             return self.each(lanes, "fadd", sums, lanes.load(self.at(self.corners["x"], offset)))
 
         zeros = [(t, "zeroinitializer") for t in lanes.types]
@@ -319,35 +328,87 @@ class PoolEmitter(WindowLoops):
     def maxima(
         self, lanes: Lanes, taps: Sequence[Taps], loaded: dict[str, list[str]]
     ) -> list[str]:
-        """The maxima of windows; elements that stay in registers come into `loaded`, by number."""
+        """The maxima of windows, NaN if an element is; elements that stay in registers come into
+        `loaded`, by number."""
+        types, count = lanes.types, len(lanes.types)
+        floats, in_loops = self.dtype.is_floating, written_out(taps) is None
 
-        def take(offset: str, number: str, best: list[str]) -> list[str]:
+        def take(offset: str, number: str, carried: list[str]) -> list[str]:
+            self.ahead(lanes, offset, number)
             xs = lanes.load(self.at(self.corners["x"], offset))
-            if number.isdigit():
+            if not in_loops:
                 loaded[number] = xs
-            return [
-                self.larger(t, m, x) for t, m, x in zip(lanes.types, best, xs, strict=True)
-            ]
+            above = self.each(lanes, self.above, carried[:count], xs)
+            best = self.pick(types, above, carried[:count], xs)
+            if in_loops and floats:
+                nans = self.each(lanes, "fcmp uno", xs, xs)
+                best += self.union(types, carried[count:], nans)
+            return best
 
-        start = [(t, self.splat(t, self.lowest())) for t in lanes.types]
-        return self.each_tap(taps, start, take)
+        start = [(t, self.splat(t, self.lowest())) for t in types]
+        if in_loops and floats:
+            start += [(flags(t), "zeroinitializer") for t in types]
+        best = self.each_tap(taps, start, take)
+        if not floats:
+            return best
+        nans = best[count:]
+        if not in_loops:  # one comparison tells of two elements
+            all_ = list(loaded.values())
+            for xs, ys in zip(all_[::2], [*all_[1::2], all_[-1]], strict=False):
+                found = self.each(lanes, "fcmp uno", xs, ys)
+                nans = self.union(types, nans, found) if nans else found
+        return self.pick(types, nans, [self.splat(t, NAN) for t in types], best[:count])
+
+    @property
+    def above(self) -> str:
+        """The comparison of what is larger."""
+        if self.dtype.is_floating:
+            return "fcmp ogt"
+        return "icmp sgt" if self.dtype.kind == "i" else "icmp ugt"
+
+    def union(self, types: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[str]:
+        return [
+            self.text.assign(f"or {flags(t)} {x}, {y}") for t, x, y in zip(types, a, b, strict=True)
+        ]
+
+    def pick(
+        self, types: Sequence[str], conditions: Sequence[str], xs: Sequence[str], ys: Sequence[str]
+    ) -> list[str]:
+        """x where the condition holds, else y."""
+        return [
+            self.text.assign(f"select {flags(t)} {c}, {t} {x}, {t} {y}")
+            for t, c, x, y in zip(types, conditions, xs, ys, strict=True)
+        ]
+
+    def ahead(self, lanes: Lanes, offset: str, number: str) -> None:
+        """Ask for what the next row of windows reads and this one does not, if x is large."""
+        outer, middle, last = self.axes
+        if not number.isdigit() or not self.is_large:
+            return
+        k = int(number)
+        newest = last.window - last.stride, outer.window - outer.stride
+        if k % last.window < newest[0] or k // (last.window * middle.window) < newest[1]:
+            return
+        rows = self.times(self.size(middle.size), self.size(last.size))
+        step = self.times(rows, str(outer.stride * self.channels))
+        here = self.at(self.corners["x"], self.plus(offset, step))
+        self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for i in range(len(lanes.types)):
+            line = self.at(here, str(i * VECTOR_BYTES // self.dtype.itemsize))
+            self.text.line(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 3, i32 1)")
+
+    @property
+    def is_large(self) -> bool:
+        """Does the array not stay in a cache, as far as is known?"""
+        sizes = self.pool.images, *(a.size for a in self.axes)
+        count = element_count(n for n in sizes if isinstance(n, int)) * self.channels
+        known = all(isinstance(n, int) for n in sizes)
+        return not known or count * self.dtype.itemsize > FETCHED_BYTES
 
     def lowest(self) -> str:
         if not self.dtype.is_floating:
             return str(np.iinfo(self.dtype.dtype).min)
         return "0xFFF0000000000000"
-
-    def larger(self, type_: str, m: str, x: str) -> str:
-        """The larger of two elements; NaN if one of them is."""
-        flags = f"<{type_[1:].split(' x ')[0]} x i1>"
-        if not self.dtype.is_floating:
-            sign = "s" if self.dtype.kind == "i" else "u"
-            above = self.text.assign(f"icmp {sign}gt {type_} {m}, {x}")
-            return self.text.assign(f"select {flags} {above}, {type_} {m}, {type_} {x}")
-        above = self.text.assign(f"fcmp ogt {type_} {m}, {x}")
-        best = self.text.assign(f"select {flags} {above}, {type_} {m}, {type_} {x}")
-        is_nan = self.text.assign(f"fcmp uno {type_} {m}, {m}")
-        return self.text.assign(f"select {flags} {is_nan}, {type_} {m}, {type_} {best}")
 
     def hits(
         self, lanes: Lanes, offset: str, number: str, maxima: list[str],
@@ -358,21 +419,14 @@ class PoolEmitter(WindowLoops):
         return self.each(lanes, "fcmp oeq", xs, maxima)
 
     def where(self, lanes: Lanes, hits: list[str], values: Sequence[str]) -> list[str]:
-        return [
-            self.text.assign(
-                f"select <{t[1:].split(' x ')[0]} x i1> {hit}, {t} {v}, {t} zeroinitializer"
-            )
-            for t, hit, v in zip(lanes.types, hits, values, strict=True)
-        ]
+        zeros = ["zeroinitializer"] * len(values)
+        return self.pick(lanes.types, hits, values, zeros)
 
     def some(self, lanes: Lanes, counts: list[str]) -> list[str]:
         """Counts, but 1 where none was found: beside a NaN."""
         ones = [self.splat(t, "1.0") for t in lanes.types]
         none = self.each(lanes, "fcmp olt", counts, ones)
-        return [
-            self.text.assign(f"select <{t[1:].split(' x ')[0]} x i1> {n}, {t} {o}, {t} {c}")
-            for t, n, o, c in zip(lanes.types, none, ones, counts, strict=True)
-        ]
+        return self.pick(lanes.types, none, ones, counts)
 
     def seen(self, lanes: Lanes, taps: Sequence[Taps]) -> list[str]:
         """How many elements a window has in the array; 1 if none."""

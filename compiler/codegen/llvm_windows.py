@@ -8,6 +8,7 @@ few elements no loops over them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,15 @@ class Taps:
     @property
     def known(self) -> range | None:
         return range(int(self.lo), int(self.hi)) if (self.lo + self.hi).isdigit() else None
+
+
+def written_out(taps: Sequence[Taps]) -> list[range] | None:
+    """The elements of a window that are written out, axis by axis; None where loops run over
+    them."""
+    ranges = [t.known for t in taps]
+    known = [r for r in ranges if r is not None]
+    few = len(known) == len(ranges) and math.prod(map(len, known)) <= UNROLLED
+    return known if few else None
 
 
 Body = Callable[[str, str, list[str]], list[str]]
@@ -189,12 +199,8 @@ class WindowLoops(Loops):
         """`body(offset, number, carried)` for each element of a window, in order: its offset from
         the first one, and its number among all. If `backwards`, the last axis runs from its end,
         where the elements are written out."""
-        known = [t.known for t in taps]
-        ranges = [r for r in known if r is not None]
-        product = 1
-        for r in ranges:
-            product *= len(r)
-        if len(ranges) == len(taps) and product <= UNROLLED:
+        ranges = written_out(taps)
+        if ranges is not None:
             values = [start for _, start in carried]
             if backwards:
                 ranges[-1] = ranges[-1][::-1]
