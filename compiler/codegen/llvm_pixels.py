@@ -143,9 +143,7 @@ class PixelLanes:
         if self.limit is None:
             return literal(inside)
         numbers = ", ".join(f"i32 {self.pixels if p is None else p}" for p in pixel_of)
-        return self.memory.text.assign(
-            f"icmp slt <{self.lanes} x i32> <{numbers}>, {self.limits}"
-        )
+        return self.memory.text.assign(f"icmp slt <{self.lanes} x i32> <{numbers}>, {self.limits}")
 
     def flat(self) -> str | None:
         count = self.pixels * self.channels

@@ -77,8 +77,8 @@ class PoolEmitter(WindowLoops):
         outer, middle, _ = self.axes
 
         def one(index: str, _: list[str]) -> list[str]:
-            rest, b = self.split(index, self.size(middle.count))
-            image, a = self.split(rest, self.size(outer.count))
+            rest, b = self.parted(index, self.size(middle.count))
+            image, a = self.parted(rest, self.size(outer.count))
             self.row(image, a, b, self.taps(outer, a))
             return []
 
@@ -88,30 +88,30 @@ class PoolEmitter(WindowLoops):
         """Backward: the slices lo..hi of the images."""
         outer, middle, _ = self.axes
         size = self.size(outer.size)
-        first = self.text.assign(f"sdiv i64 %lo, {self.most(size, '1')}")
-        last = self.text.assign(f"add i64 {self.plus('%hi', size)}, -1")
-        last = self.text.assign(f"sdiv i64 {last}, {self.most(size, '1')}")
+        first = self.text.assign(f"sdiv i64 %lo, {self.max(size, '1')}")
+        last = self.text.assign(f"add i64 {self.add('%hi', size)}, -1")
+        last = self.text.assign(f"sdiv i64 {last}, {self.max(size, '1')}")
         place = [self.size(a.size) for a in self.axes]
-        slice_ = self.times(self.times(place[1], place[2]), str(self.channels))
+        slice_ = self.mul(self.mul(place[1], place[2]), str(self.channels))
         covered = all(a.covered for a in self.axes)
         spread = (outer.window - 1) * outer.dilation
 
         def image(n: str, _: list[str]) -> list[str]:
-            start = self.times(n, size)
-            lo = self.most(self.minus("%lo", start), "0")
-            hi = self.least(self.minus("%hi", start), size)
-            begin = self.steps(self.plus(lo, str(outer.low - spread)), outer.stride)
-            end = self.steps(self.plus(hi, str(outer.low)), outer.stride)
-            end = self.least(end, self.size(outer.count))
-            corner = self.at("%dx", self.times(start, slice_))
+            start = self.mul(n, size)
+            lo = self.max(self.sub("%lo", start), "0")
+            hi = self.min(self.sub("%hi", start), size)
+            begin = self.steps(self.add(lo, str(outer.low - spread)), outer.stride)
+            end = self.steps(self.add(hi, str(outer.low)), outer.stride)
+            end = self.min(end, self.size(outer.count))
+            corner = self.after("%dx", self.mul(start, slice_))
 
             def windows(a: str, cleared: list[str]) -> list[str]:
                 taps = self.taps(outer, a)
                 own = self.cut(outer, taps.base, lo, hi)
                 reached = cleared
                 if not covered:
-                    stop = self.plus(taps.base, str(spread + 1))
-                    reached = [self.most(cleared[0], self.least(stop, hi))]
+                    stop = self.add(taps.base, str(spread + 1))
+                    reached = [self.max(cleared[0], self.min(stop, hi))]
                     self.clear(corner, cleared[0], reached[0], slice_)
 
                 def row(b: str, _: list[str]) -> list[str]:
@@ -133,13 +133,13 @@ class PoolEmitter(WindowLoops):
     def clear(self, corner: str, lo: str, hi: str, slice_: str) -> None:
         """Zeros into slices of an image."""
         lanes = VECTOR_BYTES // self.dtype.itemsize
-        start, end = self.times(lo, slice_), self.times(hi, slice_)
-        whole = self.text.assign(f"and i64 {self.minus(end, start)}, {-lanes}")
-        whole = self.plus(start, whole)
+        start, end = self.mul(lo, slice_), self.mul(hi, slice_)
+        whole = self.text.assign(f"and i64 {self.sub(end, start)}, {-lanes}")
+        whole = self.add(start, whole)
         for first, last, count in ((start, whole, lanes), (whole, end, 1)):
 
             def zero(i: str, _: list[str], count: int = count) -> list[str]:
-                self.memory.store(self.at(corner, i), "zeroinitializer", count, None)
+                self.memory.store(self.after(corner, i), "zeroinitializer", count, None)
                 return []
 
             self.loop(first, last, count, [], zero)
@@ -159,8 +159,8 @@ class PoolEmitter(WindowLoops):
             [image, outer.base, inside.base], ["", *(self.size(x.size) for x in self.axes[:2])]
         )
         windows = self.offset([image, a, b], ["", *(self.size(x.count) for x in self.axes[:2])])
-        windows = self.times(windows, count)
-        line = self.times(line, self.size(last.size))
+        windows = self.mul(windows, count)
+        line = self.mul(line, self.size(last.size))
 
         def border(w: str, _: list[str]) -> list[str]:
             taps = [outer, inside, self.taps(last, w)]
@@ -185,14 +185,14 @@ class PoolEmitter(WindowLoops):
     def full(self, last: object, w: str) -> list[Taps]:
         """All elements of a window that lies in the array."""
         axis = self.axes[2]
-        base = self.plus(self.times(w, str(axis.stride)), str(-axis.low) if axis.low else "0")
+        base = self.add(self.mul(w, str(axis.stride)), str(-axis.low) if axis.low else "0")
         whole = [Taps("", "0", str(a.window)) for a in self.axes[:2]]
         return [*whole, Taps(base, "0", str(axis.window))]
 
     def packed(self, line: str, windows: str, lo: str, hi: str, together: int) -> None:
         """Several windows a vector."""
-        whole = self.text.assign(f"udiv i64 {self.minus(hi, lo)}, {together}")
-        whole = self.plus(lo, self.times(whole, str(together)))
+        whole = self.text.assign(f"udiv i64 {self.sub(hi, lo)}, {together}")
+        whole = self.add(lo, self.mul(whole, str(together)))
         stride = self.axes[2].stride
 
         def several(w: str, limit: str | None = None) -> list[str]:
@@ -202,14 +202,14 @@ class PoolEmitter(WindowLoops):
             return []
 
         self.loop(lo, whole, together, [], lambda w, _: several(w))
-        self.loop(whole, hi, together, [], lambda w, _: several(w, self.minus(hi, w)))
+        self.loop(whole, hi, together, [], lambda w, _: several(w, self.sub(hi, w)))
 
     def starts(self, line: str, windows: str, w: str, taps: Sequence[Taps]) -> tuple[str, str]:
         """The offsets of a window's first element, and of what there is one of a window."""
         channels = str(self.channels)
         return (
-            self.times(self.plus(line, taps[2].base), channels),
-            self.times(self.plus(windows, w), channels),
+            self.mul(self.add(line, taps[2].base), channels),
+            self.mul(self.add(windows, w), channels),
         )
 
     def window(
@@ -227,7 +227,7 @@ class PoolEmitter(WindowLoops):
 
             def group(c: str, _: list[str]) -> list[str]:
                 some = ChannelLanes(self.memory, columns[:together])
-                self.lanes(some, self.plus(first, c), self.plus(at, c), taps, written)
+                self.lanes(some, self.add(first, c), self.add(at, c), taps, written)
                 return []
 
             self.loop("0", str(repeated * lanes), together * lanes, [], group)
@@ -235,8 +235,8 @@ class PoolEmitter(WindowLoops):
             start = columns[k].start
             rest = [Columns(v.start - start, v.lanes, v.count) for v in columns[k : k + together]]
             self.lanes(
-                ChannelLanes(self.memory, rest), self.plus(first, str(start)),
-                self.plus(at, str(start)), taps, written,
+                ChannelLanes(self.memory, rest), self.add(first, str(start)),
+                self.add(at, str(start)), taps, written,
             )  # fmt: skip
 
     # -- the arithmetic of some lanes
@@ -245,8 +245,8 @@ class PoolEmitter(WindowLoops):
         self, lanes: Lanes, first: str, at: str, taps: Sequence[Taps], written: Sequence[Taps]
     ) -> None:
         """The windows whose first element is at `first`, and that are at `at` among windows."""
-        self.corners = {p: self.at(f"%{p}", first) for p in self.arrays}
-        place = self.at(f"%{self.windows}", at)
+        self.corners = {p: self.after(f"%{p}", first) for p in self.arrays}
+        place = self.after(f"%{self.windows}", at)
         kinds: dict[str, Callable[..., None]] = {
             "max_pool": self.maximum,
             "mean_pool": self.mean,
@@ -262,7 +262,7 @@ class PoolEmitter(WindowLoops):
     def mean(self, lanes: Lanes, z: str, taps: Sequence[Taps], _: object) -> None:
         def add(offset: str, number: str, sums: list[str]) -> list[str]:
             self.ahead(lanes, offset, number)
-            return self.each(lanes, "fadd", sums, lanes.load(self.at(self.corners["x"], offset)))
+            return self.each(lanes, "fadd", sums, lanes.load(self.after(self.corners["x"], offset)))
 
         zeros = [(t, "zeroinitializer") for t in lanes.types]
         sums = self.each_tap(taps, zeros, add)
@@ -274,7 +274,7 @@ class PoolEmitter(WindowLoops):
 
         def add(offset: str, number: str, values: list[str]) -> list[str]:
             hits = self.hits(lanes, offset, number, maxima, loaded)
-            ts = lanes.load(self.at(self.corners["t"], offset))
+            ts = lanes.load(self.after(self.corners["t"], offset))
             half = len(maxima)
             sums = self.each(lanes, "fadd", values[:half], self.where(lanes, hits, ts))
             ones = [self.splat(t, "1.0") for t in lanes.types]
@@ -303,7 +303,7 @@ class PoolEmitter(WindowLoops):
 
         def give(offset: str, number: str, _: list[str]) -> list[str]:
             hits = self.hits(lanes, offset, number, maxima, loaded)
-            place = self.at(self.corners["dx"], offset)
+            place = self.after(self.corners["dx"], offset)
             lanes.put(place, self.where(lanes, hits, shares), self.adds)
             return []
 
@@ -315,7 +315,7 @@ class PoolEmitter(WindowLoops):
         shares = self.each(lanes, "fdiv", lanes.load_flat(g), self.seen(lanes, taps))
 
         def give(offset: str, _: str, __: list[str]) -> list[str]:
-            lanes.put(self.at(self.corners["dx"], offset), shares, self.adds)
+            lanes.put(self.after(self.corners["dx"], offset), shares, self.adds)
             return []
 
         self.each_tap(written, [], give, backwards=True)
@@ -325,9 +325,7 @@ class PoolEmitter(WindowLoops):
         """May several windows give to an element?"""
         return not all(a.disjoint for a in self.axes)
 
-    def maxima(
-        self, lanes: Lanes, taps: Sequence[Taps], loaded: dict[str, list[str]]
-    ) -> list[str]:
+    def maxima(self, lanes: Lanes, taps: Sequence[Taps], loaded: dict[str, list[str]]) -> list[str]:
         """The maxima of windows, NaN if an element is; elements that stay in registers come into
         `loaded`, by number."""
         types, count = lanes.types, len(lanes.types)
@@ -335,7 +333,7 @@ class PoolEmitter(WindowLoops):
 
         def take(offset: str, number: str, carried: list[str]) -> list[str]:
             self.ahead(lanes, offset, number)
-            xs = lanes.load(self.at(self.corners["x"], offset))
+            xs = lanes.load(self.after(self.corners["x"], offset))
             if not in_loops:
                 loaded[number] = xs
             above = self.each(lanes, self.above, carried[:count], xs)
@@ -389,12 +387,12 @@ class PoolEmitter(WindowLoops):
         newest = last.window - last.stride, outer.window - outer.stride
         if k % last.window < newest[0] or k // (last.window * middle.window) < newest[1]:
             return
-        rows = self.times(self.size(middle.size), self.size(last.size))
-        step = self.times(rows, str(outer.stride * self.channels))
-        here = self.at(self.corners["x"], self.plus(offset, step))
+        rows = self.mul(self.size(middle.size), self.size(last.size))
+        step = self.mul(rows, str(outer.stride * self.channels))
+        here = self.after(self.corners["x"], self.add(offset, step))
         self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         for i in range(len(lanes.types)):
-            line = self.at(here, str(i * VECTOR_BYTES // self.dtype.itemsize))
+            line = self.after(here, str(i * VECTOR_BYTES // self.dtype.itemsize))
             self.text.line(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 3, i32 1)")
 
     @property
@@ -415,7 +413,7 @@ class PoolEmitter(WindowLoops):
         loaded: dict[str, list[str]],
     ) -> list[str]:  # fmt: skip
         """Which elements equal the maximum of their window."""
-        xs = loaded.get(number) or lanes.load(self.at(self.corners["x"], offset))
+        xs = loaded.get(number) or lanes.load(self.after(self.corners["x"], offset))
         return self.each(lanes, "fcmp oeq", xs, maxima)
 
     def where(self, lanes: Lanes, hits: list[str], values: Sequence[str]) -> list[str]:
@@ -437,14 +435,12 @@ class PoolEmitter(WindowLoops):
         else:
             total = "1"
             for t in taps:
-                total = self.times(total, self.most(self.minus(t.hi, t.lo), "0"))
-            total = self.most(total, "1")
+                total = self.mul(total, self.max(self.sub(t.hi, t.lo), "0"))
+            total = self.max(total, "1")
             count = self.text.assign(f"sitofp i64 {total} to {self.element}")
         return [self.splat(t, count) for t in lanes.types]
 
-    def each(
-        self, lanes: Lanes, what: str, xs: Sequence[str], ys: Sequence[str]
-    ) -> list[str]:
+    def each(self, lanes: Lanes, what: str, xs: Sequence[str], ys: Sequence[str]) -> list[str]:
         return [
             self.text.assign(f"{what} {t} {x}, {y}")
             for t, x, y in zip(lanes.types, xs, ys, strict=True)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphgrad.compiler.codegen.llvm_loops import Loops
+from graphgrad.compiler.codegen.llvm_numbers import Numbers
 from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts, llvm_type
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
@@ -48,7 +48,7 @@ def written_out(taps: Sequence[Taps]) -> list[range] | None:
 Body = Callable[[str, str, list[str]], list[str]]
 
 
-class WindowLoops(Loops):
+class WindowLoops(Numbers):
     """Writes functions over sliding windows.
 
     Offsets count elements. `axes` are those of the larger array, whose rows are `channels` wide
@@ -84,66 +84,20 @@ class WindowLoops(Loops):
             head.append(f"  %n{i} = load i64, ptr %at_n{i}")
         return "\n".join([*head, *self.text.lines, "}"])
 
-    # -- integers
-
-    def size(self, extent: Extent) -> str:
-        """A size as an operand: 1 as it is, else an argument."""
-        if extent == 1:
-            return "1"
-        return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
-
-    def plus(self, a: str, b: str) -> str:
-        if "0" in (a, b):
-            return b if a == "0" else a
-        return self.folded("add", a, b) or self.text.assign(f"add i64 {a}, {b}")
-
-    def minus(self, a: str, b: str) -> str:
-        return a if b == "0" else self.text.assign(f"sub i64 {a}, {b}")
-
-    def times(self, a: str, b: str) -> str:
-        if "0" in (a, b):
-            return "0"
-        if "1" in (a, b):
-            return b if a == "1" else a
-        return self.folded("mul", a, b) or self.text.assign(f"mul i64 {a}, {b}")
-
-    def folded(self, what: str, a: str, b: str) -> str | None:
-        if not (a + b).isdigit():
-            return None
-        return str(int(a) + int(b) if what == "add" else int(a) * int(b))
-
-    def least(self, a: str, b: str) -> str:
-        return self.extremum("smin", a, b)
-
-    def most(self, a: str, b: str) -> str:
-        return self.extremum("smax", a, b)
-
-    def extremum(self, which: str, a: str, b: str) -> str:
-        self.parts.declares.add(f"declare i64 @llvm.{which}.i64(i64, i64)")
-        return self.text.assign(f"call i64 @llvm.{which}.i64(i64 {a}, i64 {b})")
+    # -- addresses
 
     def steps(self, distance: str, step: int) -> str:
         """How many of 0, step, 2 step, ... are less than `distance`."""
-        positive = self.most(distance, "0")
-        if step == 1:
-            return positive
-        return self.text.assign(f"udiv i64 {self.plus(positive, str(step - 1))}, {step}")
-
-    def split(self, index: str, size: str) -> tuple[str, str]:
-        """Quotient and remainder."""
-        if size == "1":
-            return index, "0"
-        quotient = self.text.assign(f"udiv i64 {index}, {size}")
-        return quotient, self.minus(index, self.times(quotient, size))
+        return self.div(self.add(self.max(distance, "0"), step - 1), step)
 
     def offset(self, index: Sequence[str], sizes: Sequence[str]) -> str:
         """The row-major offset of an index; the first size does not matter."""
         total = index[0]
         for i, n in zip(index[1:], sizes[1:], strict=True):
-            total = self.plus(self.times(total, n), i)
+            total = self.add(self.mul(total, n), i)
         return total
 
-    def at(self, pointer: str, offset: str) -> str:
+    def after(self, pointer: str, offset: str) -> str:
         """The address of the element `offset` elements on."""
         if offset == "0":
             return pointer
@@ -153,17 +107,16 @@ class WindowLoops(Loops):
 
     def taps(self, axis: Axis, place: str) -> Taps:
         """The elements of window `place` along an axis."""
-        base = self.times(place, str(axis.stride))
-        if axis.low:
-            base = self.text.assign(f"sub i64 {base}, {axis.low}")
+        base = self.mul(place, str(axis.stride))
+        base = self.add(base, -axis.low)
         if not axis.padded:
             return Taps(base, "0", str(axis.window))
         return self.cut(axis, base, "0", self.size(axis.size))
 
     def cut(self, axis: Axis, base: str, lo: str, hi: str) -> Taps:
         """The elements of a window from `base` on that lie in lo .. hi."""
-        first = self.steps(self.minus(lo, base), axis.dilation)
-        last = self.least(self.steps(self.minus(hi, base), axis.dilation), str(axis.window))
+        first = self.steps(self.sub(lo, base), axis.dilation)
+        last = self.min(self.steps(self.sub(hi, base), axis.dilation), str(axis.window))
         return Taps(base, first, last)
 
     def is_whole(self, axis: Axis, taps: Taps) -> str | None:
@@ -180,10 +133,10 @@ class WindowLoops(Loops):
         count = self.size(axis.count)
         lo, hi = "0", count
         if axis.padded:
-            lo = self.least(str(-(-axis.low // axis.stride)), count)
+            lo = self.min(str(-(-axis.low // axis.stride)), count)
             reach = axis.low - (axis.window - 1) * axis.dilation
-            end = self.steps(self.plus(self.size(axis.size), str(reach)), axis.stride)
-            hi = self.most(lo, self.least(end, count))
+            end = self.steps(self.add(self.size(axis.size), str(reach)), axis.stride)
+            hi = self.max(lo, self.min(end, count))
         for condition in whole:
             if condition is not None:
                 lo, hi = (
@@ -223,7 +176,7 @@ class WindowLoops(Loops):
 
     def tap(self, index: Sequence[str]) -> tuple[str, str]:
         """The offset of an element from the first of its window, and its number."""
-        steps = [self.times(i, str(a.dilation)) for i, a in zip(index, self.axes, strict=True)]
+        steps = [self.mul(i, str(a.dilation)) for i, a in zip(index, self.axes, strict=True)]
         offset = self.offset(steps, [self.size(a.size) for a in self.axes])
         number = self.offset(index, [str(a.window) for a in self.axes])
-        return self.times(offset, str(self.channels)), number
+        return self.mul(offset, str(self.channels)), number

@@ -40,7 +40,7 @@ class Pool:
     @property
     def windows(self) -> Extent:
         """How many windows a part has, channels counted."""
-        a, b, c = self.axes
+        _, b, c = self.axes
         rows = b.count * c.count if self.backward else c.count
         return rows * self.channels
 
@@ -63,9 +63,10 @@ def pool_of(node: Node) -> Pool | None:
     fits = dtype.name in ("float32", "float64") or (op.routine == "max_pool" and dtype.is_integer)
     if not fits or not isinstance(channels, int) or channels == 0:
         return None
+    attrs = node.attrs
     axes = axes_of(
-        big.shape[1:-1], small.shape[1:-1], *(node.attrs[k] for k in ("window", "strides")),
-        node.attrs["padding"], node.attrs["dilations"],
+        big.shape[1:-1], small.shape[1:-1], attrs["window"], attrs["strides"], attrs["padding"],
+        attrs["dilations"],
     )  # fmt: skip
     return Pool(op.routine, dtype, big.shape[0], axes, channels)
 

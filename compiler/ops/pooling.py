@@ -18,22 +18,14 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler.dims import Extent
-from graphgrad.compiler.errors import DTypeError, ShapeError
+from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Library
 from graphgrad.compiler.op import Samples, ops
-from graphgrad.compiler.ops.reduce import lowest
-from graphgrad.compiler.ops.special import Array, in_float32
-from graphgrad.compiler.ops.windows import (
-    Pairs,
-    Sizes,
-    check_windows,
-    elements,
-    reach,
-    window_counts,
-)
+from graphgrad.compiler.ops import pooling_reference as reference
+from graphgrad.compiler.ops.convolution_reference import Padding, Sizes, output_sizes
+from graphgrad.compiler.ops.pooling_reference import NAMES, Geometry, as_geometry
+from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import Shape, TensorType, same_shape, tensor_type
-
-Geometry = tuple[Sizes, Sizes, Pairs, Sizes]  # window, strides, padding, dilations
 
 
 def bind(*xs: Any, **attrs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -44,9 +36,29 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
+def check_windows(
+    op: str, x: TensorType, window: Sizes, strides: Sizes, padding: Padding, dilations: Sizes
+) -> None:
+    """Raise unless there is a positive size, stride and dilation for each spatial axis."""
+    rank = x.ndim - 2
+    if rank < 1:
+        raise ShapeError(f"{op}: takes a batch axis, spatial axes and channels, got {x}")
+    given = {"window": window, "strides": strides, "dilations": dilations}
+    for name, values in given.items():
+        if len(values) != rank or any(v < 1 for v in values):
+            raise ArgumentError(
+                f"{op}: {name} of {x} are {rank} numbers of at least 1, got {list(values)}"
+            )
+    if len(padding) != rank or any(n < 0 for pair in padding for n in pair):
+        raise ArgumentError(
+            f"{op}: paddings of {x} are {rank} pairs (before, after), none negative, got "
+            f"{[list(p) for p in padding]}"
+        )
+
+
 def pooled(x: TensorType, geometry: Geometry) -> Shape:
     """The shape of the windows of `x`."""
-    return (x.shape[0], *window_counts(x.shape[1:-1], *geometry), x.shape[-1])
+    return (x.shape[0], *output_sizes(x.shape[1:-1], *geometry), x.shape[-1])
 
 
 def _check_numbers(op: str, floats: bool, *types: TensorType) -> None:
@@ -58,7 +70,7 @@ def _check_numbers(op: str, floats: bool, *types: TensorType) -> None:
 
 def _forward_type(op: str, floats: bool) -> Callable[..., TensorType]:
     def infer(
-        x: TensorType, window: Sizes, strides: Sizes, padding: Pairs, dilations: Sizes
+        x: TensorType, window: Sizes, strides: Sizes, padding: Padding, dilations: Sizes
     ) -> TensorType:
         _check_numbers(op, floats, x)
         geometry = window, strides, padding, dilations
@@ -72,7 +84,7 @@ def _pair_type(op: str, adjoint: bool) -> Callable[..., TensorType]:
     """For a first input of the shape of the windows of the second (adjoint), or of its shape."""
 
     def infer(
-        g: TensorType, x: TensorType, window: Sizes, strides: Sizes, padding: Pairs,
+        g: TensorType, x: TensorType, window: Sizes, strides: Sizes, padding: Padding,
         dilations: Sizes,
     ) -> TensorType:  # fmt: skip
         _check_numbers(op, True, g, x)
@@ -103,86 +115,6 @@ def folded(name: str) -> Callable[..., Any]:
     return batch
 
 
-# -- references: one axis after the other where that is the same, else one element after the other
-
-
-def _reduced(x: Array, fold: Any, start: Any, geometry: Geometry) -> Array:
-    """A fold of each window, axis by axis."""
-    for axis, (k, stride, (low, high), d) in enumerate(zip(*geometry, strict=True), 1):
-        size = x.shape[axis]
-        ((count,),) = [window_counts((size,), (k,), (stride,), ((low, high),), (d,))]
-        if not isinstance(count, int):
-            raise TypeError("an array has sizes")
-        z = np.full((*x.shape[:axis], count, *x.shape[axis + 1 :]), start, x.dtype)
-        before = (slice(None),) * axis
-        for i in range(k):
-            to, source = reach(size, count, i, stride, low, d)
-            part = z[(*before, to)]
-            fold(part, x[(*before, source)], out=part)
-        x = z
-    return x
-
-
-def counts(sizes: Sizes, geometry: Geometry) -> Array:
-    """How many elements of the array each window sees: (*windows, 1), at least 1."""
-    shape = (1, *sizes, 1)
-    seen = _reduced(np.ones(shape, np.int64), np.add, 0, geometry)
-    return np.asarray(np.maximum(seen[0], 1))
-
-
-def _max(x: Array, **attrs: Any) -> Array:
-    return _reduced(x, np.maximum, lowest(x.dtype), _geometry(**attrs))
-
-
-def _geometry(window: Sizes, strides: Sizes, padding: Pairs, dilations: Sizes) -> Geometry:
-    return window, strides, padding, dilations
-
-
-@in_float32
-def _mean(x: Array, **attrs: Any) -> Array:
-    geometry = _geometry(**attrs)
-    total = _reduced(x, np.add, 0, geometry)
-    return np.asarray(total / counts(x.shape[1:-1], geometry).astype(x.dtype))
-
-
-@in_float32
-def _mean_gradient(g: Array, input_size: Sizes, **attrs: Any) -> Array:
-    geometry = _geometry(**attrs)
-    share = g / counts(input_size, geometry).astype(g.dtype)
-    dx = np.zeros((g.shape[0], *input_size, g.shape[-1]), g.dtype)
-    for to, source in elements(input_size, g.shape[1:-1], *geometry):
-        dx[source] += share[to]
-    return dx
-
-
-def _hits(x: Array, geometry: Geometry) -> tuple[Array, Array, list[Any]]:
-    """Each window's maximum, how many elements equal it (at least 1), and keys of elements."""
-    z = _max(x, **dict(zip(("window", "strides", "padding", "dilations"), geometry, strict=True)))
-    keys = list(elements(x.shape[1:-1], z.shape[1:-1], *geometry))
-    count = np.zeros(z.shape, x.dtype)
-    for to, source in keys:
-        count[to] += x[source] == z[to]
-    return z, np.maximum(count, 1), keys
-
-
-@in_float32
-def _max_gradient(g: Array, x: Array, **attrs: Any) -> Array:
-    z, count, keys = _hits(x, _geometry(**attrs))
-    share, dx = g / count, np.zeros_like(x)
-    for to, source in keys:
-        dx[source] += np.where(x[source] == z[to], share[to], 0)
-    return dx
-
-
-@in_float32
-def _max_tangent(t: Array, x: Array, **attrs: Any) -> Array:
-    z, count, keys = _hits(x, _geometry(**attrs))
-    total = np.zeros_like(z)
-    for to, source in keys:
-        total[to] += np.where(x[source] == z[to], t[source], 0)
-    return np.asarray(total / count)
-
-
 # -- samples
 
 # Shapes, windows, strides, paddings, dilations.
@@ -195,7 +127,6 @@ GRID: tuple[tuple[Any, ...], ...] = (
     ((0, 4, 4, 2), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)),
     ((1, 2, 5, 2), (3, 2), (1, 2), ((0, 0), (0, 0)), (1, 1)),
 )
-NAMES = ("window", "strides", "padding", "dilations")
 
 
 def _distinct(rng: np.random.Generator, shape: Sizes, dtype: Any) -> Array:
@@ -218,7 +149,7 @@ def _cases(rng: np.random.Generator, dtype: Any, extremum: bool = True) -> Any:
 def _pair_cases(adjoint: bool) -> Callable[..., Any]:
     def cases(rng: np.random.Generator, dtype: Any) -> Any:
         for (x,), attrs in _cases(rng, dtype):
-            shape = _max(x, **attrs).shape if adjoint else x.shape
+            shape = reference.max_pool(x, **attrs).shape if adjoint else x.shape
             yield (np.asarray(rng.uniform(-2, 2, shape)).astype(dtype), x), attrs
 
     return cases
@@ -226,14 +157,14 @@ def _pair_cases(adjoint: bool) -> Callable[..., Any]:
 
 def _mean_gradient_cases(rng: np.random.Generator, dtype: Any) -> Any:
     for (x,), attrs in _cases(rng, dtype, extremum=False):
-        g = np.asarray(rng.uniform(-2, 2, _max(x, **attrs).shape)).astype(dtype)
+        g = np.asarray(rng.uniform(-2, 2, reference.max_pool(x, **attrs).shape)).astype(dtype)
         yield (g,), {"input_size": x.shape[1:-1], **attrs}
 
 
 def _windows(sizes: Sizes, geometry: Geometry) -> Any:
     """Each window's place, and the places of its elements: for the oracles."""
     window, strides, padding, dilations = geometry
-    for o in np.ndindex(*window_counts(sizes, *geometry)):
+    for o in np.ndindex(*output_sizes(sizes, *geometry)):
         seen = []
         for k in np.ndindex(*window):
             each = zip(o, k, strides, padding, dilations, strict=True)
@@ -245,8 +176,8 @@ def _windows(sizes: Sizes, geometry: Geometry) -> Any:
 
 def _forward_oracle(fold: Callable[[Array], Array]) -> Callable[..., Array]:
     def oracle(x: Array, **attrs: Any) -> Array:
-        geometry, sizes = _geometry(**attrs), x.shape[1:-1]
-        z = np.empty((len(x), *window_counts(sizes, *geometry), x.shape[-1]), x.dtype)
+        geometry, sizes = as_geometry(**attrs), x.shape[1:-1]
+        z = np.empty((len(x), *output_sizes(sizes, *geometry), x.shape[-1]), x.dtype)
         for o, seen in _windows(sizes, geometry):
             z[(slice(None), *o)] = fold(np.stack([x[(slice(None), *i)] for i in seen]))
         return z
@@ -256,7 +187,7 @@ def _forward_oracle(fold: Callable[[Array], Array]) -> Callable[..., Array]:
 
 def _max_gradient_oracle(g: Array, x: Array, **attrs: Any) -> Array:
     dx = np.zeros_like(x)
-    for o, seen in _windows(x.shape[1:-1], _geometry(**attrs)):
+    for o, seen in _windows(x.shape[1:-1], as_geometry(**attrs)):
         rows = np.stack([x[(slice(None), *i)] for i in seen])
         hit = rows == rows.max(0)
         for i, here in zip(seen, hit / np.maximum(hit.sum(0), 1), strict=True):
@@ -265,8 +196,8 @@ def _max_gradient_oracle(g: Array, x: Array, **attrs: Any) -> Array:
 
 
 def _max_tangent_oracle(t: Array, x: Array, **attrs: Any) -> Array:
-    geometry, sizes = _geometry(**attrs), x.shape[1:-1]
-    z = np.empty((len(x), *window_counts(sizes, *geometry), x.shape[-1]), x.dtype)
+    geometry, sizes = as_geometry(**attrs), x.shape[1:-1]
+    z = np.empty((len(x), *output_sizes(sizes, *geometry), x.shape[-1]), x.dtype)
     for o, seen in _windows(sizes, geometry):
         rows, ts = (np.stack([v[(slice(None), *i)] for i in seen]) for v in (x, t))
         hit = rows == rows.max(0)
@@ -276,7 +207,7 @@ def _max_tangent_oracle(t: Array, x: Array, **attrs: Any) -> Array:
 
 def _mean_gradient_oracle(g: Array, input_size: Sizes, **attrs: Any) -> Array:
     dx = np.zeros((len(g), *input_size, g.shape[-1]), g.dtype)
-    for o, seen in _windows(input_size, _geometry(**attrs)):
+    for o, seen in _windows(input_size, as_geometry(**attrs)):
         for i in seen:
             dx[(slice(None), *i)] += g[(slice(None), *o)] / len(seen)
     return dx
@@ -307,7 +238,7 @@ max_pool = Library(
     routine="max_pool",
     bind=bind,
     type=_forward_type("max_pool", False),
-    ref=_max,
+    ref=reference.max_pool,
     vjp=lambda g, z, x, needs, **attrs: (ops["max_pool_gradient"](g, x, **attrs),),
     jvp=lambda ts, z, x, **attrs: ops["max_pool_tangent"](ts[0], x, **attrs),
     batch=folded("max_pool"),
@@ -327,7 +258,7 @@ max_pool_gradient = Library(
     routine="max_pool_gradient",
     bind=bind,
     type=_pair_type("max_pool_gradient", True),
-    ref=_max_gradient,
+    ref=reference.max_pool_gradient,
     vjp=lambda g, z, c, x, needs, **attrs: (ops["max_pool_tangent"](g, x, **attrs), None),
     jvp=lambda ts, z, c, x, **attrs: (
         None if ts[0] is None else ops["max_pool_gradient"](ts[0], x, **attrs)
@@ -354,7 +285,7 @@ max_pool_tangent = Library(
     routine="max_pool_tangent",
     bind=bind,
     type=_pair_type("max_pool_tangent", False),
-    ref=_max_tangent,
+    ref=reference.max_pool_tangent,
     vjp=lambda g, z, t, x, needs, **attrs: (ops["max_pool_gradient"](g, x, **attrs), None),
     jvp=lambda ts, z, t, x, **attrs: (
         None if ts[0] is None else ops["max_pool_tangent"](ts[0], x, **attrs)
@@ -381,7 +312,7 @@ mean_pool = Library(
     routine="mean_pool",
     bind=bind,
     type=_forward_type("mean_pool", True),
-    ref=_mean,
+    ref=reference.mean_pool,
     transpose=lambda g, x, **attrs: (
         ops["mean_pool_gradient"](g, input_size=x.shape[1:-1], **attrs),
     ),
@@ -412,7 +343,7 @@ mean_pool_gradient = Library(
     routine="mean_pool_gradient",
     bind=bind,
     type=_mean_gradient_type,
-    ref=_mean_gradient,
+    ref=reference.mean_pool_gradient,
     transpose=lambda g, c, input_size, **attrs: (ops["mean_pool"](g, **attrs),),
     batch=folded("mean_pool_gradient"),
     samples=Samples(

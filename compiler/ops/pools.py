@@ -9,16 +9,18 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
+from graphgrad.compiler.ops.convolution_reference import output_sizes
 from graphgrad.compiler.ops.padding import pad
-from graphgrad.compiler.ops.pooling import Geometry
+from graphgrad.compiler.ops.pooling_reference import Geometry
 from graphgrad.compiler.ops.reduce import lowest, mean_dtype
 from graphgrad.compiler.ops.special import carried
 from graphgrad.compiler.ops.windows import (
     channels_first,
-    check_reach,
-    resolved,
-    spatial,
-    window_counts,
+    check_room,
+    from_channels_last,
+    paddings,
+    per_axis,
+    to_channels_last,
 )
 
 
@@ -34,9 +36,7 @@ def _image(op: str, input: Any, rank: int | None, data_format: Any) -> tuple[Any
             f"channels), got {x.type}"
         )
     first = channels_first(op, data_format, found)
-    if first:
-        x = x.transpose((0, *range(2, x.ndim), 1))
-    return x, found, first
+    return to_channels_last(x, first), found, first
 
 
 def _geometry(
@@ -44,11 +44,20 @@ def _geometry(
     window: str = "ksize",
 ) -> Geometry:  # fmt: skip
     rank, sizes = x.ndim - 2, x.shape[1:-1]
-    k = spatial(op, window, ksize, rank, first)
-    s = spatial(op, "strides", strides, rank, first)
-    d = spatial(op, "dilations", dilations, rank, first)
-    pairs = resolved(op, padding, sizes, k, s, d, first)
-    check_reach(op, x.type, sizes, k, pairs, d)
+    if ksize is None or strides is None:
+        raise ArgumentError(f"{op}: needs {window} and strides, got {ksize} and {strides}")
+    k = per_axis(op, window, ksize, rank, first)
+    s = per_axis(op, "strides", strides, rank, first)
+    d = per_axis(op, "dilations", dilations, rank, first)
+    pairs = paddings(op, padding, sizes, k, s, d, first)
+    check_room(op, sizes, k, s, pairs, d)
+    for axis, (n, apart, pair) in enumerate(zip(k, d, pairs, strict=True)):
+        extent = (n - 1) * apart + 1
+        if max(pair) >= extent:
+            raise ArgumentError(
+                f"{op}: the padding {list(pair)} of spatial axis {axis} should be less than the "
+                f"{extent} that a window covers, or one sees no element"
+            )
     return k, s, pairs, d
 
 
@@ -59,7 +68,7 @@ def _pooled(kind: str, x: Any, geometry: Geometry, first: bool) -> Any:
     z = ops[kind](
         carried(x), window=window, strides=strides, padding=padding, dilations=dilations
     ).cast(x.dtype)
-    return z.transpose((0, z.ndim - 1, *range(1, z.ndim - 1))) if first else z
+    return from_channels_last(z, first)
 
 
 def _function(name: str, kind: str, rank: int | None) -> Callable[..., Any]:
@@ -183,7 +192,7 @@ def _places(x: Any, z: Any, geometry: Geometry, dtype: DType) -> Any:
     """For each window, the index within the image of the first element that is its maximum."""
     window, strides, padding, dilations = geometry
     _, h, w, c = x.shape
-    counts = window_counts((h, w), *geometry)
+    counts = output_sizes((h, w), *geometry)
     around = [[0, 0], *map(list, padding), [0, 0]]
     padded = pad(x, around, constant_values=lowest(x.dtype.dtype))
     pixel = ops["iota"](h * w, dtype).reshape((1, h, w, 1))
