@@ -11,6 +11,8 @@ from typing import Any
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
+from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_convolutions import convolution_kernel
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import Symbol, to_size
@@ -19,6 +21,7 @@ from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
+from graphgrad.compiler.kernels.convolutions import Registers, convolution_of
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
 from graphgrad.compiler.kernels.donation import in_place_pairs, matched
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
@@ -189,6 +192,9 @@ class Assembly:
     callables: list[Callable[..., Any]] = field(default_factory=list)
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    # The kernels of convolutions, and their memory, by the values that they write.
+    convolutions: dict[Value, ConvolutionKernel | None] = field(default_factory=dict)
+    buffers: dict[Value, list[Storage]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
@@ -297,8 +303,18 @@ class Assembly:
     def is_native(self, value: Value) -> bool:
         """Is `value` written by a kernel or a routine (else by a host step)?"""
         node = self.fusion.producers[value]
-        makers = product_of, pieces_of, scatter_of
+        makers = product_of, pieces_of, scatter_of, self.convolution
         return value in self.fusion.group_of or any(f(node) is not None for f in makers)
+
+    def convolution(self, node: Node) -> ConvolutionKernel | None:
+        """The kernel of a convolution; None where the node is none, or a host step."""
+        value = node.outputs[0]
+        if value not in self.convolutions:
+            conv = convolution_of(node)
+            registers = Registers.of(self.target.features)
+            found = None if conv is None else convolution_kernel(conv, registers)
+            self.convolutions[value] = found
+        return self.convolutions[value]
 
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
@@ -322,7 +338,11 @@ class Assembly:
         """The storage that a step reads or writes."""
         if low is None:
             assert step.node is not None
-            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            found = [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            kernel = self.convolution(step.node)
+            if kernel is not None:
+                found += self.buffers.setdefault(step.node.out, self.memory_of(kernel))
+            return found
         found = []
         for i, v in enumerate(low.values):
             found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
@@ -338,6 +358,15 @@ class Assembly:
         threads = THREADS if nest.division is not None else 1
         row = row_bytes(nest, nest.arrays[array])
         return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
+
+    def memory_of(self, kernel: ConvolutionKernel) -> list[Storage]:
+        """The buffers of a convolution; one for each thread that may work at it, or for all."""
+        found = []
+        for buffer in kernel.buffers:
+            parts = THREADS if buffer.each_thread else 1
+            nbytes = times(parts, buffer.nbytes)
+            found.append(self.add_temp(dtypes.uint8, (parts, buffer.nbytes), nbytes))
+        return found
 
     def place_temps(self, touched: list[list[Storage]]) -> tuple[list[Size], Size]:
         first: dict[int, int] = {}
@@ -376,6 +405,12 @@ class Assembly:
         product = product_of(node)
         if product is not None:
             done(*self.emit_product(product, node, writer, place))
+            return
+        convolution = self.convolution(node)
+        if convolution is not None:
+            places = [place(self.locate(v)) for v in (*node.inputs, node.out)]
+            places += [place(s) for s in self.buffers[node.out]]
+            done("kernel", (node,), None, writer.convolution(convolution, places))
             return
         pieces = pieces_of(node)
         if pieces is not None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphgrad.compiler.dims import Symbol, evaluate
 from graphgrad.compiler.ir import Node, Value
+from graphgrad.compiler.kernels.convolutions import convolution_of
 from graphgrad.compiler.kernels.loops import Access, LoopNest, Phase, Reduction, Stmt
 from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.scalar.expansions import ULP
@@ -67,7 +68,7 @@ def together(parts: Sequence[Work]) -> Work:
 
 
 def node_work(node: Node, sizes: Sizes) -> Work:
-    """The work of an operation outside kernels; flops of matrix products only."""
+    """The work of an operation outside loop nests; flops of products and convolutions only."""
 
     def count(values: Iterable[Value]) -> int:
         types = [v.type for v in values]
@@ -78,6 +79,9 @@ def node_work(node: Node, sizes: Sizes) -> Work:
     if product is not None:
         m, n, k = (evaluate(x, sizes) for x in product.sizes)
         flops = 2 * m * n * k * (evaluate(product.batch[0], sizes) if product.batch else 1)
+    convolution = convolution_of(node)
+    if convolution is not None:
+        flops = evaluate(convolution.flops, sizes)
     elements = sum(evaluate(v.type.size, sizes) for v in node.outputs)
     return Work(elements, count(dict.fromkeys(node.inputs)), count(node.outputs), flops, 0)
 

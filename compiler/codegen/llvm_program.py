@@ -19,6 +19,7 @@ from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
+from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
@@ -377,6 +378,20 @@ class ModuleWriter:
         kernel = product_text(product, self.parts)
         self.arguments(kernel, places)
         self.share(kernel.name, to_size(product.parts), small_product_division(product), PARALLEL)
+        return kernel
+
+    def convolution(self, emitter: ConvolutionKernel, places: list[Place]) -> KernelText:
+        """Call the kernels of a convolution: its inputs, result and buffers lie at `places`."""
+        key = type(emitter), emitter.conv
+        kernel = self.texts.get(key)
+        if kernel is None:
+            text = emitter.emit(self.parts)
+            kernel = named(emitter.conv.kind, text, map(to_size, emitter.sizes))
+            self.texts[key] = kernel
+        self.arguments(kernel, places)
+        for launch in emitter.launches:
+            name = f"{kernel.name}{launch.suffix}"
+            self.share(name, launch.count, launch.division, PARALLEL)
         return kernel
 
     def scatter(self, scatter: Scatter, places: list[Place], failure: int) -> KernelText:
