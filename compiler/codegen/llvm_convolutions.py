@@ -20,9 +20,10 @@ from collections.abc import Sequence
 
 from graphgrad.compiler.codegen.llvm_convolution import TiledConvolution
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_filter_gradient import FilterGradient
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 
-EMITTERS: Sequence[type[ConvolutionKernel]] = (TiledConvolution,)
+EMITTERS: Sequence[type[ConvolutionKernel]] = (TiledConvolution, FilterGradient)
 
 
 def convolution_kernel(conv: Convolution, registers: Registers) -> ConvolutionKernel | None:
