@@ -8,7 +8,6 @@ as makes ceil(n / s) places, with what is odd of it at the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -58,6 +57,8 @@ def per_axis(name: str, what: str, given: Any, spatial: int, first: bool) -> Siz
     one for each axis of the image, those of images and channels being 1."""
     if given is None:
         return (1,) * spatial
+    if type(given) is int and given > 0:
+        return (given,) * spatial
     try:
         entries: Any = as_shape(given)
     except ArgumentError:
@@ -119,10 +120,9 @@ def explicit_paddings(name: str, padding: Any, spatial: int, first: bool) -> Pad
     rows = known(padding) if isinstance(padding, Arith) else padding
     words = f"{name}: padding is 'SAME', 'VALID' or a pair (before, after) for each axis"
     if isinstance(rows, str):
-        close = get_close_matches(rows.upper(), ("SAME", "VALID"), 1, 0.5)
-        raise ArgumentError(
-            f"{words}, not {rows!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-        )
+        close = [w for w in ("SAME", "VALID") if len({*w} & {*rows.upper()}) >= len(w) - 1]
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ArgumentError(f"{words}, not {rows!r}{hint}")
     if not isinstance(rows, Sequence | np.ndarray):
         raise ArgumentError(f"{words}, not {rows!r}")
     pairs: Any = [as_shape(row) for row in rows]
