@@ -424,8 +424,8 @@ class Assembly:
             return
         pool = pool_of(node)
         if pool is not None:
-            writer.pool(pool, [place(self.locate(v)) for v in (*node.inputs, node.out)])
-            done("routine", (node,))
+            arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
+            done("kernel", (node,), None, writer.pool(pool, arrays))
             return
         scatter = scatter_of(node)
         if scatter is not None:

@@ -12,6 +12,7 @@ from graphgrad.compiler.dims import Symbol, evaluate
 from graphgrad.compiler.ir import Node, Value
 from graphgrad.compiler.kernels.convolutions import convolution_of
 from graphgrad.compiler.kernels.loops import Access, LoopNest, Phase, Reduction, Stmt
+from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.scalar.expansions import ULP
 from graphgrad.compiler.scalar.primitives import PRIMITIVES
@@ -68,7 +69,7 @@ def together(parts: Sequence[Work]) -> Work:
 
 
 def node_work(node: Node, sizes: Sizes) -> Work:
-    """The work of an operation outside loop nests; flops of products and convolutions only."""
+    """The work of an operation outside loop nests; flops where it has a kernel of its own."""
 
     def count(values: Iterable[Value]) -> int:
         types = [v.type for v in values]
@@ -82,6 +83,9 @@ def node_work(node: Node, sizes: Sizes) -> Work:
     convolution = convolution_of(node)
     if convolution is not None:
         flops = evaluate(convolution.flops, sizes)
+    pool = pool_of(node)
+    if pool is not None:
+        flops = evaluate(pool.flops, sizes)
     elements = sum(evaluate(v.type.size, sizes) for v in node.outputs)
     return Work(elements, count(dict.fromkeys(node.inputs)), count(node.outputs), flops, 0)
 

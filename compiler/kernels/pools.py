@@ -45,6 +45,13 @@ class Pool:
         return rows * self.channels
 
     @property
+    def flops(self) -> Extent:
+        """An operation for each element of each window and each step of the kernel."""
+        steps = {"max_pool_tangent": 4, "max_pool_gradient": 5}.get(self.routine, 1)
+        count = element_count(a.count for a in self.axes)
+        return steps * self.taps * self.images * self.channels * count
+
+    @property
     def taps(self) -> int:
         """How many elements a window has."""
         a, b, c = self.axes
@@ -69,8 +76,3 @@ def pool_of(node: Node) -> Pool | None:
         attrs["dilations"],
     )  # fmt: skip
     return Pool(op.routine, dtype, big.shape[0], axes, channels)
-
-
-def elements_of(pool: Pool) -> Extent:
-    """How many elements its windows see, those seen twice counted twice."""
-    return pool.taps * pool.images * pool.channels * element_count(a.count for a in pool.axes)
