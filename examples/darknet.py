@@ -2,8 +2,8 @@
 
 After Redmon and Farhadi (arXiv 1612.08242), with a quarter of the channels and for images of
 64 x 64. Each convolution is followed by batch normalisation and leaky relu; convolutions by 1 x 1
-squeeze the channels between those by 3 x 3; at the end stands the mean over the image. It learns the
-stripes of `examples.vgg`.
+squeeze the channels between those by 3 x 3; at the end stands the mean over the image. It learns
+the stripes of `examples.vgg`.
 
     python -m examples.darknet
 """

@@ -1,8 +1,8 @@
 """LeNet-5 reads handwritten digits: convolutions, pooling, three dense layers.
 
 The network is that of LeCun, Bottou, Bengio and Haffner (1998) with relu for its squashing
-function, maxima for its averages, and a softmax at its end. It wants images of 32 x 32: the scans of
-8 x 8 that scikit-learn brings along, each pixel repeated four by four.
+function, maxima for its averages, and a softmax at its end. It wants images of 32 x 32: the scans
+of 8 x 8 that scikit-learn brings along, each pixel repeated four by four.
 
     python -m examples.lenet
 """
