@@ -11,7 +11,7 @@ Other symbols of the text begin with @KERNEL too: a name by the content takes it
 the same for all functions: the pointers of the node's inputs and its result, those of the buffers,
 then the sizes in the order of `sizes`. A buffer for each thread has its part at the thread's number
 (`STATUS_THREAD` in the status) times the bytes of a part. Results must not depend on how a range
-is cut.
+is cut. Emitters that take epilogues (`kernels.epilogues`) find their arrays behind the buffers.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from graphgrad.compiler.codegen.llvm_convolution import TiledConvolution
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_filter_gradient import FilterGradient
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
+from graphgrad.compiler.kernels.epilogues import Epilogue
 
 EMITTERS: Sequence[type[ConvolutionKernel]] = (TiledConvolution, FilterGradient)
 
 
-def convolution_kernel(conv: Convolution, registers: Registers) -> ConvolutionKernel | None:
+def convolution_kernel(
+    conv: Convolution, registers: Registers, epilogue: Epilogue | None = None
+) -> ConvolutionKernel | None:
     """What emits the functions of a convolution, or None where it is a host step."""
     for emitter in EMITTERS:
         if emitter.takes(conv):
-            return emitter(conv, registers)
+            return emitter(conv, registers, epilogue)
     return None

@@ -30,8 +30,8 @@ from graphgrad.compiler.codegen.llvm_numbers import is_number
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts, llvm_type
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
-from graphgrad.compiler.kernels.division import MAC, chunks, quotient, times
-from graphgrad.compiler.kernels.filter_tiles import SPLIT_MACS, cut, filter_tiles
+from graphgrad.compiler.kernels.division import chunks, quotient, times
+from graphgrad.compiler.kernels.filter_tiles import cut, filter_tiles
 from graphgrad.runtime.program import STATUS_THREAD
 
 
@@ -73,8 +73,7 @@ class FilterGradient(PartialSums):
         t, conv = self.t, self.conv
         places = to_size(math.prod(conv.places) * conv.images)
         items = times(t.splits, t.parts)
-        mac = MAC["sgemm" if self.bytes == 4 else "dgemm"]
-        time = quotient(times(places, t.elements * mac), items)
+        time = quotient(times(places, t.time), items)
         first = Launch("", items, chunks("rows", items, time))
         if not t.is_partial:
             return (first,)
@@ -141,10 +140,11 @@ class FilterGradient(PartialSums):
         t, conv = self.t, self.conv
         if isinstance(t.splits, int):
             return self.size(t.splits)
-        macs = str(t.elements)
-        for extent in (conv.images, *conv.places):
-            macs = self.mul(self.size(extent), macs)
-        return self.min(self.max(self.div(macs, SPLIT_MACS), "1"), str(t.most_splits))
+        places = self.size(conv.images)
+        for extent in conv.places:
+            places = self.mul(places, self.size(extent))
+        wanted = self.max(self.div(places, t.split_places), "1")
+        return self.min(wanted, str(t.most_splits))
 
     def up(self, a: str, b: str | int) -> str:
         """a / b, rounded up; a is not negative."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
+from graphgrad.compiler.kernels.loops import compute_dtype
 
 # What a block of targets reads shall stay in the second-level cache, beside the filter's panel.
 BLOCK_BYTES = 1 << 18
@@ -146,8 +147,8 @@ class Tiling:
 
     @property
     def is_copied(self) -> bool:
-        """Does a block have padding, so that it is copied first?"""
-        return not all(a.is_inside for a in self.axes)
+        """Does a block have padding, or elements to convert, so that it is copied first?"""
+        return self.conv.dtype.bits == 16 or not all(a.is_inside for a in self.axes)
 
     @property
     def is_closed(self) -> bool:
@@ -190,7 +191,8 @@ def tiling(conv: Convolution, registers: Registers) -> Tiling:
     axes = axes_of(conv)
     made = (conv.outputs if conv.kind == "conv" else conv.inputs) // conv.groups
     reduced = (conv.inputs if conv.kind == "conv" else conv.outputs) // conv.groups
-    lanes = registers.bytes // conv.dtype.itemsize
+    itemsize = compute_dtype(conv.dtype).itemsize
+    lanes = registers.bytes // itemsize
     most = [a.counts() for a in axes]
     closed = all(m is not None for m in most)
     tall, wide = ((most[a] or (1, 1))[1] if closed else (1, 64)[a - 1] for a in (1, 2))
@@ -225,7 +227,7 @@ def tiling(conv: Convolution, registers: Registers) -> Tiling:
     _, width, rows, columns, run = best
     vectors = -(-run * made // lanes)
     panels = -(-vectors // width)
-    place = reduced * conv.groups * conv.dtype.itemsize
+    place = reduced * conv.groups * itemsize
     most_w = BLOCK_BYTES // (2 * place * axes[2].step * axes[0].read(1))
     block_w = blocked(wide if closed else OPEN, columns * run, most_w)
     line = axes[2].read(block_w) * place * axes[0].read(1)

@@ -31,10 +31,11 @@ SUMS_BYTES = 1 << 19
 # least so many multiplications.
 PARTS, REUSE = 8, 96
 # Where there are fewer parts of the result, the places are split: partial results take at most so
-# many bytes, and each has at least so many multiplications.
-PARTIAL_BYTES, SPLIT_MACS = 1 << 24, 1 << 21
+# many bytes, and each at least so many picoseconds.
+PARTIAL_BYTES, SPLIT = 1 << 24, 1 << 23
 # What the transposition at the end makes of the time where tiles are swapped, about.
 SWAPPING = 1.05
+CYCLE = 250  # picoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +195,20 @@ class FilterTiles:
         return max(1, min(-(-PARTS // self.parts), fitting))
 
     @property
+    def time(self) -> int:
+        """Picoseconds for each place of the output, about."""
+        return int(self.conv.taps[0] * self.conv.groups * cycles(self) * CYCLE) + 1
+
+    @property
+    def split_places(self) -> int:
+        """The fewest places of a split."""
+        return -(-SPLIT // self.time)
+
+    @property
     def splits(self) -> Size:
         """Parts of the places, each with a partial result of its own."""
-        macs = to_size(math.prod(self.conv.places) * self.conv.images * self.elements)
-        wanted = larger(quotient(macs, SPLIT_MACS), 1)
+        places = to_size(math.prod(self.conv.places) * self.conv.images)
+        wanted = larger(quotient(places, self.split_places), 1)
         # min(a, b) = -max(-a, -b)
         return times(larger(times(wanted, -1), -self.most_splits), -1)
 
@@ -221,25 +232,26 @@ def filter_tiles(conv: Convolution, registers: Registers) -> FilterTiles:
                 tiles = FilterTiles(conv, lanes, swapped, width, merged, most)
                 if tiles.is_possible:
                     found.append(tiles)
-    return min(found, key=time)
+    return min(found, key=cycles)
 
 
-def time(tiles: FilterTiles) -> float:
-    """Cycles for each place of the output and group."""
+def cycles(tiles: FilterTiles) -> float:
+    """For each place of the output, of one group and depth."""
     taps, merged = tiles.conv.taps, tiles.merged
     widths = [tiles.width] * (tiles.panels - 1) + [-(-tiles.last // tiles.lanes)]
     if merged > 1:
         rows = [k * tiles.run for k in cut(taps[1], merged)]
-        each = sum(cycles(r, v) for v in widths for r in rows)
+        each = sum(tile_cycles(r, v) for v in widths for r in rows)
     else:
         runs = taps[1] * (1 if merged else taps[2])
-        each = runs * sum(cycles(r, v) for v in widths for r in cut(tiles.run, tiles.most[v]))
+        rows_of = {v: cut(tiles.run, tiles.most[v]) for v in set(widths)}
+        each = runs * sum(tile_cycles(r, v) for v in widths for r in rows_of[v])
     return each * (SWAPPING if tiles.swapped else 1)
 
 
-def cycles(rows: int, vectors: int) -> float:
-    """The time of a tile for each place, as the ports of a processor would have it: two vectors
-    loaded, and two multiplied and added, in a cycle, the sums not sooner than 4 cycles later."""
+def tile_cycles(rows: int, vectors: int) -> float:
+    """As the ports of a processor would have it: two vectors loaded, and two multiplied and added,
+    in a cycle, the sums not sooner than 4 cycles later."""
     return max(rows * vectors / 2, (rows + vectors) / 2, 4) + 0.5
 
 
