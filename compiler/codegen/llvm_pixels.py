@@ -119,10 +119,11 @@ class PixelLanes:
     """One vector of the channels of `pixels` neighbouring windows, or of fewer: `limit`."""
 
     def __init__(
-        self, memory: Memory, channels: int, stride: int, pixels: int, limit: str | None = None
-    ) -> None:
+        self, memory: Memory, channels: int, stride: int, pixels: int, lanes: int,
+        limit: str | None = None,
+    ) -> None:  # fmt: skip
         self.memory, self.channels, self.stride, self.pixels = memory, channels, stride, pixels
-        self.lanes = VECTOR_BYTES // memory.dtype.itemsize
+        self.lanes = lanes
         self.limit = limit
         if limit is not None:
             text = memory.text
@@ -195,9 +196,126 @@ class PixelLanes:
         self.memory.store(pointer, values[0], self.lanes, self.flat())
 
 
-def pixels_together(channels: int, stride: int, dtype: DType) -> int:
+class FilterLanes(Protocol):
+    """Vectors of output channels, `multiplier` of which have one input channel: arrays are wide,
+    with output channels, or narrow, with input channels."""
+
+    @property
+    def types(self) -> list[str]: ...
+    def load_wide(self, pointer: str) -> list[str]: ...
+    def put_wide(self, pointer: str, values: Sequence[str]) -> None: ...
+    def load_narrow(self, pointer: str) -> list[str]: ...
+    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None: ...
+    def load_filter(self, pointer: str) -> list[str]: ...
+
+
+class WideLanes(ChannelLanes):
+    """Vectors of one place's output channels; input channels are repeated as they are read, and
+    what has one is summed as they are written."""
+
+    def __init__(self, memory: Memory, columns: Sequence[Columns], multiplier: int) -> None:
+        super().__init__(memory, columns)
+        self.multiplier = multiplier
+
+    @property
+    def narrow(self) -> list[tuple[int, str | None]]:
+        """Of each vector, its first input channel, and the mask of its input channels."""
+        m = self.multiplier
+        return [
+            (v.start // m, literal([i < v.count // m for i in range(v.lanes)]))
+            for v in self.columns
+        ]
+
+    def load_wide(self, pointer: str) -> list[str]:
+        return self.load(pointer)
+
+    load_filter = load_wide
+
+    def put_wide(self, pointer: str, values: Sequence[str]) -> None:
+        self.put(pointer, values, add=False)
+
+    def load_narrow(self, pointer: str) -> list[str]:
+        if self.multiplier == 1:
+            return self.load(pointer)
+        found = []
+        for v, (start, mask) in zip(self.columns, self.narrow, strict=True):
+            x = self.memory.load(self.memory.at(pointer, start), v.lanes, mask)
+            picked = [i // self.multiplier for i in range(v.lanes)]
+            found.append(self.memory.shuffle(x, "poison", v.lanes, picked))
+        return found
+
+    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None:
+        m = self.multiplier
+        if m == 1:
+            self.put(pointer, values, add)
+            return
+        for v, (start, mask), value in zip(self.columns, self.narrow, values, strict=True):
+            type_, total = self.memory.type(v.lanes), ""
+            for j in range(m):
+                picked = [(i * m + j) % v.lanes for i in range(v.lanes)]
+                term = self.memory.shuffle(value, "poison", v.lanes, picked)
+                total = self.memory.text.assign(f"fadd {type_} {total}, {term}") if j else term
+            write = self.memory.add if add else self.memory.store
+            write(self.memory.at(pointer, start), total, v.lanes, mask)
+
+
+class SeveralPixels:
+    """The vectors of neighbouring places: so many elements apart where arrays are narrow, and where
+    they are wide."""
+
+    def __init__(self, lanes: WideLanes, pixels: int, narrow: int, wide: int) -> None:
+        self.lanes, self.pixels, self.narrow, self.wide = lanes, pixels, narrow, wide
+
+    @property
+    def types(self) -> list[str]:
+        return self.lanes.types * self.pixels
+
+    def places(self, pointer: str, step: int) -> list[str]:
+        return [self.lanes.memory.at(pointer, i * step) for i in range(self.pixels)]
+
+    def load_wide(self, pointer: str) -> list[str]:
+        return [x for p in self.places(pointer, self.wide) for x in self.lanes.load_wide(p)]
+
+    def load_narrow(self, pointer: str) -> list[str]:
+        return [x for p in self.places(pointer, self.narrow) for x in self.lanes.load_narrow(p)]
+
+    def load_filter(self, pointer: str) -> list[str]:
+        return self.lanes.load_filter(pointer) * self.pixels
+
+    def put_wide(self, pointer: str, values: Sequence[str]) -> None:
+        n = len(self.lanes.types)
+        for i, p in enumerate(self.places(pointer, self.wide)):
+            self.lanes.put_wide(p, values[i * n : (i + 1) * n])
+
+    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None:
+        n = len(self.lanes.types)
+        for i, p in enumerate(self.places(pointer, self.narrow)):
+            self.lanes.put_narrow(p, values[i * n : (i + 1) * n], add)
+
+
+class TiledLanes(PixelLanes):
+    """One vector of the channels of neighbouring places; the filter is repeated for each."""
+
+    def load_filter(self, pointer: str) -> list[str]:
+        mask = literal([i < self.channels for i in range(self.lanes)])
+        x = self.memory.load(pointer, self.lanes, mask)
+        picked = [i % self.channels for i in range(self.lanes)]
+        return [self.memory.shuffle(x, "poison", self.lanes, picked)]
+
+    def load_narrow(self, pointer: str) -> list[str]:
+        return self.load(pointer)
+
+    load_wide = load_narrow
+
+    def put_wide(self, pointer: str, values: Sequence[str]) -> None:
+        self.put_flat(pointer, values)
+
+    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None:
+        self.put_flat(pointer, values)
+
+
+def pixels_together(channels: int, stride: int, lanes: int) -> int:
     """How many windows share a vector: their elements lie in two at most. 1: each has its own."""
-    lanes = VECTOR_BYTES // dtype.itemsize
     if stride == 1:
         return max(lanes // channels, 1)
     return max(min(lanes // channels, (2 * lanes - channels) // (stride * channels) + 1), 1)

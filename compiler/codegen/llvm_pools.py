@@ -30,8 +30,8 @@ from graphgrad.compiler.codegen.llvm_pixels import (
     pixels_together,
 )
 from graphgrad.compiler.codegen.llvm_products import Columns, vectors_of
-from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.compiler.codegen.llvm_windows import Taps, WindowLoops, written_out
+from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts, llvm_type
+from graphgrad.compiler.codegen.llvm_windows import UNROLLED, Taps, WindowLoops, written_out
 from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.types import element_count
 
@@ -60,7 +60,11 @@ class PoolEmitter(WindowLoops):
     def __init__(self, pool: Pool, name: str, parts: ModuleParts) -> None:
         self.pool = pool
         self.axes, self.channels, self.dtype = pool.axes, pool.channels, pool.dtype
-        super().__init__(name, parts, POINTERS[pool.routine])
+        self.name, self.parts = name, parts
+        self.text, self.block = FunctionText(parts), "entry"
+        self.pointers = POINTERS[pool.routine]
+        self.sizes = {}
+        self.element = llvm_type(self.dtype)
         self.memory = Memory(self.text, parts, pool.dtype)
         self.windows = "g" if pool.backward else "z"
         self.arrays = [p for p in self.pointers if p != self.windows]
@@ -68,7 +72,19 @@ class PoolEmitter(WindowLoops):
     def emit(self) -> str:
         """The text of the function."""
         (self.slices if self.pool.backward else self.rows)()
-        return self.function()
+        self.text.line("ret i32 0")
+        head = [
+            f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
+            f"{ATTRIBUTES} {{",
+            "entry:",
+        ]
+        for i, name in enumerate(self.pointers):
+            head.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {i}")
+            head.append(f"  %{name} = load ptr, ptr %at_{name}")
+        for i, _ in enumerate(self.sizes):
+            head.append(f"  %at_n{i} = getelementptr i64, ptr %args, i64 {len(self.pointers) + i}")
+            head.append(f"  %n{i} = load i64, ptr %at_n{i}")
+        return "\n".join([*head, *self.text.lines, "}"])
 
     # -- the parts
 
@@ -174,7 +190,9 @@ class PoolEmitter(WindowLoops):
         is_bordered = last.padded or any(c is not None for c in whole)
         if is_bordered:
             self.loop("0", lo, 1, [], border)
-        together = pixels_together(self.channels, last.stride, self.dtype)
+        together = pixels_together(self.channels, last.stride, VECTOR_BYTES // self.dtype.itemsize)
+        if self.pool.backward and self.adds and last.window > UNROLLED:
+            together = 1  # for the order of sums
         if together == 1:
             self.loop(lo, hi, 1, [], inner)
         else:
@@ -197,7 +215,10 @@ class PoolEmitter(WindowLoops):
 
         def several(w: str, limit: str | None = None) -> list[str]:
             taps = self.full(self.axes[2], w)
-            lanes = PixelLanes(self.memory, self.channels, stride, together, limit)
+            lanes = PixelLanes(
+                self.memory, self.channels, stride, together,
+                VECTOR_BYTES // self.dtype.itemsize, limit,
+            )  # fmt: skip
             self.lanes(lanes, *self.starts(line, windows, w, taps), taps, taps)
             return []
 

@@ -13,9 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphgrad.compiler.codegen.llvm_numbers import Numbers
-from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts, llvm_type
-from graphgrad.compiler.dims import Extent
-from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.windows import Axis
 
 # Windows of up to so many elements are written out.
@@ -57,32 +54,7 @@ class WindowLoops(Numbers):
 
     axes: tuple[Axis, Axis, Axis]
     channels: int
-    dtype: DType
-
-    def __init__(self, name: str, parts: ModuleParts, pointers: Sequence[str]) -> None:
-        self.name = name
-        self.parts = parts
-        self.text = FunctionText(parts)
-        self.block = "entry"
-        self.pointers = pointers
-        self.sizes: dict[Extent, int] = {}  # with their numbers, in order
-        self.element = llvm_type(self.dtype)
-
-    def function(self) -> str:
-        """The text of the function whose body has been written."""
-        self.text.line("ret i32 0")
-        head = [
-            f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
-            f"{ATTRIBUTES} {{",
-            "entry:",
-        ]
-        for i, name in enumerate(self.pointers):
-            head.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {i}")
-            head.append(f"  %{name} = load ptr, ptr %at_{name}")
-        for i, _ in enumerate(self.sizes):
-            head.append(f"  %at_n{i} = getelementptr i64, ptr %args, i64 {len(self.pointers) + i}")
-            head.append(f"  %n{i} = load i64, ptr %at_n{i}")
-        return "\n".join([*head, *self.text.lines, "}"])
+    element: str
 
     # -- addresses
 
@@ -122,7 +94,7 @@ class WindowLoops(Numbers):
     def is_whole(self, axis: Axis, taps: Taps) -> str | None:
         """Has the window all its elements? None: always."""
         if taps.known is not None:
-            return None
+            return None if taps.known == range(axis.window) else "false"
         a = self.text.assign(f"icmp eq i64 {taps.lo}, 0")
         b = self.text.assign(f"icmp eq i64 {taps.hi}, {axis.window}")
         return self.text.assign(f"and i1 {a}, {b}")
@@ -133,7 +105,7 @@ class WindowLoops(Numbers):
         count = self.size(axis.count)
         lo, hi = "0", count
         if axis.padded:
-            lo = self.min(str(-(-axis.low // axis.stride)), count)
+            lo = self.min(str(max(-(-axis.low // axis.stride), 0)), count)
             reach = axis.low - (axis.window - 1) * axis.dilation
             end = self.steps(self.add(self.size(axis.size), str(reach)), axis.stride)
             hi = self.max(lo, self.min(end, count))
@@ -168,6 +140,10 @@ class WindowLoops(Numbers):
             t = taps[depth]
             if t.known is not None and len(t.known) == 1:
                 return nest(depth + 1, [*index, t.lo], values)
+            if depth == len(taps) - 1 and t.known is not None and len(t.known) <= UNROLLED:
+                for i in t.known[::-1] if backwards else t.known:
+                    values = nest(depth + 1, [*index, str(i)], values)
+                return values
             return self.loop(
                 t.lo, t.hi, 1, pairs, lambda i, inner: nest(depth + 1, [*index, i], inner)
             )
