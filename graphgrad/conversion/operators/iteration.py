@@ -66,8 +66,7 @@ def _python(
                     "tensor or gg.range", here()
                 )  # fmt: skip
             values = choose(
-                goes_on, lambda *s, item=item: body(item, *s), lambda *s: s, values, names,
-                partial=True,
+                goes_on, lambda *s, item=item: body(item, *s), lambda *s: s, values, names
             )  # fmt: skip
         elif goes_on:
             values = body(item, *values)
@@ -121,7 +120,7 @@ def _stopping(body: Step, test: Test | None, names: Sequence[str]) -> Step:
         goes_on = truth(test(*values), "`for`")
         if not isinstance(goes_on, Arith):
             return body(item, *values) if goes_on else values
-        return choose(goes_on, lambda *s: body(item, *s), lambda *s: s, values, names, partial=True)
+        return choose(goes_on, lambda *s: body(item, *s), lambda *s: s, values, names)
 
     return step
 
