@@ -95,6 +95,7 @@ from graphgrad.variable import Variable
 
 if TYPE_CHECKING:
     from graphgrad import (
+        autograph,
         bitwise,
         compat,
         config,
@@ -140,6 +141,7 @@ if TYPE_CHECKING:
 _LATER = {
     name: module
     for module, names in {
+        "autograph": "autograph",
         "bitwise": "bitwise",
         "callbacks": "numpy_function py_function",
         "compat": "compat",
@@ -193,6 +195,7 @@ __all__ = [
     "assert_less",
     "assert_rank",
     "autodiff",
+    "autograph",
     "benchmark",
     "bfloat16",
     "bitcast",
