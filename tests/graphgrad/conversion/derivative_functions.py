@@ -102,7 +102,11 @@ def return_in_range(x):
 def long_range(x):
     s = x
     for i in range(100):
-        s = s * 0.9 + i * 0.5
+        s = s * 0.9 + i * 0.5  # as Python numbers
+    xs = gg.linspace(x, x + 1, 101)
+    for i in range(1, 100):
+        s = s + xs[i + 1] * xs[-i] + x * (2 * i - 1)
+        s += i
     return s
 
 
