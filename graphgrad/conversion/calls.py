@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import sys
 import types
 from typing import TYPE_CHECKING
 
@@ -51,15 +50,3 @@ def is_library_function(x: object) -> bool:
         return True
     name = (module or "").partition(".")[0]
     return name in ("numpy", "math") and not isinstance(x, types.ModuleType)
-
-
-def is_library(module: str | None) -> bool:
-    """Is a module part of graphgrad, NumPy, Python, or installed as a package?"""
-    name = module or ""
-    if name == "__main__":
-        return False
-    root = name.partition(".")[0]
-    if root in ("graphgrad", "numpy", "builtins") or root in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(name), "__file__", None) or ""
-    return "site-packages" in file or "dist-packages" in file

@@ -33,7 +33,7 @@ from graphgrad.conversion.names import (
 )
 from graphgrad.conversion.places import places_of
 from graphgrad.conversion.plain import is_plain_test
-from graphgrad.conversion.rolled import may_roll
+from graphgrad.conversion.rolled import rolled
 from graphgrad.conversion.updates import Updates
 
 
@@ -187,9 +187,10 @@ class Statements(Updates):
         if not __debug__:
             return []
         test = self.expression(s.test)
-        message = self.context.later(self.expression(s.msg) if s.msg else ast.Constant(None))
-        where = self.context.where(s)
-        check = self.context.call("assert_", s, test, self.context.place(message, s), where)
+        message: ast.expr = ast.Constant(None)
+        if s.msg:
+            message = self.context.later(self.expression(s.msg))
+        check = self.context.call("assert_", s, test, message, self.context.where(s))
         return [self.context.place(ast.Expr(check), s)]
 
     def _delete(self, s: ast.Delete) -> list[ast.stmt]:
@@ -237,15 +238,16 @@ class Statements(Updates):
     def _for(self, s: Any) -> list[ast.stmt]:
         state = self._state(s)
         where = self.context.where(s, s.body[0].lineno)
-        rolled = may_roll(s, self.scope, self.context)
+        tensors = rolled(s, self.scope, self.context)
         iterable = self.expression(s.iter)
         made: list[ast.stmt] = []
         options: dict[str, ast.expr] = {}
         if s.stop:
             made.append(self._condition(s, state, None))
             options["test"] = _load(made[0].name)  # type: ignore[attr-defined]
-        if rolled:
-            options["rolled"] = ast.Constant(True)
+        if tensors is not None:
+            held = self.expression(self.context.place(_tuple(tensors), s))
+            options["rolled"] = self.context.later(held)
         places = self._places(s, s.body)
         item = self.context.local("item")
         take = self.context.place(ast.Assign([s.target], item), s.target)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 import threading
 import types
 import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from graphgrad.conversion import factory
-from graphgrad.conversion.calls import is_library
+from graphgrad.conversion import factory, operators
 from graphgrad.conversion.context import Context
 from graphgrad.conversion.control_flow import convert_body
 from graphgrad.conversion.jumps import NotConverted
+from graphgrad.conversion.library import MARK, is_library_code
 from graphgrad.conversion.source import tree_of
+from graphgrad.methods import WeakMethod
 
 # Their results depend on the variables of their caller, or lead to them.
 _LOOK_ROUND = {"dir", "eval", "exec", "locals", "vars"}
@@ -37,7 +39,6 @@ class Recipe:
 
 _recipes: dict[int, Recipe] = {}  # by identity of the user's code
 _made: dict[int, Any] = {}  # weak references to codes that came of conversion
-_functions: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def convert(f: Any) -> Any:
@@ -54,7 +55,10 @@ def convert(f: Any) -> Any:
     if isinstance(f, functools.partial):
         inner = convert(f.func)
         return f if inner is f.func else functools.partial(inner, *f.args, **f.keywords)
-    if isinstance(f, type | types.BuiltinFunctionType) or is_library(type(f).__module__):
+    if isinstance(f, WeakMethod):
+        inner = convert(f.__func__)
+        return f if inner is f.__func__ else types.MethodType(inner, f.__self__)
+    if isinstance(f, type | types.BuiltinFunctionType):
         return f
     call = getattr(type(f), "__call__", None)  # noqa: B004
     if isinstance(call, types.FunctionType):
@@ -64,13 +68,13 @@ def convert(f: Any) -> Any:
 
 
 def _converted(f: types.FunctionType) -> Any:
-    found = _functions.get(f)
-    if found is None or found.__code__ is f.__code__:
-        recipe = recipe_of(f)
-        if recipe.code is None:
-            return f
-        found = _functions[f] = factory.with_code(f, recipe.code, recipe.operators)
-    return found
+    if MARK in f.__dict__:
+        return f
+    recipe = recipe_of(f)
+    if recipe.code is None:
+        return f
+    # Made each time: what is kept for `f` would keep alive what its closure refers to.
+    return factory.with_code(f, recipe.code, recipe.operators, operators)
 
 
 def recipe_of(f: types.FunctionType) -> Recipe:
@@ -109,7 +113,9 @@ def _recipe(f: types.FunctionType) -> Recipe:
     try:
         tree, context = converted_tree(f)
     except NotConverted as e:
+        _tell(f, f"is not converted: {e}")
         return Recipe(reason=str(e))
+    _tell(f, "is converted", tree)
     if not context.changes:
         return Recipe(reason="there is nothing to convert in it")
     code = factory.user_code(tree, f, context)
@@ -119,12 +125,10 @@ def _recipe(f: types.FunctionType) -> Recipe:
 def converted_tree(f: types.FunctionType) -> tuple[ast.FunctionDef | ast.Lambda, Context]:
     """The converted definition of `f`; NotConverted says why there is none."""
     code = f.__code__
-    if is_library(f.__module__):
+    if is_library_code(code, f.__globals__):
         raise NotConverted(f"it is part of the library {f.__module__.partition('.')[0]}")
     if code.co_flags & _LATER:
         raise NotConverted("it is a generator or coroutine")
-    if getattr(f, "__gg_do_not_convert__", False):
-        raise NotConverted("it is marked with do_not_convert")
     tree = tree_of(f)
     if isinstance(tree, ast.FunctionDef):
         tree.decorator_list, tree.returns = [], None
@@ -149,3 +153,35 @@ def converted_tree(f: types.FunctionType) -> tuple[ast.FunctionDef | ast.Lambda,
     context = Context(used, f.__globals__)
     convert_body(tree, context)
     return tree, context
+
+
+def why_not(f: types.FunctionType) -> str:
+    """Why `f` is as it was: a part of a sentence, "" where it is converted."""
+    if MARK in f.__dict__:
+        return "it is marked with gg.autograph.experimental.do_not_convert"
+    return recipe_of(f).reason
+
+
+def set_verbosity(level: int, alsologtostdout: bool = False) -> None:
+    """Print which functions are converted (from level 1 on), and to what (from level 3 on).
+
+    They go to the standard error stream, or to the standard output if `alsologtostdout`.
+    """
+    _Verbosity.level, _Verbosity.to_output = int(level), bool(alsologtostdout)
+
+
+class _Verbosity:
+    level = 0
+    to_output = False
+
+
+def _tell(f: types.FunctionType, text: str, tree: ast.AST | None = None) -> None:
+    if _Verbosity.level > 0:
+        code = f.__code__
+        stream = sys.stdout if _Verbosity.to_output else sys.stderr
+        print(
+            f"autograph: {f.__name__} ({code.co_filename}:{code.co_firstlineno}) {text}",
+            file=stream,
+        )
+        if tree is not None and _Verbosity.level > 2:
+            print(ast.unparse(tree), file=stream)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 import types
 from opcode import opmap
 from typing import Any
@@ -81,15 +80,15 @@ def _essence(code: types.CodeType) -> Any:
 
 
 def with_code(
-    function: types.FunctionType, code: types.CodeType, operators: str
+    function: types.FunctionType, code: types.CodeType, operators: str, module: Any
 ) -> types.FunctionType:
     """A function with another code, and all else shared with `function`: its globals, the cells of
     its closure, defaults, annotations and names.
 
-    `operators` is the one name that is new in the code, that of their module.
+    `operators` is the one name that is new in the code, that of the `module` of operators.
     """
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
-    cells[operators] = types.CellType(sys.modules["graphgrad.conversion.operators"])
+    cells[operators] = types.CellType(module)
     closure = tuple(cells[n] for n in code.co_freevars)
     made: Any = types.FunctionType(
         code, function.__globals__, function.__name__, function.__defaults__, closure

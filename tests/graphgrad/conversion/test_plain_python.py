@@ -19,7 +19,8 @@ def _outcome(f, arguments):
     except Exception as e:
         frames = traceback.extract_tb(e.__traceback__)
         users = [x for x in frames if x.filename == plain_functions.__file__]
-        result = type(e).__name__, str(e), users[-1].lineno
+        kind = UnboundLocalError if isinstance(e, UnboundLocalError) else type(e)
+        result = kind.__name__, str(e).partition("\n")[0], users[-1].lineno
     return repr(result), list(LOG)
 
 
