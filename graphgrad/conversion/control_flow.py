@@ -33,7 +33,7 @@ from graphgrad.conversion.names import (
 )
 from graphgrad.conversion.places import places_of
 from graphgrad.conversion.plain import is_plain_test
-from graphgrad.conversion.rolled import may_roll
+from graphgrad.conversion.rolled import rolled
 from graphgrad.conversion.updates import Updates
 
 
@@ -238,15 +238,16 @@ class Statements(Updates):
     def _for(self, s: Any) -> list[ast.stmt]:
         state = self._state(s)
         where = self.context.where(s, s.body[0].lineno)
-        rolled = may_roll(s, self.scope, self.context)
+        tensors = rolled(s, self.scope, self.context)
         iterable = self.expression(s.iter)
         made: list[ast.stmt] = []
         options: dict[str, ast.expr] = {}
         if s.stop:
             made.append(self._condition(s, state, None))
             options["test"] = _load(made[0].name)  # type: ignore[attr-defined]
-        if rolled:
-            options["rolled"] = ast.Constant(True)
+        if tensors is not None:
+            held = self.expression(self.context.place(_tuple(tensors), s))
+            options["rolled"] = self.context.later(held)
         places = self._places(s, s.body)
         item = self.context.local("item")
         take = self.context.place(ast.Assign([s.target], item), s.target)

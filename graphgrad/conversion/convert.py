@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 import threading
 import types
 import weakref
@@ -15,7 +16,7 @@ from graphgrad.conversion import factory, operators
 from graphgrad.conversion.context import Context
 from graphgrad.conversion.control_flow import convert_body
 from graphgrad.conversion.jumps import NotConverted
-from graphgrad.conversion.library import is_library_code
+from graphgrad.conversion.library import MARK, is_library_code
 from graphgrad.conversion.source import tree_of
 from graphgrad.methods import WeakMethod
 
@@ -67,6 +68,8 @@ def convert(f: Any) -> Any:
 
 
 def _converted(f: types.FunctionType) -> Any:
+    if MARK in f.__dict__:
+        return f
     recipe = recipe_of(f)
     if recipe.code is None:
         return f
@@ -110,7 +113,9 @@ def _recipe(f: types.FunctionType) -> Recipe:
     try:
         tree, context = converted_tree(f)
     except NotConverted as e:
+        _tell(f, f"is not converted: {e}")
         return Recipe(reason=str(e))
+    _tell(f, "is converted", tree)
     if not context.changes:
         return Recipe(reason="there is nothing to convert in it")
     code = factory.user_code(tree, f, context)
@@ -124,8 +129,6 @@ def converted_tree(f: types.FunctionType) -> tuple[ast.FunctionDef | ast.Lambda,
         raise NotConverted(f"it is part of the library {f.__module__.partition('.')[0]}")
     if code.co_flags & _LATER:
         raise NotConverted("it is a generator or coroutine")
-    if getattr(f, "__gg_do_not_convert__", False):
-        raise NotConverted("it is marked with do_not_convert")
     tree = tree_of(f)
     if isinstance(tree, ast.FunctionDef):
         tree.decorator_list, tree.returns = [], None
@@ -154,4 +157,31 @@ def converted_tree(f: types.FunctionType) -> tuple[ast.FunctionDef | ast.Lambda,
 
 def why_not(f: types.FunctionType) -> str:
     """Why `f` is as it was: a part of a sentence, "" where it is converted."""
+    if MARK in f.__dict__:
+        return "it is marked with gg.autograph.experimental.do_not_convert"
     return recipe_of(f).reason
+
+
+def set_verbosity(level: int, alsologtostdout: bool = False) -> None:
+    """Print which functions are converted (from level 1 on), and to what (from level 3 on).
+
+    They go to the standard error stream, or to the standard output if `alsologtostdout`.
+    """
+    _Verbosity.level, _Verbosity.to_output = int(level), bool(alsologtostdout)
+
+
+class _Verbosity:
+    level = 0
+    to_output = False
+
+
+def _tell(f: types.FunctionType, text: str, tree: ast.AST | None = None) -> None:
+    if _Verbosity.level > 0:
+        code = f.__code__
+        stream = sys.stdout if _Verbosity.to_output else sys.stderr
+        print(
+            f"autograph: {f.__name__} ({code.co_filename}:{code.co_firstlineno}) {text}",
+            file=stream,
+        )
+        if tree is not None and _Verbosity.level > 2:
+            print(ast.unparse(tree), file=stream)

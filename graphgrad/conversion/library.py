@@ -9,6 +9,7 @@ from typing import Any
 
 from graphgrad.compiler.source import is_internal
 
+MARK = "__graphgrad_do_not_convert__"  # the attribute of functions that stay as they are
 _PYTHON = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(str(sys.modules["numpy"].__file__))) + os.sep
 _PACKAGES = tuple(os.sep + name + os.sep for name in ("site-packages", "dist-packages"))

@@ -337,7 +337,7 @@ class Definedness:
                 return _both(self.block(s.body, having), self.block(s.orelse, having))
             case ast.While():
                 self.block(s.body, having)
-                endless = isinstance(s.test, ast.Constant) and s.test.value
+                endless = isinstance(s.test, ast.Constant) and s.test.value and not _flag(s)
                 normal = None if endless else self.block(s.orelse, having)
                 return _both(normal, having if leaves(s.body) or not endless else None)
             case ast.For():

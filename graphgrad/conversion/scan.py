@@ -14,7 +14,7 @@ from inspect import getattr_static
 from opcode import EXTENDED_ARG, opname
 from typing import Any
 
-from graphgrad.conversion.library import is_library_code
+from graphgrad.conversion.library import MARK, is_library_code
 
 _UNKNOWN = object()
 _BRANCHES = {
@@ -68,6 +68,8 @@ class _Scan:
         code = function.__code__
         key = id(code), id(instance)
         if key in self._seen or is_library_code(code, function.__globals__):
+            return False
+        if MARK in function.__dict__:
             return False
         self._seen.add(key)
         bound: dict[str, Any] = {}

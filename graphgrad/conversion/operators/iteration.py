@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import GraphgradError, TraceError
 from graphgrad.compiler.op import current_kind, ops, state
@@ -18,6 +19,7 @@ from graphgrad.conversion.operators.places import Places
 from graphgrad.conversion.operators.sources import Range, Source, is_source, source
 
 UNROLLED = 32  # trips of a Python range that are worth a loop
+FAR = 1 << 20  # an index times a small number stays an int32
 ENDLESS = 10_000  # trips of a Python loop that a tensor may end
 
 Test = Callable[..., Any]
@@ -25,11 +27,12 @@ Test = Callable[..., Any]
 
 def for_(
     iterable: Any, body: Step, values: tuple[Any, ...], names: tuple[str, ...], where: Any = (),
-    test: Test | None = None, rolled: bool = False, places: Any = None,
+    test: Test | None = None, rolled: Any = None, places: Any = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """The state `values` after `body(item, *state)` for each item, as long as `test(*state)` holds.
 
-    `rolled` says that the body uses the numbers of a range as tensors may be used.
+    `rolled` says that the body uses the numbers of a range as tensors may be used, provided that
+    what it returns are tensors, of dtypes that are the same with a Python number and an index.
     """
     line = place_of(body, (*where, None, None, None)[2])
     if is_source(iterable):
@@ -42,10 +45,13 @@ def for_(
             None if test is None else held.within(test),
         )  # fmt: skip
         return held.settle(found)
-    long = rolled and type(iterable) is range and len(iterable) > UNROLLED
-    if long and state.builder is not None and test is None and places is None:
-        with suppress(Exception):  # then it runs as Python, which says what is wrong
-            return _rolled(iterable, body, values, names, line)
+    long = rolled is not None and type(iterable) is range and len(iterable) > UNROLLED
+    if long and state.builder is not None:
+        if not _may_roll(iterable, (*values, *rolled())):  # a first trip makes tensors of numbers
+            values, iterable = body(iterable[0], *values), iterable[1:]
+        if _may_roll(iterable, (*values, *rolled())):
+            with suppress(Exception):  # then it runs as Python, which says what is wrong
+                return _rolled(iterable, body, values, names, line)
     return _python(iterable, body, values, names, test)
 
 
@@ -55,8 +61,8 @@ def _python(
 ) -> tuple[Any, ...]:  # fmt: skip
     """Trip by trip; from the first trip on that a tensor may call off, each is conditional."""
     trips = 0
+    goes_on: Any = True  # asked after each trip: the iterator gives no item too many
     for item in iterable:
-        goes_on = True if test is None else truth(test(*values), "`for`")
         if isinstance(goes_on, Arith):
             trips += 1
             if trips > ENDLESS:
@@ -66,13 +72,14 @@ def _python(
                     "tensor or gg.range", here()
                 )  # fmt: skip
             values = choose(
-                goes_on, lambda *s, item=item: body(item, *s), lambda *s: s, values, names,
-                partial=True,
+                goes_on, lambda *s, item=item: body(item, *s), lambda *s: s, values, names
             )  # fmt: skip
-        elif goes_on:
-            values = body(item, *values)
         else:
-            break
+            values = body(item, *values)
+        if test is not None:
+            goes_on = truth(test(*values), "`for`")
+            if not isinstance(goes_on, Arith) and not goes_on:
+                break
     return values
 
 
@@ -121,7 +128,7 @@ def _stopping(body: Step, test: Test | None, names: Sequence[str]) -> Step:
         goes_on = truth(test(*values), "`for`")
         if not isinstance(goes_on, Arith):
             return body(item, *values) if goes_on else values
-        return choose(goes_on, lambda *s: body(item, *s), lambda *s: s, values, names, partial=True)
+        return choose(goes_on, lambda *s: body(item, *s), lambda *s: s, values, names)
 
     return step
 
@@ -145,6 +152,14 @@ def _counted(
 
     start = current_kind().lift(0, length.dtype)
     return graph_while(goes_on, step, (start, *values), ("for", *names), line)[1:]
+
+
+def _may_roll(numbers: range, tensors: Sequence[Any]) -> bool:
+    """Are these tensors, none of a dtype that a Python number would adopt and an index not?"""
+    return max(abs(numbers.start), abs(numbers.stop)) < FAR and all(
+        isinstance(x, Arith) and (not x.dtype.is_integer or x.dtype in (dtypes.int32, dtypes.int64))
+        for x in tensors
+    )
 
 
 def _rolled(

@@ -193,13 +193,13 @@ class LoopState:
         """The plan of what a name is after the loop, from what it is before and after a trip."""
         if isinstance(plan, Maybe):
             return self._settle_maybe(name, path, plan, x, out)
-        if isinstance(out, Maybe):
-            out = out.value if out.defined is True else Undefined(name, out.reason)
         if isinstance(plan, Undefined):
             if isinstance(out, Undefined):
                 return out if out.reason else plan
             self.found[name, path] = _prototype(out)
             raise GuessAgain
+        if isinstance(out, Maybe):
+            out = out.value if out.defined is True else Undefined(name, out.reason)
         if isinstance(out, Undefined):
             raise out.error()
         if isinstance(plan, Slot) and is_array(self.start[plan.index]):

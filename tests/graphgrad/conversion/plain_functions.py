@@ -124,6 +124,17 @@ def for_else(xs, wanted):
     return found
 
 
+@case(1, 5)
+def one_item_more(n):
+    items = iter([1, 2, 3, 4])
+    for x in items:
+        if x > n:
+            break
+        if x == n:
+            break
+    return list(items), x
+
+
 @case(0, 2)
 def last_index(n):
     for i in range(n):
