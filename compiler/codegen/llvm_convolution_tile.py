@@ -216,7 +216,7 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
         base, e = self.base(s.attr), VectorEmitter(self.text, t.lanes)
         if t.run == 1:
             at = self.element_at(base, self.add("%channel", v * t.lanes), s.dtype)
-            return self.load_vector(e, at, s.dtype, self.inside(lanes))
+            return self.load_lanes(e, at, s.dtype, lanes)
         vector = "zeroinitializer"
         for lane in range(lanes):
             one = self.load_one(base, str((v * t.lanes + lane) % t.made), s.dtype)
@@ -230,10 +230,10 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
         """One vector of results: `start` is the element of the target's first channel."""
         t = self.t
         e = VectorEmitter(self.text, t.lanes, self.block)
-        at, mask = self.add(start, v * t.lanes), self.inside(lanes)
+        at = self.add(start, v * t.lanes)
         made = e.convert(Lanes(sums, self.dtype), self.given)
         if self.epilogue is None or self.epilogue.keeps:
-            self.store_vector(e, self.element_at(self.pointer(0), at, self.given), made, mask)
+            self.store_vector(e, self.element_at(self.pointer(0), at, self.given), made, lanes)
         if self.epilogue is None:
             return
         values = dict(known)
@@ -244,10 +244,10 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
                     values[s.id] = made
                 elif self.epilogue.walks[s.attr] == SAME:
                     place = self.element_at(self.base(s.attr), at, s.dtype)
-                    values[s.id] = self.load_vector(e, place, s.dtype, mask)
+                    values[s.id] = self.load_lanes(e, place, s.dtype, lanes)
             elif s.fn == "store":
                 place = self.element_at(self.base(s.attr), at, args[0].dtype)
-                self.store_vector(e, place, args[0], mask)
+                self.store_vector(e, place, args[0], lanes)
             elif s.fn in EXPANSIONS:
                 values[s.id] = e.named(s.fn, args, s.attr)
             else:
@@ -282,14 +282,55 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
         bits = ", ".join(f"i1 {'true' if i < lanes else 'false'}" for i in range(self.t.lanes))
         return Mask(f"<{bits}>")
 
-    def store_vector(self, e: VectorEmitter, at: str, x: Lanes, mask: Mask) -> None:
-        vector, align = f"<{e.width} x {memory_type(x.dtype)}>", x.dtype.itemsize
-        value = self.to_memory(x, e.width)
-        if mask.text is None:
+    def store_vector(self, e: VectorEmitter, at: str, x: Lanes, lanes: int) -> None:
+        element, align = memory_type(x.dtype), x.dtype.itemsize
+        vector, value = f"<{e.width} x {element}>", self.to_memory(x, e.width)
+        if lanes == e.width:
             self.text.line(f"store {vector} {value}, ptr {at}, align {align}")
             return
-        name, lanes = f"@llvm.masked.store.v{e.width}{suffix(x.dtype)}.p0", f"<{e.width} x i1>"
-        self.parts.declares.add(f"declare void {name}({vector}, ptr, i32, {lanes})")
-        self.text.line(
-            f"call void {name}({vector} {value}, ptr {at}, i32 {align}, {lanes} {mask.text})"
-        )
+        if self.has_masks(x.dtype):
+            name, mask = f"@llvm.masked.store.v{e.width}{suffix(x.dtype)}.p0", f"<{e.width} x i1>"
+            self.parts.declares.add(f"declare void {name}({vector}, ptr, i32, {mask})")
+            inside = f"{mask} {self.inside(lanes).text}"
+            self.text.line(f"call void {name}({vector} {value}, ptr {at}, i32 {align}, {inside})")
+            return
+        for first, count in powers(lanes):
+            part = self.shuffle(element, e.width, value, "poison", range(first, first + count))
+            place = self.element_at(at, str(first), x.dtype)
+            self.text.line(f"store <{count} x {element}> {part}, ptr {place}, align {align}")
+
+    def load_lanes(self, e: VectorEmitter, at: str, dtype: DType, lanes: int) -> Lanes:
+        """The first `lanes` of a vector in memory; no others are read."""
+        if lanes == e.width or self.has_masks(dtype):
+            return self.load_vector(e, at, dtype, self.inside(lanes))
+        element, vector = memory_type(dtype), "zeroinitializer"
+        for first, count in powers(lanes):
+            place = self.element_at(at, str(first), dtype)
+            part = self.text.assign(
+                f"load <{count} x {element}>, ptr {place}, align {dtype.itemsize}"
+            )
+            padded = [min(k, count - 1) for k in range(e.width)]
+            wide = self.shuffle(element, count, part, "poison", padded)
+            taken = {first + k: k for k in range(count)}
+            vector = self.replaced(element, e.width, vector, wide, taken)
+        return self.from_memory(Lanes(vector, dtype), e.width)
+
+    def has_masks(self, dtype: DType) -> bool:
+        """Does the processor load and store some lanes of a vector? AVX does, of 32 and 64 bits. Of
+        integers, bfloat16 among them, LLVM has stored more lanes than a literal mask has, where it
+        makes one instruction of truncating and storing."""
+        return dtype.is_floating and dtype.itemsize >= 4 and self.registers.bytes > 16
+
+
+def powers(lanes: int) -> list[tuple[int, int]]:
+    """Lanes in runs of powers of two: where each begins, and its length.
+
+    >>> powers(13)
+    [(0, 8), (8, 4), (12, 1)]
+    """
+    found, first = [], 0
+    while first < lanes:
+        count = 1 << ((lanes - first).bit_length() - 1)
+        found.append((first, count))
+        first += count
+    return found

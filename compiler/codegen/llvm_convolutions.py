@@ -22,16 +22,13 @@ from graphgrad.compiler.codegen.llvm_convolution import TiledConvolution
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_filter_gradient import FilterGradient
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
-from graphgrad.compiler.kernels.epilogues import Epilogue
 
 EMITTERS: Sequence[type[ConvolutionKernel]] = (TiledConvolution, FilterGradient)
 
 
-def convolution_kernel(
-    conv: Convolution, registers: Registers, epilogue: Epilogue | None = None
-) -> ConvolutionKernel | None:
+def convolution_kernel(conv: Convolution, registers: Registers) -> ConvolutionKernel | None:
     """What emits the functions of a convolution, or None where it is a host step."""
     for emitter in EMITTERS:
         if emitter.takes(conv):
-            return emitter(conv, registers, epilogue)
+            return emitter(conv, registers)
     return None
