@@ -30,7 +30,6 @@ from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import chunks, quotient, times
-from graphgrad.compiler.kernels.epilogues import Epilogue
 from graphgrad.compiler.kernels.filter_tiles import cut, filter_tiles
 
 
@@ -48,10 +47,8 @@ class FilterGradient(BlockRows):
     def takes(cls, conv: Convolution) -> bool:
         return conv.kind == "conv_filter_gradient"
 
-    def __init__(
-        self, conv: Convolution, registers: Registers, epilogue: Epilogue | None = None
-    ) -> None:
-        super().__init__(conv, registers, epilogue)
+    def __init__(self, conv: Convolution, registers: Registers) -> None:
+        super().__init__(conv, registers)
         self.t = filter_tiles(conv, registers)
         self.conv = self.t.conv
         self.bytes = self.t.dtype.itemsize
