@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_control import Loop, LoopEmitter, Rows, State
 from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
-from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.dims import is_runtime_size, to_size
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.fusion import Fusion, Plan
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from graphgrad.compiler.driver import Assembly, CompiledStep
 
 NATIVE = ("cond", "while_loop", "scan")
-OPEN_SIZES = ("varying", "padded", "widened", "trips")  # sizes that only the run knows
+OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
 
 
 @dataclass(eq=False)
@@ -66,6 +66,10 @@ def sub_graphs(node: Node) -> list[Graph]:
     if not isinstance(node.op, Control) or node.op.name not in NATIVE:
         return []
     if any(node.attrs.get(k) for k in OPEN_SIZES):
+        return []
+    room = node.attrs.get("trips")
+    limited = node.attrs.get("maximum_iterations") is not None
+    if room is not None and (limited or is_runtime_size(room)):
         return []
     return [v for v in node.attrs.values() if isinstance(v, Graph)]
 
@@ -129,6 +133,7 @@ class Repeated:
     mask: tuple[Rows, Storage] | None = None
     captures: list[tuple[int, Storage]] = field(default_factory=list)
     flag: Storage | None = None
+    flags: Storage | None = None
     words: int = 0
     backwards: bool = False
 
@@ -156,6 +161,7 @@ class Repeated:
             condition=self.condition.emit(writer) if self.condition is not None else "",
             flag=around.place(self.flag) if self.flag is not None else None,
             mask=rows(*self.mask) if self.mask is not None else None,
+            flags=around.place(self.flags) if self.flags is not None else None,
             backwards=self.backwards,
         )
         name = LoopEmitter(writer, loop).emit()
@@ -216,7 +222,7 @@ def repeated(around: Assembly, node: Node) -> Repeated:
     masked: bool = attrs.get("masked", False)
     split = carried + masked + attrs.get("scanned", 0)
     inputs, ends = [*map(around.locate, node.inputs)], [*map(around.locate, node.outputs)]
-    limit = attrs["length"] if "length" in attrs else attrs["maximum_iterations"]
+    capacity = attrs.get("trips")
     made = _Layout(around, body, node, inputs, ends)
     for i in range(carried):
         made.state(i)
@@ -228,13 +234,14 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         region(around, body, made.params, made.outputs),
         None,
         [],
-        None if limit is None else to_size(limit),
+        most_trips(node),
         made.states,
         made.fixed,
         made.slices,
         made.stacks,
         (Rows(Place(), 1), inputs[carried]) if masked else None,
         made.captures,
+        flags=None if capacity is None else ends[-1],
         words=made.words,
         backwards=attrs.get("reverse", False),
     )
@@ -245,6 +252,15 @@ def repeated(around: Assembly, node: Node) -> Repeated:
     extra += [s for *_, s in made.states if s is not None]
     loop.storage = [*inputs, *ends, *extra, *(r.arena for r in loop.regions)]
     return loop
+
+
+def most_trips(node: Node) -> Size | None:
+    """How many steps a loop makes at most; None where nobody says."""
+    attrs = node.attrs
+    if "length" in attrs:
+        return to_size(attrs["length"])
+    limit = attrs["maximum_iterations"] if attrs["trips"] is None else attrs["trips"]
+    return None if limit is None else to_size(limit)
 
 
 @dataclass

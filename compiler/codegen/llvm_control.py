@@ -47,6 +47,7 @@ class Loop:
 
     `condition`, if there is one, is a region that says at `flag` whether a further step is made;
     `mask` has a flag for each step, false where it leaves the state as it is and stacks zeros.
+    `flags` are to say for each of `trips` whether it was made; the others stack zeros.
     """
 
     body: str
@@ -60,6 +61,7 @@ class Loop:
     condition: str = ""
     flag: Place | None = None
     mask: Rows | None = None
+    flags: Place | None = None
     backwards: bool = False
 
 
@@ -92,6 +94,7 @@ class LoopEmitter:
         self.ends = [w.pointer(s.end) for s in loop.states]
         self.spares = [w.pointer(s.spare) if s.spare else "" for s in loop.states]
         self.bytes = [w.amount(s.nbytes) for s in loop.states]
+        self.flags = w.pointer(loop.flags) if loop.flags else ""
         self.firsts = [*map(self.first, loop.states, self.ends, self.spares)]
         rows = [*loop.slices, *loop.stacks, *([loop.mask] if loop.mask else [])]
         self.moves = {r: self.sets_out(r) for r in rows}
@@ -125,7 +128,7 @@ class LoopEmitter:
         loop, w = self.loop, self.writer
         self.now = [self.fresh() for _ in loop.states]
         self.then = [self.fresh() for _ in loop.states]
-        rows = {r: self.fresh() for r in self.moves}
+        self.rows = rows = {r: self.fresh() for r in self.moves}
         self.line("br label %head")
         self.label("head")
         at = len(w.lines)
@@ -143,7 +146,7 @@ class LoopEmitter:
             flag = self.value(f"load i8, ptr {rows[loop.mask]}")
             on = self.value(f"icmp ne i8 {flag}, 0")
             self.line(f"br i1 {on}, label %step, label %skip")
-            self.skip(rows)
+            self.skip()
         else:
             self.line("br label %step")
         self.label("step")
@@ -195,13 +198,11 @@ class LoopEmitter:
         self.line(f"br i1 {holds}, label %holds, label %done")
         self.label("holds")
 
-    def skip(self, rows: dict[Rows, str]) -> None:
+    def skip(self) -> None:
         """A step that is not made: it stacks zeros."""
         self.label("skip")
-        self.writer.parts.declares.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
         for r in self.loop.stacks:
-            count = self.writer.size(r.nbytes)  # `sets_out` has read it
-            self.line(f"call void @llvm.memset.p0.i64(ptr {rows[r]}, i8 0, i64 {count}, i1 false)")
+            self.fill(self.rows[r], 0, self.writer.size(r.nbytes))  # `sets_out` has read it
         self.line("br label %next")
 
     def joined(self, made: str, skipped: str) -> str:
@@ -215,6 +216,13 @@ class LoopEmitter:
     def leave(self) -> None:
         """Bring the state to its place."""
         self.label("done")
+        if self.flags:
+            rest = self.value(f"sub i64 {self.trips}, {self.trip}")
+            self.fill(self.flags, 1, self.trip)
+            self.fill(self.value(f"getelementptr i8, ptr {self.flags}, i64 {self.trip}"), 0, rest)
+            for r in self.loop.stacks:
+                count = self.value(f"mul i64 {rest}, {self.writer.size(r.nbytes)}")
+                self.fill(self.rows[r], 0, count)
         for k, s in enumerate(self.loop.states):
             if s.spare or s.stack >= 0:
                 there = self.value(f"icmp eq ptr {self.now[k]}, {self.ends[k]}")
@@ -237,6 +245,12 @@ class LoopEmitter:
 
     def value(self, text: str) -> str:
         return self.writer.emit(text)
+
+    def fill(self, pointer: str, byte: int, count: str) -> None:
+        """So many bytes of one value."""
+        self.writer.parts.declares.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        what = f"ptr {pointer}, i8 {byte}, i64 {count}, i1 false"
+        self.line(f"call void @llvm.memset.p0.i64({what})")
 
     def store(self, word: int, pointer: str) -> None:
         """Let a word of the frame point somewhere."""
