@@ -21,6 +21,7 @@ from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
+from graphgrad.compiler.kernels.blocks import Block, block_of
 from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
 from graphgrad.compiler.kernels.donation import in_place_pairs, matched
@@ -322,7 +323,7 @@ class Assembly:
 
     def has_kernels(self, node: Node) -> bool:
         """Has a node that is in no group a native form?"""
-        makers = product_of, pieces_of, scatter_of, pool_of, self.convolutions.kernel
+        makers = product_of, pieces_of, scatter_of, block_of, pool_of, self.convolutions.kernel
         return self.is_native_control(node) or any(f(node) is not None for f in makers)
 
     # -- control flow
@@ -510,6 +511,10 @@ class Assembly:
             self.emit_scatter(scatter, node, writer, place)
             done("routine", (node,))
             return
+        block = block_of(node)
+        if block is not None:
+            done("kernel", (node,), None, self.emit_block(block, node, writer))
+            return
         if writer.open:
             steps.append(Native(writer.end_entry()))
         sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
@@ -567,10 +572,35 @@ class Assembly:
     ) -> None:
         """A kernel that fills the result first, and the routine that places the updates."""
         nest, values = start_of(node)
-        writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
+        if not self.in_place(node):
+            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
         ((_, failure),) = self.number_failures(node)
         values = [node.out, *node.inputs[-2:]]
         writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
+
+    def emit_block(self, block: Block, node: Node, writer: ModuleWriter) -> KernelText:
+        """A kernel that copies a block from where, or to where, its starts say."""
+        if block.whole is not None and not self.in_place(node):
+            values = node.inputs[0], node.out
+            writer.kernel(divided(block.whole), [self.place(self.locate(v)) for v in values])
+        places = [self.place(self.locate(v)) for v in block.arrays]
+        if block.starts:
+            ((_, failure),) = self.number_failures(node)
+            starts = [
+                (
+                    self.place(self.locate(s.value)),
+                    s.value.type.dtype,
+                    to_size(s.stride * block.dtype.itemsize),
+                    to_size(s.last),
+                )
+                for s in block.starts
+            ]
+            places[block.moved] = writer.moved(places[block.moved], starts, failure)
+        return writer.kernel(divided(self.adjust(block.nest)), places)
+
+    def in_place(self, node: Node) -> bool:
+        """Does a node update its first input where it lies?"""
+        return self.locate(node.inputs[0]) is self.locate(node.out)
 
     # -- donation
 
