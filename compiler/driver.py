@@ -34,6 +34,7 @@ from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
 from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
 from graphgrad.compiler.kernels.updates import fused
+from graphgrad.compiler.kernels.updates_in_place import in_place
 from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
@@ -206,9 +207,11 @@ class Assembly:
     around: Assembly | None = None
     base: Size = 0
     bodies: dict[int, Body | None] = field(default_factory=dict)  # of sub-graphs, by identity
+    ready: dict[int, Assembly] = field(default_factory=dict)  # of sub-graphs that are not placed
     controls: dict[Node, Branch | Repeated] = field(default_factory=dict)
     route: list[Launch] = field(default_factory=list)  # the launches in order
     offsets: list[Size] = field(default_factory=list)  # of the temporaries
+    merged: dict[Value, Value] = field(default_factory=dict)  # memory that others are updated in
 
     def __post_init__(self) -> None:
         self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
@@ -221,6 +224,7 @@ class Assembly:
                 self.add_slot(slot("input", given.type))
             )
         launches = self.route = self.launches()
+        self.find_updates()
         outputs = self.output_slots()
         arena = self.plan_temps()
         features = self.target.features.split(",")
@@ -301,7 +305,7 @@ class Assembly:
         slots = []
         types = (self.typed or self.graph).output_types
         for v, t in zip(self.graph.outputs, types, strict=True):
-            memory = self.fusion.memory_of(v)
+            memory = self.root(self.fusion.memory_of(v))
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
                 if node.op.name == "constant":
@@ -325,6 +329,87 @@ class Assembly:
         """Has a node that is in no group a native form?"""
         makers = product_of, pieces_of, scatter_of, block_of, pool_of, self.convolutions.kernel
         return self.is_native_control(node) or any(f(node) is not None for f in makers)
+
+    # -- updates in place
+
+    def find_updates(self, state: Sequence[tuple[Value, int]] = (), free: bool = False) -> None:
+        """Let nodes that replace a part of an array do so where it lies, if it is read there for
+        the last time. `state` are parameters of which that may be true as well, each with the
+        number of the output that it is to end as, unless `free`."""
+        steps = [part for launch in self.route for part in launch]
+        ends = [self.fusion.memory_of(v) for v in self.graph.outputs]
+        reads = [[*map(self.fusion.memory_of, self.values_read(*part))] for part in steps]
+        updates = [self.updates_of(step.node) if low is None else [] for step, low in steps]
+        if not any(updates):
+            return
+        pairs = dict(state)
+
+        def owned(memory: Value) -> bool:
+            made = self.fusion.producers.get(memory)
+            if made is None or made.op.name == "constant":
+                return memory in pairs
+            return memory not in self.fusion.places and self.is_native(memory)
+
+        while True:
+            self.merged = in_place(reads, updates, set(ends), owned)
+            begun = {memory for memory in self.merged.values() if memory in pairs}
+            lost = [p for p in begun if self.root(ends[pairs[p]]) is not p]
+            if free or not lost:
+                return
+            for p in lost:
+                del pairs[p]
+
+    def values_read(self, step: Step, low: Lowered | None) -> list[Value]:
+        """What a step reads; something that it reads in two ways is there twice."""
+        if low is not None:
+            return [v for v, a in zip(low.values, low.nest.arrays, strict=True)
+                    if v is not None and a.role == "in"]  # fmt: skip
+        node = step.nodes[0]
+        following = self.convolutions.arrays_after(node) if node.outputs else []
+        return [*node.inputs, *following]
+
+    def updates_of(self, node: Node | None) -> list[tuple[Value, Value]]:
+        """The outputs of a node that may be updates of its inputs in place: (output, memory)."""
+        if node is None:
+            return []
+        memory_of = self.fusion.memory_of
+        if self.is_native_control(node):
+            return [(v, memory_of(x)) for v, x in self.updates_within(node)]
+        block = block_of(node)
+        scatter = scatter_of(node) if len(node.inputs) == 3 else None
+        if scatter is not None or (block is not None and block.whole is not None):
+            return [(node.out, memory_of(node.inputs[0]))]
+        return []
+
+    def updates_within(self, node: Node) -> list[tuple[Value, Value]]:
+        """The outputs of a loop or a branch that its bodies update in place, with the inputs."""
+        if node.op.name == "cond":
+            taken, other = (self.ends(node.attrs[k], None) for k in ("true_graph", "false_graph"))
+            inputs = node.inputs[1:]
+            return [(node.outputs[k], inputs[i]) for k, i in taken.items() if other.get(k) == i]
+        ends = self.ends(node.attrs["body_graph"], node.attrs["carried"])
+        return [(node.outputs[k], node.inputs[i]) for k, i in ends.items() if k == i]
+
+    def ends(self, graph: Graph, carried: int | None) -> dict[int, int]:
+        """The outputs of a sub-graph that lie where a parameter does, with its number."""
+        inner = self.inside(graph)
+        params = inner.graph.params
+        if carried is None:
+            inner.find_updates([(p, 0) for p in params], free=True)
+        else:
+            inner.find_updates([(p, i) for i, p in enumerate(params[:carried])])
+        number = {p: i for i, p in enumerate(params)}
+        found = enumerate(inner.root(inner.fusion.memory_of(v)) for v in inner.graph.outputs)
+        return {k: number[m] for k, m in found if m in number and (carried is None or k < carried)}
+
+    def inside(self, graph: Graph) -> Assembly:
+        """What puts a sub-graph together, with its launches."""
+        if id(graph) not in self.ready:
+            body = self.body(graph)
+            assert body is not None
+            inner = self.ready[id(graph)] = self.within(body)
+            inner.route = inner.launches()
+        return self.ready[id(graph)]
 
     # -- control flow
 
@@ -378,7 +463,15 @@ class Assembly:
     def memory_of(self, value: Value) -> Value:
         """The value in whose memory `value` lies."""
         memory = self.fusion.memory_of(value)
-        return self.fusion.places[memory].memory if memory in self.fusion.places else memory
+        if memory in self.fusion.places:
+            return self.fusion.places[memory].memory
+        return self.root(memory)
+
+    def root(self, memory: Value) -> Value:
+        """The first of those that are updated one in the place of the other."""
+        while memory in self.merged:
+            memory = self.merged[memory]
+        return memory
 
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
