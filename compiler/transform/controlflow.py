@@ -85,6 +85,7 @@ def while_values(
         "carried": len(kept),
         "maximum_iterations": maximum_iterations,
         "trips": trips,
+        "lists": lists is not None,
         "varying": varying,
         "padded": (),
     }
