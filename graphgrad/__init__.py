@@ -95,6 +95,7 @@ from graphgrad.variable import Variable
 
 if TYPE_CHECKING:
     from graphgrad import (
+        autograph,
         bitwise,
         compat,
         config,
@@ -150,6 +151,7 @@ if TYPE_CHECKING:
 _LATER = {
     name: module
     for module, names in {
+        "autograph": "autograph",
         "bitwise": "bitwise",
         "callbacks": "numpy_function py_function",
         "compat": "compat",
@@ -205,6 +207,7 @@ __all__ = [
     "assert_rank",
     "associative_scan",
     "autodiff",
+    "autograph",
     "benchmark",
     "bfloat16",
     "bitcast",
