@@ -8,6 +8,7 @@ is taken for the library's if the library has one of that name.
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Iterator
 from inspect import getattr_static
@@ -17,6 +18,7 @@ from typing import Any
 from graphgrad.conversion.library import MARK, is_library_code
 
 _UNKNOWN = object()
+_LATER = object()  # of a module that loads it on first use
 _BRANCHES = {
     k
     for k, name in enumerate(opname)
@@ -107,9 +109,10 @@ class _Scan:
             elif name in _LOADS or name in _DEREFS:
                 local = _local(code, name, arg)
                 top = bound.get(local, _UNKNOWN)
-                if before == "PUSH_NULL" and top is _UNKNOWN and self._unknown:
+                called = before == "PUSH_NULL" and not _NULL_FOLLOWS
+                if called and top is _UNKNOWN and self._unknown:
                     return True
-            elif name == "PUSH_NULL" and previous is _UNKNOWN and before in _LOADS | _DEREFS:
+            elif name == "PUSH_NULL" and _NULL_FOLLOWS and previous is _UNKNOWN:
                 if self._unknown:
                     return True
             elif name in ("LOAD_ATTR", "LOAD_METHOD"):
@@ -119,13 +122,14 @@ class _Scan:
                 unknown = top is _UNKNOWN and is_method and self._unknown
                 if unknown and attribute not in _library_methods():
                     return True
-            if top is not None and top is not _UNKNOWN and callable(top) and self.finds(top):
+            if callable(top) and self.finds(top):
                 return True
             before = name
         return False
 
 
-_METHOD_BIT = "LOAD_METHOD" not in opname  # from Python 3.12 on
+_NULL_FOLLOWS = sys.version_info >= (3, 13)  # what is called, and was before
+_METHOD_BIT = sys.version_info >= (3, 12)  # LOAD_ATTR tells in a bit whether it loads a method
 
 
 def _instructions(code: types.CodeType) -> Iterator[tuple[int, int]]:
@@ -151,11 +155,11 @@ def _own_cells(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _attribute(x: Any, name: str) -> Any:
-    """The attribute of something known; None for that of a library's, which is not followed."""
-    if x is None or x is _UNKNOWN:
-        return _UNKNOWN
+    """The attribute of something known."""
+    if x is None or x is _UNKNOWN or x is _LATER:
+        return x if x is _LATER else _UNKNOWN
     if isinstance(x, types.ModuleType):
-        return vars(x).get(name) if name in vars(x) else None
+        return vars(x).get(name, _LATER)
     found = getattr_static(x, name, _UNKNOWN)
     if isinstance(found, types.FunctionType) and not isinstance(x, type):
         return types.MethodType(found, x)
