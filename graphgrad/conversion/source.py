@@ -13,8 +13,8 @@ from graphgrad.conversion.jumps import NotConverted
 _INDENT = re.compile(r"[ \t]*")
 _LAMBDA = re.compile(rb"\blambda\b")
 _NO_SOURCE = (
-    "its source is not available (functions typed at a prompt or made by exec have none); "
-    "put it into a file, or use gg.cond, gg.while_loop and gg.where"
+    "its source is not available, as of functions typed at a prompt or made by exec; put it into "
+    "a file"
 )
 _TRIES = 50  # ends of a function or expression that are tried
 
