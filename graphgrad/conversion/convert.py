@@ -123,7 +123,10 @@ def _recipe(f: types.FunctionType) -> Recipe:
     _tell(f, "is converted", tree)
     if not context.changes:
         return Recipe(reason=_NOTHING)
-    code = factory.user_code(tree, f, context)
+    try:
+        code = factory.user_code(tree, f, context)
+    except (SyntaxError, RecursionError) as e:  # such as too many nested blocks
+        return Recipe(reason=f"Python cannot compile what it is converted to ({e})")
     return Recipe(code, context.operators, updates=context.updates)
 
 

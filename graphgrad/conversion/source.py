@@ -46,7 +46,7 @@ def _definition(code: CodeType, lines: list[str]) -> ast.FunctionDef | None:
             continue
         ast.increment_lineno(tree, first - bool(indent))
         body = tree.body[0].body if indent else tree.body  # type: ignore[attr-defined]
-        node: Any = body[0]
+        node: Any = body[0] if body else None
         matches = isinstance(node, ast.FunctionDef) and _mangled_equal(node.name, code.co_name)
         return node if matches and _has_arguments(node.args, code) else None
     return None
