@@ -9,8 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphgrad.compiler.dims import Symbol, evaluate
+from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Node, Value
-from graphgrad.compiler.kernels.loops import Access, LoopNest, Phase, Reduction, Stmt
+from graphgrad.compiler.kernels.convolutions import convolution_of
+from graphgrad.compiler.kernels.loops import (
+    Access,
+    LoopNest,
+    Phase,
+    Reduction,
+    Stmt,
+    compute_dtype,
+)
+from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.scalar.expansions import ULP
 from graphgrad.compiler.scalar.primitives import PRIMITIVES
@@ -67,7 +77,7 @@ def together(parts: Sequence[Work]) -> Work:
 
 
 def node_work(node: Node, sizes: Sizes) -> Work:
-    """The work of an operation outside kernels; flops of matrix products only."""
+    """The work of an operation outside loop nests; flops where it has a kernel of its own."""
 
     def count(values: Iterable[Value]) -> int:
         types = [v.type for v in values]
@@ -78,8 +88,38 @@ def node_work(node: Node, sizes: Sizes) -> Work:
     if product is not None:
         m, n, k = (evaluate(x, sizes) for x in product.sizes)
         flops = 2 * m * n * k * (evaluate(product.batch[0], sizes) if product.batch else 1)
+    convolution = convolution_of(node)
+    if convolution is not None:
+        flops = evaluate(convolution.flops, sizes)
+    pool = pool_of(node)
+    if pool is not None:
+        flops = evaluate(pool.flops, sizes)
     elements = sum(evaluate(v.type.size, sizes) for v in node.outputs)
     return Work(elements, count(dict.fromkeys(node.inputs)), count(node.outputs), flops, 0)
+
+
+def rated(node: Node) -> DType | None:
+    """The dtype of whose matrix products the rate bounds a node outside loop nests, if one does."""
+    if product_of(node) is None and convolution_of(node) is None:
+        return None
+    return compute_dtype(node.out.type.dtype)
+
+
+def followed(
+    work: Work, node: Node, nest: LoopNest, values: Sequence[Value | None], keeps: bool,
+    sizes: Sizes,
+) -> Work:  # fmt: skip
+    """The work of `node` and of a kernel that reads its result as it is made; `keeps`: the result
+    is stored as well."""
+    after = nest_work(nest, values, sizes)
+    result = evaluate(node.out.type.size, sizes) * node.out.type.dtype.itemsize
+    return Work(
+        work.elements,
+        work.bytes_read + after.bytes_read - result,
+        work.bytes_written * keeps + after.bytes_written,
+        work.flops + after.flops,
+        after.transcendentals,
+    )
 
 
 def nest_work(nest: LoopNest, values: Sequence[Value | None], sizes: Sizes) -> Work:

@@ -121,10 +121,20 @@ if TYPE_CHECKING:
         zeros_initializer,
     )
     from graphgrad.jacobians import hessian, jacfwd, jacrev
-    from graphgrad.loops import case, foldl, foldr, map_fn, scan, switch_case, vectorized_map
+    from graphgrad.loops import (
+        case,
+        foldl,
+        foldr,
+        fori_loop,
+        map_fn,
+        scan,
+        switch_case,
+        vectorized_map,
+    )
     from graphgrad.measurement import Roofline, roofline
     from graphgrad.printing import print
     from graphgrad.recompute import recompute_grad
+    from graphgrad.scans import associative_scan
     from graphgrad.tensor_array import TensorArray
     from graphgrad.timing import benchmark
     from graphgrad.transforms import (
@@ -153,7 +163,7 @@ _LATER = {
         "initializers": "constant_initializer ones_initializer random_normal_initializer "
         "random_uniform_initializer zeros_initializer",
         "jacobians": "hessian jacfwd jacrev",
-        "loops": "case foldl foldr map_fn scan switch_case vectorized_map",
+        "loops": "case foldl foldr fori_loop map_fn scan switch_case vectorized_map",
         "losses": "losses",
         "numpy_linalg": "numpy_linalg",
         "numpy_shapes": "numpy_shapes",
@@ -161,6 +171,7 @@ _LATER = {
         "optimizers": "optimizers",
         "printing": "print",
         "recompute": "recompute_grad",
+        "scans": "associative_scan",
         "signal": "signal",
         "testing": "testing",
         "timing": "benchmark",
@@ -194,6 +205,7 @@ __all__ = [
     "assert_greater",
     "assert_less",
     "assert_rank",
+    "associative_scan",
     "autodiff",
     "autograph",
     "benchmark",
@@ -229,6 +241,7 @@ __all__ = [
     "float64",
     "foldl",
     "foldr",
+    "fori_loop",
     "from_dlpack",
     "function",
     "get_static_value",

@@ -131,9 +131,9 @@ def growing_leaves(x: Any) -> list[bool]:
 
 def same_state(expected: Any, found: Any, what: str) -> None:
     """`nest.assert_same`, with the user's line; arrays may hold other elements."""
-    marked = [map_arrays(lambda a: {type(a).__name__: None}, x) for x in (expected, found)]
+    a, b = (map_arrays(lambda a: {type(a).__name__: None}, x) for x in (expected, found))
     try:
-        nest.assert_same(*marked, what)
+        nest.assert_same(a, b, what)
     except ArgumentError as e:
         raise e.at(here()) from None
 

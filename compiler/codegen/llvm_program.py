@@ -19,8 +19,10 @@ from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
+from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
+from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
@@ -29,8 +31,14 @@ from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.batches import at_length
-from graphgrad.compiler.kernels.division import LANES, in_blocks, small_product_division
+from graphgrad.compiler.kernels.division import (
+    LANES,
+    in_blocks,
+    pool_division,
+    small_product_division,
+)
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
+from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.kernels.products import Product
 from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
@@ -379,12 +387,36 @@ class ModuleWriter:
         self.share(kernel.name, to_size(product.parts), small_product_division(product), PARALLEL)
         return kernel
 
+    def convolution(self, emitter: ConvolutionKernel, places: list[Place]) -> KernelText:
+        """Call the kernels of a convolution: its inputs, result, buffers and what an epilogue
+        reads and writes lie at `places`."""
+        key = type(emitter), emitter.conv, emitter.epilogue
+        kernel = self.texts.get(key)
+        if kernel is None:
+            text = emitter.emit(self.parts)
+            kernel = named(emitter.title, text, map(to_size, emitter.sizes))
+            self.texts[key] = kernel
+        self.arguments(kernel, places)
+        for launch in emitter.launches:
+            name = f"{kernel.name}{launch.suffix}"
+            self.share(name, launch.count, launch.division, PARALLEL)
+        return kernel
+
     def scatter(self, scatter: Scatter, places: list[Place], failure: int) -> KernelText:
         """Call the kernel of a scatter: its result, the updates and the indices lie at `places`."""
         sizes = map(to_size, sizes_of(scatter))
         kernel = named(f"scatter_{scatter.mode}", scatter_text(scatter, failure), sizes)
         self.arguments(kernel, places)
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
+        return kernel
+
+    def pool(self, pool: Pool, places: list[Place]) -> KernelText:
+        """Call the kernel of a pooling operation: its inputs and its result lie at `places`."""
+        emitter = PoolEmitter(pool, "KERNEL", self.parts)
+        text = emitter.emit()
+        kernel = named(pool.routine, text, map(to_size, emitter.sizes))
+        self.arguments(kernel, places)
+        self.share(kernel.name, to_size(pool.parts), pool_division(pool), PARALLEL)
         return kernel
 
     # -- the module

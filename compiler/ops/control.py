@@ -13,6 +13,7 @@ from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import run_graph, set_graph_runner
 from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.ops.renamed import as_type
 from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
 from graphgrad.compiler.transform.autodiff import (
     forward,
@@ -24,6 +25,7 @@ from graphgrad.compiler.transform.autodiff import (
 )
 from graphgrad.compiler.transform.batching import batch_cond, batch_custom
 from graphgrad.compiler.transform.residuals import with_residuals
+from graphgrad.compiler.transform.sizes import runtime_size
 from graphgrad.compiler.transform.subgraphs import (
     apply,
     build,
@@ -119,10 +121,28 @@ def _cond_vjp(
     has = union(*(reverse(g, seeds, needs[1:])[1] for g in branches))
     if not any(has):
         return (None,) * (1 + len(xs))
-    taken, other = (gradient_graph(g, seeds, has) for g in branches)
     inputs = (condition, *xs, *outs, *present(gs))
+    taken, other = (gradient_graph(g, seeds, has) for g in branches)
+    if widened:
+        taken, other = (_renaming(g, len(xs), seeds, widened) for g in (taken, other))
     grads = cond(*inputs, true_graph=taken, false_graph=other, widened=())
     return (None, *scattered(has, grads))
+
+
+def _renaming(graph: Graph, count: int, seeds: Mask, widened: Axes) -> Graph:
+    """The reverse of a branch, after `count` inputs for outputs and cotangents that have other
+    names for the sizes that differ between the branches."""
+    places = {k: count + len(seeds) + i for i, k in enumerate(k for k, s in enumerate(seeds) if s)}
+    axes = [(count + k, axis) for k, axis, _ in widened]
+    axes += [(places[k], axis) for k, axis, _ in widened if k in places]
+    types = resized(
+        graph.types, tuple((k, axis, runtime_size(f"w{i}")) for i, (k, axis) in enumerate(axes))
+    )
+    return build(
+        graph.name,
+        types,
+        lambda builder, *xs: place(builder, graph, [*map(as_type, xs, graph.types)]),
+    )
 
 
 def _cond_jvp(

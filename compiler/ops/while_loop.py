@@ -35,8 +35,8 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_graph
 from graphgrad.compiler.ir import Graph
-from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes
-from graphgrad.compiler.transform.subgraphs import output_types
+from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes, specialise
+from graphgrad.compiler.transform.subgraphs import build, must_be_chosen, output_types, place
 from graphgrad.compiler.types import TensorType, same_shape, tensor_type
 
 Axes = tuple[tuple[int, int, Extent], ...]  # (place of a value, its axis, the size of the result)
@@ -105,21 +105,45 @@ def _run_while(
     maximum_iterations: int | None, trips: Dim | None, varying: Axes = (), padded: Axes = (),
 ) -> tuple[Array, ...]:  # fmt: skip
     state, captures = list(arrays[:carried]), arrays[carried:]
+    count = len(body_graph.outputs)
+    step = with_condition(cond_graph, body_graph, carried)
     rows: list[Sequence[Array] | None] = []
-    steps = 0
-    while (maximum_iterations is None or steps < maximum_iterations) and bool(
-        run_graph(cond_graph, (*state, *captures))[0]
-    ):
-        results = run_graph(body_graph, (*state, *captures))
+    steps, go_on = 0, None
+    while maximum_iterations is None or steps < maximum_iterations:
+        if go_on is None:
+            (go_on,) = run_graph(cond_graph, (*state, *captures))
+        if not go_on:
+            break
+        results = run_graph(step, (*state, *captures))
         state = list(results[:carried])
+        go_on = results[count] if len(results) > count else None
         steps += 1
         if trips is not None:
-            rows.append(results[carried:])
+            rows.append(results[carried:count])
     if trips is None:
         return tuple(state)
     stacks = empty_stacks(body_graph, arrays, carried, steps, padded, rows)
-    fill(stacks, rows)
+    fill(stacks, rows, padded)
     return (*state, *stacks, np.ones(steps, np.bool_))
+
+
+def with_condition(condition: Graph, body: Graph, carried: int) -> Graph:
+    """`body` that also gives the condition of the next step: one program to run a step instead of
+    two. `body` itself where a condition that is not asked for must not be computed."""
+    key = ("with condition", condition)
+    if key not in body.memo:
+        body.memo[key] = body if must_be_chosen(condition) else _joined(condition, body, carried)
+    return body.memo[key]  # type: ignore[no-any-return]
+
+
+def _joined(condition: Graph, body: Graph, carried: int) -> Graph:
+    def make(builder: Any, *values: Any) -> list[Any]:
+        outs = place(builder, body, values)
+        inputs = [*outs[:carried], *values[carried:]]
+        sizes = bind_sizes(condition.types, [x.shape for x in inputs])
+        return [*outs, *place(builder, specialise(condition, sizes), inputs)]
+
+    return build(body.name, body.types, make)
 
 
 def empty_stacks(
@@ -138,11 +162,17 @@ def empty_stacks(
     ]
 
 
-def fill(stacks: Sequence[Array], rows: Sequence[Sequence[Array] | None]) -> None:
+def fill(stacks: Sequence[Array], rows: Sequence[Sequence[Array] | None], padded: Axes) -> None:
     """Put what each step gave into its place; None is a step that was not made."""
-    for step, row in enumerate(rows):
-        for stack, value in zip(stacks, row or ()):
-            stack[(step, *map(slice, value.shape))] = value
+    ragged = {k for k, *_ in padded}
+    for k, stack in enumerate(stacks):
+        for step, row in enumerate(rows):
+            if row is not None:
+                if k in ragged:
+                    block: tuple[Any, ...] = (step, *map(slice, row[k].shape))
+                    stack[block] = row[k]
+                else:
+                    stack[step] = row[k]
 
 
 def _rule(name: str) -> Callable[..., Any]:
@@ -230,7 +260,7 @@ def _run_scan(
             stack[step] = value
     if padded:
         stacks = empty_stacks(body_graph, typical, carried, steps, padded, rows)
-        fill(stacks, rows)
+        fill(stacks, rows, padded)
     return (*state, *stacks)
 
 

@@ -19,6 +19,7 @@ from graphgrad.compiler.ir import Builder, Graph
 from graphgrad.compiler.op import Attrs, Op, ops, reapply
 from graphgrad.compiler.transform.autodiff import at, copy_nodes, decomposition, live
 from graphgrad.compiler.transform.sizes import bind_sizes, specialise
+from graphgrad.compiler.transform.subgraphs import must_be_chosen
 from graphgrad.compiler.types import TensorType, tensor_type
 
 Mask = tuple[bool, ...]
@@ -219,20 +220,6 @@ def batch_cond(
         ), marks  # fmt: skip
     results = ops["call"](*captures, graph=taken), ops["call"](*captures, graph=other)
     return tuple(select_lanes(condition, a, b) for a, b in zip(*results, strict=True)), marks
-
-
-def must_be_chosen(graph: Graph) -> bool:
-    """Is it visible whether `graph` runs: does it, or a graph in it, have effects or may it fail?
-    A loop may also never end."""
-    if "must be chosen" not in graph.memo:
-        graph.memo["must be chosen"] = any(
-            n.op.effect
-            or n.op.raises
-            or n.op.name == "while_loop"
-            or any(isinstance(a, Graph) and must_be_chosen(a) for a in n.attrs.values())
-            for n in graph.nodes
-        )
-    return bool(graph.memo["must be chosen"])
 
 
 def one_by_one(

@@ -167,7 +167,7 @@ def check_branches(
         raise ArgumentError(
             f"cond: the main branch gives {len(taken)} values, the else branch {len(other)}", where
         )
-    widened = []
+    widened: list[tuple[int, int, Extent]] = []
     for i, (x, y) in enumerate(zip(taken, other, strict=True)):
         a, b = x.type, y.type
         name = repr(names[i]) if names else f"cond: output {i}"

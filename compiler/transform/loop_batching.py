@@ -17,12 +17,11 @@ from graphgrad.compiler.ops.while_loop import Axes
 from graphgrad.compiler.transform.autodiff import zeros_like
 from graphgrad.compiler.transform.batching import (
     batch_graph,
-    must_be_chosen,
     select_lanes,
     stretch,
 )
 from graphgrad.compiler.transform.sizes import runtime_size
-from graphgrad.compiler.transform.subgraphs import apply, build, place
+from graphgrad.compiler.transform.subgraphs import apply, build, must_be_chosen, place
 from graphgrad.compiler.types import tensor_type
 
 Mask = tuple[bool, ...]

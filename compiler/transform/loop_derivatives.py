@@ -16,6 +16,7 @@ from typing import Any
 from graphgrad.compiler.dims import Dim, Extent, Symbol
 from graphgrad.compiler.ir import Graph, Value
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.ops.renamed import as_type
 from graphgrad.compiler.ops.runtime_sizes import size_in
 from graphgrad.compiler.ops.while_loop import Axes, resized
 from graphgrad.compiler.transform.autodiff import forward, live, reverse, zeros_like
@@ -181,9 +182,9 @@ def reverse_loop(
     slices |= {v: sources[v] for v in present(untold.values())}
     incoming = select(gs[n:], step.given[n:])
     _, has_xs, has_captures = loop.groups(step.has)
+    ends = resized([x.type for x in loop.state], loop.varying)
     state = [
-        zeros_like(x.type) if g is None else g
-        for x, g in select(list(zip(loop.state, gs)), step.given[:n])
+        zeros_like(t) if g is None else g for t, g in select(list(zip(ends, gs)), step.given[:n])
     ]
     state += [zeros_like(x.type) for x in select(loop.captures, has_captures)]
     scanned = [*slices.values(), *incoming]
@@ -247,7 +248,9 @@ def _reverse_body(
         known = {v: cut_to(x, v.type, sizes) for v, x in known.items()}
         known |= dict(zip(captures, rest[len(read) + len(incoming) :], strict=True))
         given = rest[len(read) : len(read) + len(incoming)]
-        seeds = [*state[: carried - sums]]
+        seeds = [
+            as_type(x, type_at(v.type, sizes)) for x, v in zip(state[: carried - sums], cotangents)
+        ]
         seeds += [cut_to(g, v.type, sizes) for g, v in zip(given, incoming, strict=True)]
         forward_values = [known.get(v) for v in (*body.params, *body.outputs)]
         graph = specialise(step.graph, sizes)

@@ -64,12 +64,14 @@ def moved_axes(axes: Axes, marks: Sequence[bool]) -> Axes:
 
 
 def mentioned(graph: Graph, values: Iterable[Value]) -> set[Symbol]:
-    """The run-time sizes that `graph` needs to be told: those in its nodes and `values`."""
-    found = set().union(*(runtime_symbols(v.type) for v in values))
+    """The run-time sizes that `graph` needs to be told: those of `values`, and those in its nodes
+    that none of them finds out."""
+    found = set[Symbol]()
     for node in graph.nodes:
         found.update(*(runtime_symbols(v.type) for v in node.outputs))
         found.update(*(_in(a) for a in node.attrs.values()))
-    return found - set().union(*map(found_by, graph.nodes))
+    found -= set().union(*map(found_by, graph.nodes))
+    return found.union(*(runtime_symbols(v.type) for v in values))
 
 
 def solved(declared: Sequence[TensorType], actual: Sequence[TensorType]) -> dict[Symbol, Extent]:

@@ -157,7 +157,7 @@ def cut(graph: Graph, required: Sequence[Value], carried: int = 0) -> list[Value
         if v not in places:
             places[v] = network.node()
             network.node()
-            price = nominal_bytes(v.type)
+            price: float = nominal_bytes(v.type)
             if is_runtime(v.type):
                 price = LARGE_STATE if v in state else INFINITE
             network.edge(places[v], places[v] + 1, price)

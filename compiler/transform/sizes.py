@@ -253,7 +253,8 @@ class RuntimeSizes:
     """The sizes of one run: those of the arguments, and more as the run finds them out."""
 
     def __init__(self, graph: Graph, shapes: Sequence[Sequence[int]]) -> None:
-        self.sizes: dict[Symbol, Extent] = dict(bind_sizes(graph.types, shapes))
+        known = bind_sizes(graph.types, shapes)
+        self.sizes = {s: n for s, n in known.items() if s.argument != RUNTIME}
         self.learn(graph.params, shapes)
 
     def apply(self, node: Node) -> Node:

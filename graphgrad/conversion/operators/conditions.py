@@ -92,16 +92,12 @@ def choose_value(
 def choose(
     condition: Any, then: Callable[..., Any], orelse: Callable[..., Any],
     values: tuple[Any, ...], names: Sequence[str], lines: Lines = (None, None),
-    partial: bool = False,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """`cond` of the graph, with what the branches leave behind made one.
-
-    With `partial`, a name that only one branch sets is a `Maybe` afterwards.
-    """
+    """`cond` of the graph, with what the branches leave behind made one."""
     main, other = SubTrace("true branch"), SubTrace("false branch")
     left, right = _run(main, then, values), _run(other, orelse, values)
     join = Join((main, other), lines)
-    plans = [join.of(n, a, b, "", partial) for n, a, b in zip(names, left, right, strict=True)]
+    plans = [join.of(n, a, b) for n, a, b in zip(names, left, right, strict=True)]
     written = list({id(v): v for v in [*main.writes, *other.writes]}.values())
     graphs = []
     for side, entries in ((main, join.main), (other, join.other)):

@@ -71,16 +71,16 @@ class Join:
         self.other: list[tuple[Any, DType | None]] = []
         self.varies: list[bool] = []  # which outputs are rows of arrays that grow
 
-    def of(self, name: str, a: Any, b: Any, path: str = "", partial: bool = False) -> Any:
-        """The plan for the values `a` and `b` of `name`; `partial`: either may be missing."""
+    def of(self, name: str, a: Any, b: Any, path: str = "") -> Any:
+        """The plan for the values `a` and `b` of `name`."""
         if a is b:
             return a
         if isinstance(a, Undefined | Maybe) or isinstance(b, Undefined | Maybe):
-            return self._missing(name, a, b, path, partial or is_own(name))
+            return self._missing(name, a, b, path)
         if is_array(a) or is_array(b) or _differ_in_length(a, b):
             return self._arrays(name, a, b, path)
         if is_container(a) or is_container(b):
-            return self._containers(name, a, b, path, partial)
+            return self._containers(name, a, b, path)
         if isinstance(a, Zeros) or isinstance(b, Zeros):
             return self._output(a, b, None)
         if is_numeric(a) and is_numeric(b):
@@ -123,7 +123,7 @@ class Join:
             )  # fmt: skip
         return self._output(a, b, dtype)
 
-    def _containers(self, name: str, a: Any, b: Any, path: str, partial: bool) -> Any:
+    def _containers(self, name: str, a: Any, b: Any, path: str) -> Any:
         missing = isinstance(a, Zeros) or isinstance(b, Zeros)
         form = b if isinstance(a, Zeros) else a
         if not missing:
@@ -136,7 +136,7 @@ class Join:
                 ) from None  # fmt: skip
         steps = [step for step, _ in nest.children(form)]
         sides = [_children(x, len(steps)) for x in (a, b)]
-        parts = [self.of(name, x, y, path + step, partial) for step, x, y in zip(steps, *sides)]
+        parts = [self.of(name, x, y, path + step) for step, x, y in zip(steps, *sides)]
         originals = [side.copies.get(id(x)) for side, x in zip(self.sides, (a, b))]
         original = originals[0] if originals[0] is originals[1] else None
         return Parts(form, parts, original)
@@ -184,35 +184,41 @@ class Join:
             )  # fmt: skip
         return self._output(a, b, None, varies=True)
 
-    def _missing(self, name: str, a: Any, b: Any, path: str, partial: bool) -> Any:
+    def _missing(self, name: str, a: Any, b: Any, path: str) -> Any:
+        """The plan for a value that one branch at least does not have for sure."""
         if isinstance(a, Undefined) and isinstance(b, Undefined):
             return a if a.reason or not b.reason else b
-        if not partial and (isinstance(a, Undefined) or isinstance(b, Undefined)):
-            return Undefined(name, self._undefined(name, a, b))
         (x, p), (y, q) = _defined(a), _defined(b)
-        flag = p if p is q else self._output(p, q, dtypes.bool_)
-        reason = next(v.reason for v in (a, b) if isinstance(v, Maybe | Undefined))
-        if y is None or x is None:  # what is there, or zeros in its place
-            plan = self._zeros(x if y is None else y, left=x is None)
+        flag = self._output(p, q, dtypes.bool_)
+        if x is None or y is None:
+            plan = self._zeros(name, path, y if x is None else x, left=x is None)
         else:
             plan = self.of(name, x[0], y[0], path)
+        if isinstance(p, bool) and isinstance(q, bool) and not is_own(name):
+            return Maybe(plan, flag, self._undefined(name, a, b), refused=True)
+        reason = next(v.reason for v in (a, b) if isinstance(v, Maybe | Undefined))
         return Maybe(plan, flag, reason or f"{label(name)} has no value on the way taken")
 
-    def _zeros(self, present: Any, left: bool) -> Any:
+    def _zeros(self, name: str, path: str, present: Any, left: bool) -> Any:
         """The plan for a value that only one branch has."""
         x = present[0]
+        if is_array(x):
+            return self._arrays(name, *(([], x) if left else (x, [])), path)
         if is_container(x):
-            parts = [self._zeros((part,), left) for _, part in nest.children(x)]
+            parts = [
+                self._zeros(name, path + step, (part,), left) for step, part in nest.children(x)
+            ]
             return Parts(x, parts, None)
         if not is_numeric(x):
             return x
         zeros = Zeros(tensor_type(shape_of(x), dtype_of(x)))
-        return self._output(zeros, x, dtype_of(x)) if left else self._output(x, zeros, dtype_of(x))
+        dtype = dtype_of(x)
+        return self._output(zeros, x, dtype) if left else self._output(x, zeros, dtype)
 
     def _undefined(self, name: str, a: Any, b: Any) -> str:
         side, missing = (MAIN, 0) if isinstance(a, Undefined) else (ELSE, 1)
         given = b if missing == 0 else a
-        made = origin(given, self.lines[1 - missing])
+        made = _line_of(given, self.sides[1 - missing], self.lines[1 - missing])
         at = f"; it is set in {made}" if made else ""
         return (
             f"{label(name)} must also be initialized in {side}{at}, under a condition that is a "
@@ -227,11 +233,16 @@ class Join:
         error = kind(
             f"{label(name, path)} {verb} {one} in {MAIN}, but {two} in {ELSE}; {advice}", here()
         )
-        for side, x, line in zip((MAIN, ELSE), (a, b), self.lines):
-            made = origin(x, line)
+        for side, text, x in zip((0, 1), (MAIN, ELSE), (a, b)):
+            made = _line_of(x, self.sides[side], self.lines[side])
             if made:
-                error.at(None, f"{side}: {made}")
+                error.at(None, f"{text}: {made}")
         return error
+
+
+def _line_of(x: Any, side: SubTrace, start: Where | None) -> str:
+    """Where a branch made `x`, or where the branch begins if it comes from elsewhere."""
+    return origin(x if getattr(x, "builder", None) is side.builder else None, start)
 
 
 def _differ_in_length(a: Any, b: Any) -> bool:
@@ -283,7 +294,8 @@ def filled(plan: Any, outputs: Sequence[Any]) -> Any:
     if isinstance(plan, Slot):
         return outputs[plan.index]
     if isinstance(plan, Maybe):
-        return Maybe(filled(plan.value, outputs), filled(plan.defined, outputs), plan.reason)
+        value = filled(plan.value, outputs)
+        return Maybe(value, filled(plan.defined, outputs), plan.reason, plan.refused)
     if isinstance(plan, Parts):
         joined = rebuilt(plan.form, [filled(part, outputs) for part in plan.parts])
         return joined if plan.original is None else written_back(plan.original, joined)

@@ -34,11 +34,10 @@ def _chained(operands: tuple[Operand, ...], word: str) -> Any:
     first = operands[0]()
     if len(operands) == 1:
         return first
-    holds = truth(first, f"`{word}`") if is_symbolic(first) else first
-    if not isinstance(holds, Arith):
-        ended = bool(holds) is (word == "or")
-        return first if ended else _chained(operands[1:], word)
-    return _lazily(first, holds, lambda: _chained(operands[1:], word), word)
+    holds = truth(first, f"`{word}`")
+    if isinstance(holds, Arith):
+        return _lazily(first, holds, lambda: _chained(operands[1:], word), word)
+    return first if holds is (word == "or") else _chained(operands[1:], word)
 
 
 def _lazily(first: Any, holds: Any, rest: Operand, word: str) -> Any:

@@ -35,6 +35,7 @@ from graphgrad.conversion.operators.numbers import (
 )
 from graphgrad.conversion.operators.staleness import marks
 from graphgrad.conversion.operators.undefined import Maybe, Undefined
+from graphgrad.variable import Variable
 
 Path = tuple[str, str]  # a name, and the way to a part of its value
 
@@ -63,6 +64,7 @@ class LoopState:
         self.failure: GraphgradError | None = None  # no guess fits the types
         self.fixed: set[Path] = set()  # numbers that stay Python
         self.limit: Any = None  # of the number of trips
+        self.read: set[Path] = set()  # variables in whose place other tensors come
         self.growing: set[Path] = set()  # lists whose length changes
         self.invariants: dict[str, tuple[Any, ...]] = {}  # by label: shapes, None for what changes
         self.dtypes: dict[Path, DType] = {}  # of numbers that adopted one
@@ -117,6 +119,8 @@ class LoopState:
             parts = [self._plan(name, path + step, part) for step, part in nest.children(x)]
             return Parts(x, parts, None)
         if not is_numeric(x) or (is_weak(x) and (name, path) in self.fixed):
+            return x
+        if isinstance(x, Variable) and (name, path) not in self.read:
             return x
         return self._carry(name, path, lift(x, self.dtypes.get((name, path))))
 
@@ -193,13 +197,13 @@ class LoopState:
         """The plan of what a name is after the loop, from what it is before and after a trip."""
         if isinstance(plan, Maybe):
             return self._settle_maybe(name, path, plan, x, out)
-        if isinstance(out, Maybe):
-            out = out.value if out.defined is True else Undefined(name, out.reason)
         if isinstance(plan, Undefined):
             if isinstance(out, Undefined):
                 return out if out.reason else plan
             self.found[name, path] = _prototype(out)
             raise GuessAgain
+        if isinstance(out, Maybe):
+            out = out.value if out.defined is True else Undefined(name, out.reason)
         if isinstance(out, Undefined):
             raise out.error()
         if isinstance(plan, Slot) and is_array(self.start[plan.index]):
@@ -212,8 +216,11 @@ class LoopState:
         if is_weak(plan) and is_numeric(out) and not same_number(plan, out):
             self.fixed.discard((name, path))
             raise GuessAgain
-        if same_number(plan, out) or (not is_numeric(out) and same_object(plan, out)):
+        if same_number(plan, out) or same_object(plan, out):
             return plan
+        if isinstance(plan, Variable) and is_numeric(out):
+            self.read.add((name, path))
+            raise GuessAgain
         raise self._error(ArgumentError, name, path, plan, out, described(plan), described(out),
                           "only tensors and numbers can change in a loop over tensors")  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from graphgrad.conversion.operators.undefined import Undefined
+from graphgrad.conversion.operators.undefined import Maybe, Undefined, read
 
 
 class Places:
@@ -22,10 +22,10 @@ class Places:
 
     def put(self, values: Sequence[Any]) -> None:
         """Set them."""
-        for (x, name, _), value in zip(self.found, values, strict=True):
+        for (x, name, text), value in zip(self.found, values, strict=True):
+            if isinstance(value, Maybe):
+                value = read(value, text)
             if isinstance(value, Undefined):
-                if value.reason:
-                    raise value.error()
                 with suppress(AttributeError):
                     delattr(x, name)
             elif getattr(x, name, None) is not value:

@@ -33,14 +33,19 @@ class Undefined:
 
 
 class Maybe:
-    """The value of a name that has one only where the bool tensor `defined` holds."""
+    """The value of a name that has one only where the bool tensor `defined` holds.
 
-    __slots__ = ("value", "defined", "reason")
+    One that a single condition left so is `refused`: reading it is an error at once, as the other
+    branch is known to give it no value.
+    """
 
-    def __init__(self, value: Any, defined: Any, reason: str) -> None:
+    __slots__ = ("value", "defined", "reason", "refused")
+
+    def __init__(self, value: Any, defined: Any, reason: str, refused: bool = False) -> None:
         self.value = value
         self.defined = defined
         self.reason = reason
+        self.refused = refused
 
     def __repr__(self) -> str:
         return f"<perhaps {self.value!r}>"
@@ -53,8 +58,8 @@ def read(value: Any, name: str, where: Any = None) -> Any:
     if not isinstance(value, Maybe):
         return value
     reason, line = value.reason, here()
-    if value.defined is True:
-        return value.value
+    if value.refused:
+        raise UndefinedNameError(reason, line)
 
     def check(defined: Array) -> tuple[()]:
         if not defined.all():
