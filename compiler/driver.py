@@ -29,6 +29,7 @@ from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
+from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
 from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
 from graphgrad.compiler.kernels.updates import fused
@@ -303,7 +304,7 @@ class Assembly:
     def is_native(self, value: Value) -> bool:
         """Is `value` written by a kernel or a routine (else by a host step)?"""
         node = self.fusion.producers[value]
-        makers = product_of, pieces_of, scatter_of, self.convolutions.kernel
+        makers = product_of, pieces_of, scatter_of, pool_of, self.convolutions.kernel
         return value in self.fusion.group_of or any(f(node) is not None for f in makers)
 
     def locate(self, value: Value) -> Storage:
@@ -414,6 +415,11 @@ class Assembly:
                 nest = divided(self.adjust(piece))
                 kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
                 done("kernel", (node,), nest, kernel, tuple(values))
+            return
+        pool = pool_of(node)
+        if pool is not None:
+            arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
+            done("kernel", (node,), None, writer.pool(pool, arrays))
             return
         scatter = scatter_of(node)
         if scatter is not None:

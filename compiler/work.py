@@ -20,6 +20,7 @@ from graphgrad.compiler.kernels.loops import (
     Stmt,
     compute_dtype,
 )
+from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.scalar.expansions import ULP
 from graphgrad.compiler.scalar.primitives import PRIMITIVES
@@ -76,7 +77,7 @@ def together(parts: Sequence[Work]) -> Work:
 
 
 def node_work(node: Node, sizes: Sizes) -> Work:
-    """The work of an operation outside loop nests; flops of products and convolutions only."""
+    """The work of an operation outside loop nests; flops where it has a kernel of its own."""
 
     def count(values: Iterable[Value]) -> int:
         types = [v.type for v in values]
@@ -90,6 +91,9 @@ def node_work(node: Node, sizes: Sizes) -> Work:
     convolution = convolution_of(node)
     if convolution is not None:
         flops = evaluate(convolution.flops, sizes)
+    pool = pool_of(node)
+    if pool is not None:
+        flops = evaluate(pool.flops, sizes)
     elements = sum(evaluate(v.type.size, sizes) for v in node.outputs)
     return Work(elements, count(dict.fromkeys(node.inputs)), count(node.outputs), flops, 0)
 

@@ -20,10 +20,15 @@ from collections.abc import Sequence
 
 from graphgrad.compiler.codegen.llvm_convolution import TiledConvolution
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_depthwise import DepthwiseConvolution
 from graphgrad.compiler.codegen.llvm_filter_gradient import FilterGradient
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 
-EMITTERS: Sequence[type[ConvolutionKernel]] = (TiledConvolution, FilterGradient)
+EMITTERS: Sequence[type[ConvolutionKernel]] = (
+    DepthwiseConvolution,
+    TiledConvolution,
+    FilterGradient,
+)
 
 
 def convolution_kernel(conv: Convolution, registers: Registers) -> ConvolutionKernel | None:

@@ -22,6 +22,7 @@ from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
+from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
@@ -30,8 +31,14 @@ from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.batches import at_length
-from graphgrad.compiler.kernels.division import LANES, in_blocks, small_product_division
+from graphgrad.compiler.kernels.division import (
+    LANES,
+    in_blocks,
+    pool_division,
+    small_product_division,
+)
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
+from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.kernels.products import Product
 from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
@@ -401,6 +408,15 @@ class ModuleWriter:
         kernel = named(f"scatter_{scatter.mode}", scatter_text(scatter, failure), sizes)
         self.arguments(kernel, places)
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
+        return kernel
+
+    def pool(self, pool: Pool, places: list[Place]) -> KernelText:
+        """Call the kernel of a pooling operation: its inputs and its result lie at `places`."""
+        emitter = PoolEmitter(pool, "KERNEL", self.parts)
+        text = emitter.emit()
+        kernel = named(pool.routine, text, map(to_size, emitter.sizes))
+        self.arguments(kernel, places)
+        self.share(kernel.name, to_size(pool.parts), pool_division(pool), PARALLEL)
         return kernel
 
     # -- the module

@@ -29,6 +29,7 @@ from graphgrad.compiler.kernels.loops import (
     is_flat,
 )
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
+from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.kernels.products import PANEL_BYTES, Product
 from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
 from graphgrad.compiler.kernels.tiles import crosswise
@@ -52,6 +53,9 @@ BLOCK_ROWS = 64
 INSTRUCTION, BYTE, APART, TURNED, SCALAR, ROW = 6, 6, 600, 100, 400, 10_000
 # Picoseconds of a multiplication and addition in a product.
 MAC = {"sgemm": 10, "dgemm": 20, "sgemv": 24, "dgemv": 48, "sdot": 48, "ddot": 96}
+# Picoseconds of an element of a window in pooling.
+TAP = {"max_pool": 20, "mean_pool": 20, "max_pool_tangent": 60, "max_pool_gradient": 80,
+       "mean_pool_gradient": 40}  # fmt: skip
 # The BLAS keeps products with fewer multiplications on one thread by itself, also with vectors.
 SMALL_PRODUCT, SMALL_VECTOR_PRODUCT = 1 << 18, 1 << 13
 # Rows or columns of a product go to threads in multiples of this, and rows that run together.
@@ -149,6 +153,12 @@ def small_product_division(product: Product) -> Division | None:
         macs, multiple = times(n, k), ROW_TILE
     time = total(times(macs, MAC[product.routine]), SCALAR)
     return chunks("rows", to_size(product.parts), time, multiple)
+
+
+def pool_division(pool: Pool) -> Division | None:
+    """Pieces of the kernel of a pooling operation."""
+    time = times(to_size(pool.windows), pool.taps * TAP[pool.routine])
+    return chunks("rows", to_size(pool.parts), time)
 
 
 # -- what others ask

@@ -219,7 +219,7 @@ def _extremum_jvp(ts: tuple[Any, ...], z: Any, x: Any, axes: Axes, keepdims: boo
     return (total / count).reshape(z.shape)
 
 
-def _least(dtype: np.dtype[Any]) -> Any:
+def lowest(dtype: np.dtype[Any]) -> Any:
     """The identity of max."""
     return -np.inf if dtype.kind in "fV" else np.iinfo(dtype).min
 
@@ -235,12 +235,12 @@ max = Reduce(
     combiner="max",
     bind=binder("max"),
     type=typer("max"),
-    ref=lambda x, axes, keepdims: np.max(x, axis=axes, keepdims=keepdims, initial=_least(x.dtype)),
+    ref=lambda x, axes, keepdims: np.max(x, axis=axes, keepdims=keepdims, initial=lowest(x.dtype)),
     vjp=_extremum_vjp,
     jvp=_extremum_jvp,
     samples=reduce_samples(
         lambda x, axis=None, keepdims=False: _folded(
-            lambda a, b: np.where((a >= b) | np.isnan(a), a, b), _least(x.dtype)
+            lambda a, b: np.where((a >= b) | np.isnan(a), a, b), lowest(x.dtype)
         )(x, axis, keepdims),
         NUMBERS,
         ulp=0.0,
