@@ -54,7 +54,7 @@ class Convolutions:
         for k, launch in enumerate(launches):
             node = launch[0][0].node
             kernel = None if node is None else self.kernel(node)
-            if node is None or kernel is None or not kernel.takes_epilogues:
+            if node is None or kernel is None:
                 continue
             reading = readers.get(node.out, [])
             if not reading or reading[0] in found or len(launches[reading[0]]) > 1:
@@ -72,7 +72,7 @@ class Convolutions:
         """Make a step the epilogue of a convolution, if it can be that."""
         values = [None if v is None else self.fusion.memory_of(v) for v in low.values]
         epilogue = epilogue_of(low.nest, values, node.out, keeps)
-        if epilogue is None:
+        if epilogue is None or not kernel.accepts(epilogue):
             return False
         self.kernels[node.out] = type(kernel)(kernel.conv, kernel.registers, epilogue)
         self.following[node.out] = step, low

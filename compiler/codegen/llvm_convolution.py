@@ -33,7 +33,7 @@ from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.convolution_tiles import tiling
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import MAC, chunks, quotient, times, total
-from graphgrad.compiler.kernels.epilogues import Epilogue
+from graphgrad.compiler.kernels.epilogues import CHANNEL, Epilogue
 from graphgrad.runtime.program import STATUS_THREAD
 
 # Picoseconds of an element of the filter on its way to a panel, as it lies or turned.
@@ -42,8 +42,6 @@ PACK, TURN = 100, 1000
 
 class TiledConvolution(PanelEmitter):
     """Emits the functions of one forward pass or input gradient."""
-
-    takes_epilogues = True
 
     @classmethod
     def takes(cls, conv: Convolution) -> bool:
@@ -55,10 +53,14 @@ class TiledConvolution(PanelEmitter):
         super().__init__(conv, registers, epilogue)
         self.prepare(tiling(conv, registers))
         t = self.t
+        self.conv = t.conv
         others = epilogue.others if epilogue is not None else ()
         self.extra = [f"e{k}" for k in range(len(others))]
         self.pointers = ("x", "w", "y", "panels", "copies", *self.extra)
         self.columns = [t.columns] if t.is_closed else sorted({t.columns, 1}, reverse=True)
+
+    def accepts(self, epilogue: Epilogue) -> bool:
+        return CHANNEL not in epilogue.walks or self.t.keeps_channels
 
     @property
     def copy_bytes(self) -> int:

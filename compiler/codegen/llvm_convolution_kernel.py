@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from graphgrad.compiler.codegen.llvm_numbers import Numbers
 from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts
@@ -35,11 +34,9 @@ class Launch:
 class ConvolutionKernel(Numbers):
     """Emits the functions of one convolution."""
 
-    # What the text calls the inputs, the result and the buffers.
+    # What the text calls the inputs, the result, the buffers, and the arrays of an epilogue but for
+    # the result. A result that is not kept has a pointer that must not be used.
     pointers: tuple[str, ...]
-    # Can it compute what follows, element by element? The arrays of an epilogue but for the result
-    # come after the buffers; a result that is not kept has a pointer that must not be used.
-    takes_epilogues: ClassVar[bool] = False
 
     def __init__(
         self, conv: Convolution, registers: Registers, epilogue: Epilogue | None = None
@@ -58,6 +55,10 @@ class ConvolutionKernel(Numbers):
     @abstractmethod
     def takes(cls, conv: Convolution) -> bool:
         """Does this kernel compute it?"""
+
+    def accepts(self, epilogue: Epilogue) -> bool:
+        """Can a kernel like this compute an epilogue as well?"""
+        return False
 
     @property
     @abstractmethod

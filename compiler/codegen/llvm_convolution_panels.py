@@ -12,6 +12,7 @@ import math
 
 from graphgrad.compiler.codegen.llvm_convolution_tile import TileEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, Lanes, VectorEmitter
+from graphgrad.compiler.codegen.llvm_tiles import Turning
 from graphgrad.compiler.codegen.llvm_vectors import Mask, memory_type
 
 
@@ -113,22 +114,57 @@ class PanelEmitter(TileEmitter):
 
     def fill_rows(self, source: str, to: str, width: str, there: str, zeros: bool = True) -> None:
         """The summed channels of a tap, in rows of `width` elements, of which some are there."""
+        t = self.t
         down, across = (k * self.given.itemsize for k in self.strides)
+        copied = across == self.given.itemsize
+        squares = "0"  # channels that are turned a square at a time
+        if not copied and zeros and t.reduced >= t.lanes:
+            squares = self.mul(self.div(there, t.lanes), t.lanes)
+            self.fill_squares(source, to, width, squares)
 
         def row(i: str, _: list[str]) -> list[str]:
             line = self.at(to, self.mul(self.mul(i, width), self.bytes))
             start = self.at(source, self.mul(i, down))
-            if across == self.given.itemsize:
+            if copied:
                 self.text.line(f"call void @KERNEL_copy(ptr {line}, ptr {start}, i64 {there})")
             else:
-                self.loop("0", there, 1, [], lambda j, _: self.move(line, start, j, across, 1))
+                inside = self.text.assign(f"icmp slt i64 {i}, {t.reduced // t.lanes * t.lanes}")
+                first = self.text.assign(f"select i1 {inside}, i64 {squares}, i64 0")
+                self.loop(first, there, 1, [], lambda j, _: self.move(line, start, j, across, 1))
             if zeros:
                 rest = self.at(line, self.mul(there, self.bytes))
                 count = self.sub(width, there)
                 self.text.line(f"call void @KERNEL_zero(ptr {rest}, i64 {count})")
             return []
 
-        self.loop("0", str(self.t.reduced), 1, [], row)
+        self.loop("0", str(t.reduced), 1, [], row)
+
+    def fill_squares(self, source: str, to: str, width: str, count: str) -> None:
+        """The first `count` channels that are made, and of those that are summed whole squares."""
+        lanes, e = self.t.lanes, VectorEmitter(self.text, self.t.lanes)
+        bits = 8 * self.bytes
+        turning = Turning(self.parts, bits, lanes)
+        turning.text = self.text
+
+        def across(j: str, _: list[str]) -> list[str]:
+            column = self.at(source, self.mul(j, self.strides[1] * self.given.itemsize))
+            end = self.at(to, self.mul(j, self.bytes))
+
+            def square(i: str, _: list[str]) -> list[str]:
+                corner = self.at(column, self.mul(i, self.given.itemsize))
+                rows = []
+                for k in range(lanes):
+                    at = self.at(corner, str(k * self.strides[1] * self.given.itemsize))
+                    x = e.convert(self.load_vector(e, at, self.given, Mask()), self.dtype)
+                    rows.append(self.text.assign(f"bitcast {e.typed(x)} to <{lanes} x i{bits}>"))
+                place = self.at(end, self.mul(self.mul(i, width), self.bytes))
+                turning.store_vectors(turning.turned(rows), place, width)
+                return []
+
+            self.loop("0", str(self.t.reduced // lanes * lanes), lanes, [], square)
+            return []
+
+        self.loop("0", count, lanes, [], across)
 
     def move(self, to: str, source: str, j: str, across: int, lanes: int) -> list[str]:
         """Element j of those that are `across` bytes apart, or a vector from there on."""

@@ -2,7 +2,8 @@
 
     define internal i32 @k_conv_filter_gradient_3f9a1c_sum(ptr %status, i64 %lo, i64 %hi, ptr %args)
 
-Its items are elements of the result, or rows [tap, output] of results that are transposed.
+Its items are elements of the result, or rows [tap, output] of results that are transposed. Floats
+of 16 bits are rounded here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel, Launch
+from graphgrad.compiler.codegen.llvm_scalar import Lanes, VectorEmitter, llvm_type
 from graphgrad.compiler.kernels.division import LANES, chunks
 from graphgrad.compiler.kernels.filter_tiles import FilterTiles
 
@@ -21,8 +23,8 @@ class PartialSums(ConvolutionKernel):
     """Emits the function of the partial results."""
 
     t: FilterTiles
-    element: str
-    bytes: int
+    bytes: int  # of an element in memory of this kernel
+    given: int  # of an element of the arrays
 
     @abstractmethod
     def splits(self) -> str:
@@ -49,9 +51,9 @@ class PartialSums(ConvolutionKernel):
         whole = self.add("%lo", self.text.assign(f"and i64 {count}, {-lanes}"))
 
         def some(index: str, width: int) -> list[str]:
-            at = self.mul(index, self.bytes)
-            total, place = self.total(width, at, splits), self.at("%w", at)
-            self.text.line(f"store {self.vector(width)} {total}, ptr {place}, align {self.bytes}")
+            total = self.total(width, self.mul(index, self.bytes), splits)
+            place = self.at("%w", self.mul(index, self.given))
+            self.text.line(f"store {total}, ptr {place}, align {self.given}")
             return []
 
         self.loop("%lo", whole, lanes, [], lambda i, _: some(i, lanes))
@@ -66,16 +68,20 @@ class PartialSums(ConvolutionKernel):
         def row(index: str, _: list[str]) -> list[str]:
             tap, output = self.parted(index, str(outputs))
             source = self.mul(index, t.inputs * self.bytes)
-            column = self.mul(self.add(self.mul(tap, t.inputs * outputs), output), self.bytes)
+            column = self.mul(self.add(self.mul(tap, t.inputs * outputs), output), self.given)
             column = self.at("%w", column)
 
             def some(i: str, width: int) -> list[str]:
                 total = self.total(width, self.add(source, self.mul(i, self.bytes)), splits)
-                place = self.at(column, self.mul(i, outputs * self.bytes))
+                place = self.at(column, self.mul(i, outputs * self.given))
+                if width == 1:
+                    self.text.line(f"store {total}, ptr {place}, align {self.given}")
+                    return []
+                element = llvm_type(t.conv.dtype)
                 for lane in range(width):
-                    x = self.text.assign(f"extractelement {self.vector(width)} {total}, i64 {lane}")
-                    self.text.line(f"store {self.element} {x}, ptr {place}, align {self.bytes}")
-                    place = self.at(place, str(outputs * self.bytes))
+                    x = self.text.assign(f"extractelement {total}, i64 {lane}")
+                    self.text.line(f"store {element} {x}, ptr {place}, align {self.given}")
+                    place = self.at(place, str(outputs * self.given))
                 return []
 
             self.loop("0", whole, t.lanes, [], lambda i, _: some(i, t.lanes))
@@ -84,21 +90,20 @@ class PartialSums(ConvolutionKernel):
 
         self.loop("%lo", "%hi", 1, [], row)
 
-    def vector(self, width: int) -> str:
-        return f"<{width} x {self.element}>"
-
     def total(self, width: int, at: str, splits: str) -> str:
-        """The sum of the partial results at byte `at`, in order."""
-        type_ = self.vector(width)
+        """The sum of the partial results at byte `at`, in order, with its type."""
+        t, e = self.t, VectorEmitter(self.text, width)
+        type_ = e.type(t.dtype)
 
         def load(split: str) -> str:
-            before = self.mul(split, self.t.elements * self.bytes)
+            before = self.mul(split, t.elements * self.bytes)
             place = self.at("%partial", self.add(before, at))
             return self.text.assign(f"load {type_}, ptr {place}, align {self.bytes}")
 
         def add(split: str, totals: list[str]) -> list[str]:
             return [self.text.assign(f"fadd {type_} {totals[0]}, {load(split)}")]
 
-        if splits == "1":
-            return load("0")
-        return self.loop("1", splits, 1, [(type_, load("0"))], add)[0]
+        found = load("0")
+        if splits != "1":
+            found = self.loop("1", splits, 1, [(type_, found)], add)[0]
+        return e.typed(e.convert(Lanes(found, t.dtype), t.conv.dtype))

@@ -41,7 +41,7 @@ class FilterTile(Numbers):
         parts: ModuleParts,
     ) -> None:  # fmt: skip
         self.parts, self.text, self.block = parts, FunctionText(parts), "entry"
-        self.dtype = tiles.conv.dtype
+        self.dtype = tiles.dtype
         self.element, self.bytes = llvm_type(self.dtype), self.dtype.itemsize
         self.vectors = vectors_of(channels, tiles.lanes)
         self.offsets, self.taps = offsets, taps

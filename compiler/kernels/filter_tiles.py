@@ -6,7 +6,7 @@ is, for each tap k, a product of two matrices that both have a row for each plac
 tile of its sums stays in registers: some input channels i by a panel of neighbouring outputs j, or,
 `swapped`, some outputs by a panel of inputs. Places are summed in blocks, whose sums are added to
 the result. Where a tap has few channels, the taps of a row of the filter are merged: their pairs
-(k, i) lie side by side in x.
+(k, i) lie side by side in x. Floats of 16 bits are converted as blocks are copied.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import math
 from dataclasses import dataclass, replace
 
 from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import larger, quotient, times
+from graphgrad.compiler.kernels.loops import compute_dtype
 from graphgrad.runtime.program import Size
 
 # How many vectors a panel may have.
 WIDTHS = range(1, 5)
 # The panel of a block stays in the first-level cache.
 PANEL_BYTES = 22 << 10
-# Copied rows of a block take at most so much, unless a single place takes more.
-COPY_BYTES = 1 << 17
+# Copied rows of x in a block take at most so much, unless a single place takes more.
+COPY_BYTES = 1 << 18
 # The sums of a part stay in the second-level cache.
 SUMS_BYTES = 1 << 19
 # So many parts are wanted, for threads. What reads an element of x or g once more does so for at
@@ -52,6 +54,15 @@ class FilterTiles:
     width: int
     merged: int
     most: tuple[int, ...]  # rows of a tile, by its number of vectors
+
+    @property
+    def dtype(self) -> DType:
+        """What is computed in."""
+        return compute_dtype(self.conv.dtype)
+
+    @property
+    def converts(self) -> bool:
+        return self.dtype is not self.conv.dtype
 
     @property
     def inputs(self) -> int:
@@ -107,16 +118,15 @@ class FilterTiles:
     @property
     def places(self) -> int:
         """The most places of a block."""
-        return max(16, PANEL_BYTES // (self.panel * self.conv.dtype.itemsize))
+        return max(16, PANEL_BYTES // (self.panel * self.dtype.itemsize))
 
     @property
     def columns(self) -> int:
         """The most places of a row of the output in a block."""
         if not self.is_copied:
             return self.places
-        height, width = self.span
-        column = height * self.conv.inputs * self.conv.dtype.itemsize
-        room = (COPY_BYTES // column - width) // self.conv.strides[2] + 1
+        column = self.copied_rows * self.conv.inputs * self.dtype.itemsize
+        room = (COPY_BYTES // column - self.span[1]) // self.conv.strides[2] + 1
         return max(1, min(self.places, room))
 
     def is_inside(self, axis: int) -> bool:
@@ -132,8 +142,9 @@ class FilterTiles:
 
     @property
     def is_copied(self) -> bool:
-        """Are rows of x copied with zeros around them? Merged taps have no borders of their own."""
-        return self.merged > 0 and not all(map(self.is_inside, range(3)))
+        """Are rows of x copied, with zeros around them? Merged taps share their columns."""
+        has_borders = not all(map(self.is_inside, range(3)))
+        return self.converts or (self.merged > 0 and has_borders)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -145,17 +156,22 @@ class FilterTiles:
 
     @property
     def copied_rows(self) -> int:
-        """Rows that are copied for each row of the output, at most."""
-        return max(self.span[0], self.conv.strides[1])
+        """Rows of x that are copied for each row of the output, at most."""
+        return max(self.span[0], self.conv.strides[1]) if self.merged else 1
 
     @property
     def copied_bytes(self) -> int:
-        """Memory of each thread."""
+        """Memory of copies of x."""
         if not self.is_copied:
             return 0
         across = (self.columns - 1) * self.conv.strides[2] + self.span[1]
-        row = across * self.conv.inputs * self.conv.dtype.itemsize
-        return max(COPY_BYTES, self.copied_rows * row)
+        row = across * self.conv.inputs * self.dtype.itemsize
+        return -(-max(COPY_BYTES, self.copied_rows * row) // 64) * 64
+
+    @property
+    def converted_bytes(self) -> int:
+        """Memory of copies of g."""
+        return self.places * self.conv.outputs * self.dtype.itemsize if self.converts else 0
 
     # -- parts, which threads share
 
@@ -179,7 +195,7 @@ class FilterTiles:
         """Panels of a part."""
         panels = self.panels * self.conv.groups
         one = math.prod(self.conv.taps) // self.row_parts * self.panel
-        most = max(1, SUMS_BYTES // (one * self.tall * self.conv.dtype.itemsize))
+        most = max(1, SUMS_BYTES // (one * self.tall * self.dtype.itemsize))
         wanted = max(1, panels * self.row_parts // PARTS, -(-REUSE // one))
         return -(-panels // -(-panels // min(most, wanted)))
 
@@ -191,7 +207,7 @@ class FilterTiles:
     @property
     def most_splits(self) -> int:
         """The most parts of the places."""
-        fitting = PARTIAL_BYTES // (self.elements * self.conv.dtype.itemsize)
+        fitting = PARTIAL_BYTES // (self.elements * self.dtype.itemsize)
         return max(1, min(-(-PARTS // self.parts), fitting))
 
     @property
@@ -214,8 +230,8 @@ class FilterTiles:
 
     @property
     def is_partial(self) -> bool:
-        """Does a second function make the result, from partial ones or from one transposed?"""
-        return self.swapped or self.splits != 1
+        """Does a second function make the result, from what is partial, transposed or wider?"""
+        return self.swapped or self.converts or self.splits != 1
 
 
 def filter_tiles(conv: Convolution, registers: Registers) -> FilterTiles:
@@ -223,7 +239,7 @@ def filter_tiles(conv: Convolution, registers: Registers) -> FilterTiles:
     if conv.is_product:  # all places are one row
         places = (1, 1, conv.images * math.prod(conv.places))
         conv = replace(conv, images=1, sizes=places, places=places)
-    lanes = registers.bytes // conv.dtype.itemsize
+    lanes = registers.bytes // compute_dtype(conv.dtype).itemsize
     most = (0, *((registers.count - 1 - v) // v for v in WIDTHS))
     found = []
     for swapped in (False, True):
