@@ -236,8 +236,9 @@ class FilterTiles:
 
 def filter_tiles(conv: Convolution, registers: Registers) -> FilterTiles:
     """The tiles that take the least time."""
-    if conv.is_product:  # all places are one row
-        places = (1, 1, conv.images * math.prod(conv.places))
+    taps_and_strides = {*conv.taps, *conv.strides}
+    if taps_and_strides == {1} and conv.sizes == conv.places and not any(conv.lows):
+        places = (1, 1, conv.images * math.prod(conv.places))  # all places are one row
         conv = replace(conv, images=1, sizes=places, places=places)
     lanes = registers.bytes // compute_dtype(conv.dtype).itemsize
     most = (0, *((registers.count - 1 - v) // v for v in WIDTHS))
