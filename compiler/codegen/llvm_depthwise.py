@@ -220,38 +220,55 @@ class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
             self.when(inside, lambda: body(pair, places))
 
     def row(self, index: str, image: str, pair: tuple[Phase, Phase], place: list[str]) -> None:
-        """Row `index` of the result, at `place` among those of its phases."""
-        for phase in self.phases[2]:
-            self.at_work = (*pair, phase)
-            self.axes = (pair[0].axis, pair[1].axis, phase.axis)
-            taps = [self.taps(p.axis, i) for p, i in zip(pair, place, strict=True)]
-            line = self.line([image, *(t.base for t in taps)])
-            target = self.add(self.mul(index, self.size(self.targets[2])), phase.first)
-            self.windows(line, target, taps)
+        """Row `index` of the result, at `place` among those of its phases: the places of all phases
+        along the last axis go on together, so that the row is written in order."""
+        first = self.use(*pair, self.phases[2][0])
+        outer = [self.taps(p.axis, i) for p, i in zip(pair, place, strict=True)]
+        line = self.line([image, *(t.base for t in outer)])
+        target = self.mul(index, self.size(self.targets[2]))
 
-    def windows(self, line: str, target: str, outer: list[Taps]) -> None:
-        """The windows of a row: those that reach beyond the array one by one."""
-        last, step = self.axes[2], self.at_work[2].step
+        def some(w: str, pixels: int, phase: Phase, bounded: bool) -> None:
+            last = self.use(*pair, phase)
+            at = self.add(self.add(target, phase.first), self.mul(w, phase.step))
+            taps = self.taps(last, w) if bounded else self.whole(w)
+            self.window(line, at, [*outer, taps], pixels)
 
-        def some(w: str, taps: Taps, pixels: int) -> list[str]:
-            self.window(line, self.add(target, self.mul(w, step)), [*outer, taps], pixels)
-            return []
+        def border(phase: Phase) -> Callable[[str, list[str]], list[str]]:
+            def body(w: str, _: list[str]) -> list[str]:
+                some(w, 1, phase, bounded=True)
+                return []
 
-        def border(w: str, _: list[str]) -> list[str]:
-            return some(w, self.taps(last, w), 1)
+            return body
 
         def inside(pixels: int) -> Callable[[str, list[str]], list[str]]:
-            return lambda w, _: some(w, self.whole(w), pixels)
+            def body(w: str, _: list[str]) -> list[str]:
+                for phase in self.phases[2]:
+                    some(w, pixels, phase, bounded=False)
+                return []
 
-        lo, hi = self.inner(last, [])
-        if last.padded:
-            self.loop("0", lo, 1, [], border)
+            return body
+
+        lo, hi = self.inner(first, [])
+        for phase in self.phases[2][1:]:
+            start, end = self.inner(phase.axis, [])
+            lo, hi = self.max(lo, start), self.min(hi, end)
+        lo = self.min(lo, self.size(self.phases[2][-1].axis.count))  # the least
+        hi = self.max(lo, hi)
+        is_bordered = any(p.axis.padded for p in self.phases[2]) or len(self.phases[2]) > 1
+        for phase in self.phases[2] if is_bordered else ():
+            self.loop("0", lo, 1, [], border(phase))
         for pixels in self.together:
             end = self.add(lo, self.mul(self.div(self.sub(hi, lo), pixels), pixels))
             self.loop(lo, end, pixels, [], inside(pixels))
             lo = end
-        if last.padded:
-            self.loop(hi, self.size(last.count), 1, [], border)
+        for phase in self.phases[2] if is_bordered else ():
+            self.loop(hi, self.size(phase.axis.count), 1, [], border(phase))
+
+    def use(self, *phases: Phase) -> Axis:
+        """Set to work at one phase along each axis; the last axis."""
+        a, b, c = phases
+        self.at_work, self.axes = (a, b, c), (a.axis, b.axis, c.axis)
+        return c.axis
 
     @property
     def together(self) -> list[int]:
