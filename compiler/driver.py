@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
-from graphgrad.compiler.codegen.llvm_convolutions import convolution_kernel
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import interpret, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
-from graphgrad.compiler.kernels.convolutions import Registers, convolution_of
+from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
 from graphgrad.compiler.kernels.donation import in_place_pairs, matched
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
@@ -71,6 +71,8 @@ class CompiledStep:
     kernel: KernelText | None = None
     arrays: tuple[Value | None, ...] = ()
     others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
+    # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
+    epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
@@ -164,10 +166,6 @@ def host_program(graph: Graph, run: Callable[..., Any]) -> Program:
     )
 
 
-# The steps of one launch: a batch of kernels, or one step.
-Launch = list[tuple[Step, Lowered | None]]
-
-
 @dataclass
 class Storage:
     """Where one value lies: a slot, or a temporary (by number)."""
@@ -193,13 +191,14 @@ class Assembly:
     callables: list[Callable[..., Any]] = field(default_factory=list)
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    # The kernels of convolutions, and their memory, by the values that they write.
-    convolutions: dict[Value, ConvolutionKernel | None] = field(default_factory=dict)
-    buffers: dict[Value, list[Storage]] = field(default_factory=dict)
+    buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
     apart: bool = False  # an entry for each step
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
+
+    def __post_init__(self) -> None:
+        self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
 
     def run(self) -> Program:
         graph = self.graph
@@ -258,7 +257,8 @@ class Assembly:
         for low in lowered:
             if low is not None:
                 low.nest = divided(self.adjust(low.nest))
-        return [[(steps[k], lowered[k]) for k in batch] for batch in order]
+        found = [[(steps[k], lowered[k]) for k in batch] for batch in order]
+        return self.convolutions.with_epilogues(found)
 
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
@@ -304,18 +304,8 @@ class Assembly:
     def is_native(self, value: Value) -> bool:
         """Is `value` written by a kernel or a routine (else by a host step)?"""
         node = self.fusion.producers[value]
-        makers = product_of, pieces_of, scatter_of, pool_of, self.convolution
+        makers = product_of, pieces_of, scatter_of, pool_of, self.convolutions.kernel
         return value in self.fusion.group_of or any(f(node) is not None for f in makers)
-
-    def convolution(self, node: Node) -> ConvolutionKernel | None:
-        """The kernel of a convolution; None where the node is none, or a host step."""
-        value = node.outputs[0]
-        if value not in self.convolutions:
-            conv = convolution_of(node)
-            registers = Registers.of(self.target.features)
-            found = None if conv is None else convolution_kernel(conv, registers)
-            self.convolutions[value] = found
-        return self.convolutions[value]
 
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
@@ -339,11 +329,10 @@ class Assembly:
         """The storage that a step reads or writes."""
         if low is None:
             assert step.node is not None
-            found = [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
-            kernel = self.convolution(step.node)
+            kernel = self.convolutions.kernel(step.node)
             if kernel is not None:
-                found += self.buffers.setdefault(step.node.out, self.memory_of(kernel))
-            return found
+                return self.touch_convolution(kernel, step.node)
+            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
         found = []
         for i, v in enumerate(low.values):
             found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
@@ -360,13 +349,18 @@ class Assembly:
         row = row_bytes(nest, nest.arrays[array])
         return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
 
-    def memory_of(self, kernel: ConvolutionKernel) -> list[Storage]:
-        """The buffers of a convolution; one for each thread that may work at it, or for all."""
-        found = []
+    def touch_convolution(self, kernel: ConvolutionKernel, node: Node) -> list[Storage]:
+        """What the kernel of a convolution gets, in order: see `ConvolutionKernel`. A buffer is one
+        for each thread that may work at it, or for all."""
+        found = [self.locate(v) for v in node.inputs]
+        keeps = kernel.epilogue is None or kernel.epilogue.keeps
+        found.append(self.locate(node.out) if keeps else found[0])
         for buffer in kernel.buffers:
             parts = THREADS if buffer.each_thread else 1
             nbytes = times(parts, buffer.nbytes)
             found.append(self.add_temp(dtypes.uint8, (parts, buffer.nbytes), nbytes))
+        found += map(self.locate, self.convolutions.arrays_after(node))
+        self.buffers[node.out] = found
         return found
 
     def place_temps(self, touched: list[list[Storage]]) -> tuple[list[Size], Size]:
@@ -407,11 +401,11 @@ class Assembly:
         if product is not None:
             done(*self.emit_product(product, node, writer, place))
             return
-        convolution = self.convolution(node)
+        convolution = self.convolutions.kernel(node)
         if convolution is not None:
-            places = [place(self.locate(v)) for v in (*node.inputs, node.out)]
-            places += [place(s) for s in self.buffers[node.out]]
-            done("kernel", (node,), None, writer.convolution(convolution, places))
+            places = [place(s) for s in self.buffers[node.out]]
+            kernel = writer.convolution(convolution, places)
+            done(*self.convolution_step(node, kernel))
             return
         pieces = pieces_of(node)
         if pieces is not None:
@@ -461,6 +455,16 @@ class Assembly:
         together = replace(first[0], division=division)
         return "kernel", nodes, together, kernel, first[1], tuple(others)
 
+    def convolution_step(self, node: Node, kernel: KernelText) -> tuple[Any, ...]:
+        """What a report says of a convolution."""
+        following = self.convolutions.following.get(node.out)
+        if following is None:
+            return "kernel", (node,), None, kernel
+        step, low = following
+        keeps = self.buffers[node.out][2] is not self.buffers[node.out][0]
+        after = low.nest, tuple(low.values), keeps
+        return "kernel", (node, *step.nodes), None, kernel, (), (), after
+
     def emit_product(
         self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
     ) -> tuple[Any, ...]:
@@ -486,6 +490,15 @@ class Assembly:
 
     # -- donation
 
+    def places_read(self, step: Step, low: Lowered | None) -> list[Storage]:
+        """The memory that a step reads, and perhaps some that it writes."""
+        if low is not None:
+            return cast("list[Storage]", low.storage)
+        node = step.nodes[0]
+        if node.outputs and node.out in self.buffers:
+            return self.buffers[node.out]
+        return [self.locate(x) for x in node.inputs]
+
     def donations(
         self, launches: Sequence[Launch], outputs: tuple[int, ...]
     ) -> tuple[tuple[int, int], ...]:
@@ -496,11 +509,7 @@ class Assembly:
         for batch in launches:
             readers: dict[int, int] = {}
             for step, low in batch:
-                places = (
-                    low.storage
-                    if low is not None
-                    else [self.locate(x) for x in step.nodes[0].inputs]
-                )
+                places = self.places_read(step, low)
                 for slot in {s.slot for s in places}:
                     last_read[slot] = step
                     readers[slot] = readers.get(slot, 0) + 1

@@ -17,7 +17,15 @@ from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.sizes import bind_sizes
-from graphgrad.compiler.work import Sizes, Work, bytes_text, nest_work, node_work, together
+from graphgrad.compiler.work import (
+    Sizes,
+    Work,
+    bytes_text,
+    followed,
+    nest_work,
+    node_work,
+    together,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +228,10 @@ def sizes_of(graph: Graph, shapes: Sequence[Sequence[int]] | None) -> Sizes | No
 def step_report(step: CompiledStep, reasons: tuple[Apart, ...], sizes: Sizes | None) -> StepReport:
     nest = step.nest
     if nest is None:
-        name = step.nodes[0].op.name
+        name = step.kernel.name if step.kernel is not None else step.nodes[0].op.name
         work = None if sizes is None else node_work(step.nodes[0], sizes)
+        if work is not None and step.epilogue is not None and sizes is not None:
+            work = followed(work, step.nodes[0], *step.epilogue, sizes)
         return StepReport(step.kind, name, "", lines_of(step.nodes), reasons, work)
     name = step.kernel.name if step.kernel is not None else nest.title
     loops = " x ".join(

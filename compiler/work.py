@@ -9,9 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphgrad.compiler.dims import Symbol, evaluate
+from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Node, Value
 from graphgrad.compiler.kernels.convolutions import convolution_of
-from graphgrad.compiler.kernels.loops import Access, LoopNest, Phase, Reduction, Stmt
+from graphgrad.compiler.kernels.loops import (
+    Access,
+    LoopNest,
+    Phase,
+    Reduction,
+    Stmt,
+    compute_dtype,
+)
 from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.scalar.expansions import ULP
@@ -88,6 +96,30 @@ def node_work(node: Node, sizes: Sizes) -> Work:
         flops = evaluate(pool.flops, sizes)
     elements = sum(evaluate(v.type.size, sizes) for v in node.outputs)
     return Work(elements, count(dict.fromkeys(node.inputs)), count(node.outputs), flops, 0)
+
+
+def rated(node: Node) -> DType | None:
+    """The dtype of whose matrix products the rate bounds a node outside loop nests, if one does."""
+    if product_of(node) is None and convolution_of(node) is None:
+        return None
+    return compute_dtype(node.out.type.dtype)
+
+
+def followed(
+    work: Work, node: Node, nest: LoopNest, values: Sequence[Value | None], keeps: bool,
+    sizes: Sizes,
+) -> Work:  # fmt: skip
+    """The work of `node` and of a kernel that reads its result as it is made; `keeps`: the result
+    is stored as well."""
+    after = nest_work(nest, values, sizes)
+    result = evaluate(node.out.type.size, sizes) * node.out.type.dtype.itemsize
+    return Work(
+        work.elements,
+        work.bytes_read + after.bytes_read - result,
+        work.bytes_written * keeps + after.bytes_written,
+        work.flops + after.flops,
+        after.transcendentals,
+    )
 
 
 def nest_work(nest: LoopNest, values: Sequence[Value | None], sizes: Sizes) -> Work:

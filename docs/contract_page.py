@@ -54,8 +54,9 @@ CLASSES = {
     "sums": (
         "Within a multiple of eps",
         "The order of a compiled reduction follows from its extents alone; eager NumPy has "
-        "another, and a matrix product that of the BLAS. The number is what tests allow on the "
-        "samples of the table, times eps, times the largest input or result.",
+        "another, and a matrix product that of the BLAS. Convolutions are such sums too, and held "
+        "to 16. The number is what tests allow on the samples of the table, times eps, times the "
+        "largest input or result.",
     ),
     "parts": (
         "As their parts",

@@ -234,9 +234,9 @@ class _Measurement:
     def __init__(self, runner: Any, arrays: list[Array]) -> None:
         # Imported here: the compiler's back end takes longer to import than all the rest.
         from graphgrad.compiler.driver import compile_apart
-        from graphgrad.compiler.kernels.products import product_of
         from graphgrad.compiler.kernels.shrink import iterations, shrunk
         from graphgrad.compiler.report import make_report, sizes_of
+        from graphgrad.compiler.work import rated
         from graphgrad.runtime.engine import host_target
         from graphgrad.runtime.executor import prepare
 
@@ -264,8 +264,8 @@ class _Measurement:
                     sum(iterations(nest, sizes) for nest, _ in s.parts) for s in (step, part)
                 )
                 scale = max(1, whole) / max(1, cut_down) / _threads(step.nest, shapes)
-            elif report.kind == "routine":
-                dtype = step.nodes[0].out.type.dtype if product_of(step.nodes[0]) else None
+            elif report.kind in ("kernel", "routine") and step.nest is None:
+                dtype = rated(step.nodes[0])
             self.steps.append(_Step(report, scale, dtype))
         self.products = {s.dtype: _product(s.dtype) for s in self.steps if s.dtype is not None}
         self.rates = {dtype: _Clock() for dtype in self.products}

@@ -105,9 +105,9 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 @functools.cache
 def _functions_of_numpy() -> dict[str, Callable[..., Any]]:
     """What has NumPy's own parameters, by NumPy's module and name; loaded when needed."""
-    from graphgrad import numpy_linalg, numpy_shapes
+    from graphgrad import numpy_linalg, numpy_shapes, numpy_signal
 
-    functions = numpy_linalg.FUNCTIONS | numpy_shapes.FUNCTIONS
+    functions = numpy_linalg.FUNCTIONS | numpy_shapes.FUNCTIONS | numpy_signal.FUNCTIONS
     return {f"numpy.{name}": f for name, f in functions.items()}
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from graphgrad.compiler.codegen.llvm_numbers import Numbers
 from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
+from graphgrad.compiler.kernels.epilogues import Epilogue
 from graphgrad.compiler.kernels.loops import Division
 from graphgrad.runtime.program import Size
 
@@ -34,17 +34,31 @@ class Launch:
 class ConvolutionKernel(Numbers):
     """Emits the functions of one convolution."""
 
-    pointers: ClassVar[tuple[str, ...]]  # what the text calls inputs, result and buffers
+    # What the text calls the inputs, the result, the buffers, and the arrays of an epilogue but for
+    # the result. A result that is not kept has a pointer that must not be used.
+    pointers: tuple[str, ...]
 
-    def __init__(self, conv: Convolution, registers: Registers) -> None:
+    def __init__(
+        self, conv: Convolution, registers: Registers, epilogue: Epilogue | None = None
+    ) -> None:
         self.conv = conv
         self.registers = registers
+        self.epilogue = epilogue
         self.sizes = {}
+
+    @property
+    def title(self) -> str:
+        """What the kernel computes, in a few words."""
+        return self.conv.kind if self.epilogue is None else f"{self.conv.kind}, {self.epilogue}"
 
     @classmethod
     @abstractmethod
     def takes(cls, conv: Convolution) -> bool:
         """Does this kernel compute it?"""
+
+    def accepts(self, epilogue: Epilogue) -> bool:
+        """Can a kernel like this compute an epilogue as well?"""
+        return False
 
     @property
     @abstractmethod

@@ -11,7 +11,7 @@ Other symbols of the text begin with @KERNEL too: a name by the content takes it
 the same for all functions: the pointers of the node's inputs and its result, those of the buffers,
 then the sizes in the order of `sizes`. A buffer for each thread has its part at the thread's number
 (`STATUS_THREAD` in the status) times the bytes of a part. Results must not depend on how a range
-is cut.
+is cut. Emitters that take epilogues (`kernels.epilogues`) find their arrays behind the buffers.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from graphgrad.compiler.codegen.llvm_windows import UNROLLED, Taps, WindowLoops
 from graphgrad.compiler.dims import Extent, to_size
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import chunks, times
+from graphgrad.compiler.kernels.epilogues import Epilogue
 from graphgrad.compiler.kernels.loops import Division
 from graphgrad.compiler.kernels.windows import Axis
 
@@ -97,15 +98,17 @@ def phases(axis: Axis) -> list[Phase]:
 class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
     """Emits the functions of one depthwise convolution."""
 
-    pointers = ("a", "b", "z", "parts")
-
     @classmethod
     def takes(cls, conv: Convolution) -> bool:
         fits = conv.groups == conv.inputs > 1 and conv.outputs <= MOST * conv.inputs
         return fits and conv.dtype in (dtypes.float32, dtypes.float64)
 
-    def __init__(self, conv: Convolution, registers: Registers) -> None:
-        super().__init__(conv, registers)
+    def __init__(
+        self, conv: Convolution, registers: Registers, epilogue: Epilogue | None = None
+    ) -> None:
+        super().__init__(conv, registers, epilogue)
+        self.is_summed = conv.kind == "conv_filter_gradient"
+        self.pointers = ("a", "b", "z", "parts") if self.is_summed else ("a", "b", "z")
         self.element = llvm_type(conv.dtype)
         self.multiplier = conv.outputs // conv.inputs
         self.lanes = max(registers.bytes // conv.dtype.itemsize, MOST)
@@ -118,8 +121,8 @@ class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        if self.conv.kind != "conv_filter_gradient":
-            return (Buffer(0),)
+        if not self.is_summed:
+            return ()
         return (Buffer(self.blocks * self.filter_size * self.conv.dtype.itemsize),)
 
     @property
@@ -140,7 +143,7 @@ class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
     @property
     def launches(self) -> tuple[Launch, ...]:
         conv = self.conv
-        if conv.kind == "conv_filter_gradient":
+        if self.is_summed:
             blocks = Division("blocks", self.blocks, 1, 1) if self.blocks > 1 else None
             return Launch("_parts", self.blocks, blocks), Launch("", 1, None)
         macs = math.prod(conv.taps) * conv.outputs
@@ -151,7 +154,7 @@ class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
 
     def emit(self, parts: ModuleParts) -> str:
         self.parts = parts
-        if self.conv.kind == "conv_filter_gradient":
+        if self.is_summed:
             first = self.function("_parts", self.partial_sums)
             return "\n".join([first, self.function("", self.combine)])
         return self.function("", self.row_sums)

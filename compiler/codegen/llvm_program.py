@@ -388,12 +388,13 @@ class ModuleWriter:
         return kernel
 
     def convolution(self, emitter: ConvolutionKernel, places: list[Place]) -> KernelText:
-        """Call the kernels of a convolution: its inputs, result and buffers lie at `places`."""
-        key = type(emitter), emitter.conv
+        """Call the kernels of a convolution: its inputs, result, buffers and what an epilogue
+        reads and writes lie at `places`."""
+        key = type(emitter), emitter.conv, emitter.epilogue
         kernel = self.texts.get(key)
         if kernel is None:
             text = emitter.emit(self.parts)
-            kernel = named(emitter.conv.kind, text, map(to_size, emitter.sizes))
+            kernel = named(emitter.title, text, map(to_size, emitter.sizes))
             self.texts[key] = kernel
         self.arguments(kernel, places)
         for launch in emitter.launches:

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphgrad.compiler.dims import Extent
-from graphgrad.compiler.kernels.convolutions import Convolution, Registers
+from graphgrad.compiler.kernels.convolutions import RANK, Convolution, Registers
+from graphgrad.compiler.kernels.loops import compute_dtype
 
 # What a block of targets reads shall stay in the second-level cache, beside the filter's panel.
 BLOCK_BYTES = 1 << 18
@@ -28,6 +29,10 @@ BLOCK_BYTES = 1 << 18
 WIDTHS = range(1, 5)
 # Cycles to begin a tile and to store a vector of it.
 TILE, PLACE = 40, 1
+# Products of an unknown number of images with so many rows each go image by image.
+ROWS = 64
+# Cycles from a sum to the next one that needs it, and some for what they do not overlap with.
+LATENCY = 6
 # Places along an axis of which the size is not known.
 OPEN = 1 << 30
 
@@ -90,10 +95,32 @@ def plain(extent: Extent) -> Axis:
     return Axis(extent, extent, 1, 1, 1, (Phase(0, 0, (0,)),))
 
 
+def simplified(conv: Convolution) -> Convolution:
+    """The same over fewer axes: what is one product of matrices has its rows along one axis."""
+    if conv.groups > 1 or any(conv.lows) or not isinstance(math.prod(conv.sizes), int):
+        return conv
+    if set(conv.taps) == set(conv.strides) == {1} and conv.sizes == conv.places:
+        rows, places = conv.images, math.prod(conv.sizes)
+    elif conv.sizes == conv.taps and set(conv.places) == {1}:
+        rows, places = conv.images, 1
+    else:
+        return conv
+    one = (1,) * RANK
+    inputs = math.prod(conv.sizes) // places * conv.inputs
+    images: Extent = 1
+    if isinstance(rows, int) or places < ROWS:
+        places *= rows
+    else:
+        images = rows
+    line = (1, 1, places)
+    return replace(
+        conv, images=images, sizes=line, places=line, taps=one, inputs=inputs, strides=one,
+        dilations=one,
+    )  # fmt: skip
+
+
 def axes_of(conv: Convolution) -> tuple[Axis, ...]:
     """The axes of a forward pass or an input gradient."""
-    if conv.is_product:
-        return plain(1), plain(1), plain(math.prod(conv.sizes))
     found = []
     for n, o, k, s, lo, d in zip(
         conv.sizes, conv.places, conv.taps, conv.strides, conv.lows, conv.dilations, strict=True
@@ -131,6 +158,7 @@ class Tiling:
     columns: int
     run: int
     block: tuple[int, int]
+    keeps_channels: bool  # are the channels that are made those of the result?
 
     @property
     def reduced(self) -> int:
@@ -146,8 +174,8 @@ class Tiling:
 
     @property
     def is_copied(self) -> bool:
-        """Does a block have padding, so that it is copied first?"""
-        return not all(a.is_inside for a in self.axes)
+        """Does a block have padding, or elements to convert, so that it is copied first?"""
+        return self.conv.dtype.bits == 16 or not all(a.is_inside for a in self.axes)
 
     @property
     def is_closed(self) -> bool:
@@ -186,11 +214,14 @@ class Tiling:
 
 def tiling(conv: Convolution, registers: Registers) -> Tiling:
     """The tiles that take the least time, as the ports of a processor would have it: two vectors
-    loaded, and two multiplied and added, in a cycle, a sum not sooner than 4 cycles later."""
+    loaded, and two multiplied and added, in a cycle, a sum not sooner than some cycles later."""
+    channels_before = conv.inputs
+    conv = simplified(conv)
     axes = axes_of(conv)
     made = (conv.outputs if conv.kind == "conv" else conv.inputs) // conv.groups
     reduced = (conv.inputs if conv.kind == "conv" else conv.outputs) // conv.groups
-    lanes = registers.bytes // conv.dtype.itemsize
+    itemsize = compute_dtype(conv.dtype).itemsize
+    lanes = registers.bytes // itemsize
     most = [a.counts() for a in axes]
     closed = all(m is not None for m in most)
     tall, wide = ((most[a] or (1, 1))[1] if closed else (1, 64)[a - 1] for a in (1, 2))
@@ -202,7 +233,8 @@ def tiling(conv: Convolution, registers: Registers) -> Tiling:
         runs = [r for r in range(1, wide + 1) if r == 1 or r * made <= lanes * WIDTHS[-1]]
 
     def cycles(places: int, width: int, steps: int) -> float:
-        return max(places * width / 2, (places + width) / 2, 4) * steps + PLACE * places * width
+        step = max(places * width / 2, (places + width) / 2, LATENCY)
+        return step * steps + PLACE * places * width
 
     best: tuple[float, int, int, int, int] | None = None
     for run, most_vectors in itertools.product(runs, WIDTHS):
@@ -225,7 +257,7 @@ def tiling(conv: Convolution, registers: Registers) -> Tiling:
     _, width, rows, columns, run = best
     vectors = -(-run * made // lanes)
     panels = -(-vectors // width)
-    place = reduced * conv.groups * conv.dtype.itemsize
+    place = reduced * conv.groups * itemsize
     most_w = BLOCK_BYTES // (2 * place * axes[2].step * axes[0].read(1))
     block_w = blocked(wide if closed else OPEN, columns * run, most_w)
     line = axes[2].read(block_w) * place * axes[0].read(1)
@@ -235,7 +267,7 @@ def tiling(conv: Convolution, registers: Registers) -> Tiling:
         block_h, block_w = block_h + extra[0], block_w + extra[1]
     return Tiling(
         conv, axes, lanes, width, vectors - (panels - 1) * width, panels, rows, columns, run,
-        (block_h, block_w),
+        (block_h, block_w), conv.kind == "conv" or conv.inputs == channels_before,
     )  # fmt: skip
 
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler.dims import Extent, same_size, shown
-from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError, TraceError
+from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Library, add_all
 from graphgrad.compiler.op import Attrs, Samples, ops
+from graphgrad.compiler.ops.convolution_lanes import batch_rule
 from graphgrad.compiler.ops.convolution_reference import (
     Padding,
     Sizes,
@@ -63,10 +64,15 @@ def _check(
         )
 
 
-def _known(name: str, what: str, sizes: tuple[Extent, ...]) -> Sizes:
-    if not all(isinstance(n, int) for n in sizes):
-        raise ShapeError(f"{name}: the sizes of {what} must be known, got {show_shape(sizes)}")
-    return sizes  # type: ignore[return-value]
+def _taps(name: str, sizes: tuple[Extent, ...]) -> Sizes:
+    """The spatial sizes of the filter."""
+    known = tuple(n for n in sizes if isinstance(n, int) and n > 0)
+    if len(known) != len(sizes):
+        raise ShapeError(
+            f"{name}: the spatial sizes of the filter must be known and at least 1, got "
+            f"{show_shape(sizes)}"
+        )
+    return known
 
 
 def _check_channels(name: str, x: Extent, w: tuple[Extent, ...], groups: int) -> None:
@@ -97,7 +103,7 @@ def _conv_type(
     x: TensorType, w: TensorType, strides: Sizes, padding: Padding, dilations: Sizes, groups: int
 ) -> TensorType:
     _check("conv", x, w, strides, padding, dilations, groups)
-    kernel = _known("conv", "the filter", w.shape[:-2])
+    kernel = _taps("conv", w.shape[:-2])
     _check_channels("conv", x.shape[-1], w.shape[-2:], groups)
     out = output_sizes(x.shape[1:-1], kernel, strides, padding, dilations)
     return tensor_type((x.shape[0], *out, w.shape[-1]), x.dtype)
@@ -109,7 +115,7 @@ def _input_type(
 ) -> TensorType:  # fmt: skip
     name = "conv_input_gradient"
     _check(name, g, w, strides, padding, dilations, groups)
-    kernel = _known(name, "the filter", w.shape[:-2])
+    kernel = _taps(name, w.shape[:-2])
     if not same_size(g.shape[-1], w.shape[-1]):
         raise ShapeError(
             f"{name}: the gradient {g} and the filter {w} differ in their last axis, the output "
@@ -127,7 +133,7 @@ def _filter_type(
 ) -> TensorType:  # fmt: skip
     name = "conv_filter_gradient"
     _check(name, x, g, strides, padding, dilations, groups)
-    kernel = _known(name, "the filter", filter_size)
+    kernel = _taps(name, filter_size)
     if not same_size(x.shape[0], g.shape[0]):
         raise ShapeError(f"{name}: the input {x} and the gradient {g} differ in their first axis")
     own = x.shape[-1] // groups
@@ -188,71 +194,6 @@ def _jvp(name: str) -> Any:
         )
 
     return jvp
-
-
-# -- batches
-
-# The axes of the arguments of the form that can take the examples of a batch: among the images, or
-# more channels of the input or of the output.
-AXES = {
-    "x": {"images": 0, "inputs": -1},
-    "w": {"inputs": -2, "outputs": -1},
-    "g": {"images": 0, "outputs": -1},
-}
-
-
-def _fold(x: Any, axis: int, groups: int) -> Any:
-    """Axis 0, the examples, into `axis` of an example: within each of its runs, as many as
-    `groups`."""
-    rank = x.ndim - 1
-    axis %= rank
-    first, *sizes = x.shape
-    size = sizes[axis]
-    split = x.reshape((first, *sizes[:axis], groups, size // groups, *sizes[axis + 1 :]))
-    order = (*range(1, axis + 2), 0, *range(axis + 2, rank + 2))
-    return split.transpose(order).reshape((*sizes[:axis], first * size, *sizes[axis + 1 :]))
-
-
-def _unfold(x: Any, axis: int, groups: int, first: Extent) -> Any:
-    """The inverse of `_fold` for `first` examples."""
-    axis %= x.ndim
-    sizes = list(x.shape)
-    size = sizes[axis] // first
-    split = x.reshape((*sizes[:axis], groups, first, size // groups, *sizes[axis + 1 :]))
-    order = (axis + 1, *range(axis + 1), *range(axis + 2, x.ndim + 2))
-    return split.transpose(order).reshape((first, *sizes[:axis], size, *sizes[axis + 1 :]))
-
-
-def _batch(name: str, a: str, b: str, z: str) -> Any:
-    """The rule of the op that makes argument `z` of the form from `a` and `b`.
-
-    One batched operand has an index that the other has not, and so has the result: the examples
-    join it. Where both are batched, each example is a group of channels of its own.
-    """
-
-    def runs(operand: str, index: str, groups: int) -> int:
-        return 1 if index == "images" or (operand, index) == ("w", "inputs") else groups
-
-    def batch(
-        xs: tuple[Any, ...], batched: tuple[bool, ...], size: Extent, groups: int, **attrs: Any
-    ) -> tuple[Any, ...]:
-        if all(batched):
-            if not isinstance(size, int):
-                raise TraceError(
-                    f"vmap: for a convolution of which both sides are batched the number of "
-                    f"examples must be known, not {shown(size)}"
-                )
-            folded = [_fold(x, -1, 1) for x in xs]
-            found = ops[name](*folded, groups=groups * size, **attrs)
-            return (_unfold(found, -1, 1, size),)
-        one, other = (a, b) if batched[0] else (b, a)
-        (index,) = AXES[one].keys() - AXES[other].keys()
-        inside = _fold(xs[0 if batched[0] else 1], AXES[one][index], runs(one, index, groups))
-        operands = (inside, xs[1]) if batched[0] else (xs[0], inside)
-        found = ops[name](*operands, groups=groups, **attrs)
-        return (_unfold(found, AXES[z][index], runs(z, index, groups), size),)
-
-    return batch
 
 
 # -- samples
@@ -358,7 +299,7 @@ conv = Library(
     ref=convolve,
     vjp=_conv_vjp,
     jvp=_jvp("conv"),
-    batch=_batch("conv", "x", "w", "g"),
+    batch=batch_rule("conv", "x", "w", "g"),
     samples=Samples(
         cases=_cases("x", "w", None),
         dtypes=DTYPES,
@@ -387,7 +328,7 @@ conv_input_gradient = Library(
     ref=input_gradient,
     vjp=_input_vjp,
     jvp=_jvp("conv_input_gradient"),
-    batch=_batch("conv_input_gradient", "g", "w", "x"),
+    batch=batch_rule("conv_input_gradient", "g", "w", "x"),
     samples=Samples(
         cases=_cases("g", "w", "input_size"),
         dtypes=DTYPES,
@@ -412,7 +353,7 @@ conv_filter_gradient = Library(
     ref=filter_gradient,
     vjp=_filter_vjp,
     jvp=_jvp("conv_filter_gradient"),
-    batch=_batch("conv_filter_gradient", "x", "g", "w"),
+    batch=batch_rule("conv_filter_gradient", "x", "g", "w"),
     samples=Samples(
         cases=_cases("x", "g", "filter_size"),
         dtypes=DTYPES,

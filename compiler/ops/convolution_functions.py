@@ -6,10 +6,10 @@ such functions the transposes meet, and compiled functions leave them out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from graphgrad.compiler.dims import Extent, is_size, same_size, shown
+from graphgrad.compiler.dims import is_size, same_size, shown
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.op import located, ops
@@ -17,6 +17,7 @@ from graphgrad.compiler.ops.convolution import REAL, SPATIAL
 from graphgrad.compiler.ops.convolution_reference import Sizes
 from graphgrad.compiler.ops.join import together
 from graphgrad.compiler.ops.windows import (
+    LETTERS,
     channels_first,
     check_room,
     from_channels_last,
@@ -55,24 +56,30 @@ def check_ranks(name: str, x: Any, w: Any, spatial: int, batch: bool) -> None:
 
 
 def check_known(name: str, w: Any) -> None:
-    if not w.type.static:
-        raise ShapeError(f"{name}: the sizes of the filter must be known, got {w.type}")
+    if not w.type.static or 0 in w.shape[:-2]:
+        raise ShapeError(
+            f"{name}: the sizes of the filter must be known, and its spatial ones at least 1, got "
+            f"{w.type}"
+        )
 
 
-def _other_layout(w: Sequence[Extent], inputs: Extent) -> str:
-    """The way out where the filter fits in the order (outputs, inputs, *taps) of others."""
-    if len(w) < 3 or w[1] != inputs:
-        return ""
-    perm = [*range(2, len(w)), 1, 0]
-    return (
-        f"; a filter ordered (output channels, input channels, ...) fits after gg.transpose(filter,"
-        f" {perm})"
-    )
+def _way_out(x: Any, w: Any, spatial: int, first: bool) -> str:
+    """Where the channels fit in another layout: that of the filter as torch has it, (output
+    channels, input channels, *taps), or the other `data_format`."""
+    inputs, others = x.shape[-spatial - 1 if first else -1], x.shape[-1 if first else -spatial - 1]
+    if w.shape[1] == inputs:
+        perm = [*range(2, w.ndim), 1, 0]
+        return f"; if it is (output, input channels, {AXES[spatial]}), gg.transpose it by {perm}"
+    if w.shape[-2] == others:
+        letters = LETTERS[spatial][0]
+        other = f"N{letters}C" if first else f"NC{letters}"
+        return f"; the {others} channels would be found with data_format={other!r}"
+    return ""
 
 
-def _groups(name: str, x: Any, w: Any, inputs: Extent) -> int:
-    """How many groups: the channels of the input, `inputs`, over those of the filter."""
-    own = w.shape[-2]
+def _groups(name: str, x: Any, w: Any, spatial: int, first: bool) -> int:
+    """How many groups: the channels of the input over those of the filter."""
+    inputs, own = x.shape[-spatial - 1 if first else -1], w.shape[-2]
     if not isinstance(inputs, int):  # unknown: one group, under a guard
         if not is_size(inputs, own):
             raise ShapeError(
@@ -85,15 +92,15 @@ def _groups(name: str, x: Any, w: Any, inputs: Extent) -> int:
     if own == 0 or inputs % own or inputs == 0:
         raise ShapeError(
             f"{name}: the input {x.type} has {inputs} channels, and the filter {w.type} takes "
-            f"{own}: it is ({AXES[w.ndim - 2]}, input channels, output channels), and its input "
-            f"channels should divide the input's{_other_layout(w.shape, inputs)}"
+            f"{own}, which does not divide {inputs}: it is ({AXES[spatial]}, input channels, "
+            f"output channels){_way_out(x, w, spatial, first)}"
         )
     groups = inputs // own
     if w.shape[-1] % groups:
         raise ShapeError(
             f"{name}: the {w.shape[-1]} output channels of the filter {w.type} do not fall into "
             f"{groups} groups, which {inputs} input channels by {own} make"
-            f"{_other_layout(w.shape, inputs)}"
+            f"{_way_out(x, w, spatial, first)}"
         )
     return int(groups)
 
@@ -113,7 +120,7 @@ def _convolve(
     steps = per_axis(name, "strides", strides, spatial, first)
     apart = per_axis(name, "dilations", dilations, spatial, first)
     batch = x.shape[: x.ndim - spatial - 1]
-    groups = _groups(name, x, w, x.shape[len(batch) if first else -1])
+    groups = _groups(name, x, w, spatial, first)
     x = to_channels_last(x.reshape((element_count(batch), *x.shape[len(batch) :])), first)
     y = from_channels_last(_last(name, x, w, steps, padding, apart, groups, first), first)
     return y.reshape((*batch, *y.shape[1:]))

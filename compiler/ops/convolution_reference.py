@@ -44,11 +44,8 @@ def _windows(padded: Array, out: Sizes, kernel: Sizes, strides: Sizes, dilations
     n, *steps, c = padded.strides
     by_place = (a * s for a, s in zip(steps, strides, strict=True))
     by_tap = (a * d for a, d in zip(steps, dilations, strict=True))
-    return np.lib.stride_tricks.as_strided(
-        padded,
-        (padded.shape[0], *out, *kernel, padded.shape[-1]),
-        (n, *by_place, *by_tap, c),
-    )
+    shape = (padded.shape[0], *out, *kernel, padded.shape[-1])
+    return np.ndarray(shape, padded.dtype, padded, 0, (n, *by_place, *by_tap, c))
 
 
 def _inside(sizes: Sequence[int], padding: Padding) -> tuple[slice, ...]:
@@ -95,13 +92,12 @@ def _by_groups(rows: Array, groups: int) -> Array:
 
 def _filters(w: Array, groups: int) -> Array:
     """[group, tap and channel of the group, output channel of the group]."""
-    split = w.reshape((-1, groups, w.shape[-1] // groups))
-    return np.moveaxis(split, 1, 0)
+    return w.reshape((-1, groups, w.shape[-1] // groups)).transpose((1, 0, 2))
 
 
 def _joined(by_group: Array) -> Array:
     """[group, row, channel of the group] as [row, channel]."""
-    return np.moveaxis(by_group, 0, 1).reshape((by_group.shape[1], -1))
+    return by_group.transpose((1, 0, 2)).reshape((by_group.shape[1], -1))
 
 
 def _convolve(
@@ -180,7 +176,7 @@ def _filter_gradient(
             continue
         lines = _by_groups(block.reshape((places, taps, -1)), groups)
         total += np.matmul(lines.swapaxes(-1, -2), _by_groups(taken.reshape((places, -1)), groups))
-    return np.moveaxis(total, 0, 1).reshape(w.shape)
+    return _joined(total).reshape(w.shape)
 
 
 convolve: Any = in_float32(_convolve)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphgrad.compiler.dims import same_size
-from graphgrad.compiler.errors import ShapeError
+from graphgrad.compiler.errors import ArgumentError, ShapeError
 from graphgrad.compiler.op import current_kind, located, ops
 from graphgrad.compiler.ops.special import carried, floating
 from graphgrad.compiler.types import element_count, normalize_axes, reduced_shape
@@ -207,7 +207,12 @@ def bias_add(value: Any, bias: Any, data_format: str | None = None, name: str | 
     """
     x = current_kind().lift(value)
     b = current_kind().lift(bias, x.dtype)
-    first = data_format is not None and data_format.startswith("NC")
+    layout = "N...C" if data_format is None else str(data_format)
+    first = layout.startswith("NC")
+    if not first and not (layout.startswith("N") and layout.endswith("C")):
+        raise ArgumentError(
+            f"bias_add: data_format is of the form 'N...C' or 'NC...', not {data_format!r}"
+        )
     axis = 1 if first else x.ndim - 1
     if b.ndim != 1 or x.ndim < 2 or not same_size(b.type.shape[0], x.type.shape[axis]):
         raise ShapeError(

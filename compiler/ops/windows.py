@@ -8,7 +8,6 @@ as makes ceil(n / s) places, with what is odd of it at the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,12 @@ def per_axis(name: str, what: str, given: Any, spatial: int, first: bool) -> Siz
     one for each axis of the image, those of images and channels being 1."""
     if given is None:
         return (1,) * spatial
-    entries: Any = as_shape(given)
+    if type(given) is int and given > 0:
+        return (given,) * spatial
+    try:
+        entries: Any = as_shape(given)
+    except ArgumentError:
+        raise ArgumentError(f"{name}: {what} should be integers, got {_plain(given)!r}") from None
     if len(entries) == spatial + 2:
         entries, others = spatial_entries(entries, spatial, first)
         if any(n != 1 for n in others):
@@ -116,10 +120,9 @@ def explicit_paddings(name: str, padding: Any, spatial: int, first: bool) -> Pad
     rows = known(padding) if isinstance(padding, Arith) else padding
     words = f"{name}: padding is 'SAME', 'VALID' or a pair (before, after) for each axis"
     if isinstance(rows, str):
-        close = get_close_matches(rows.upper(), ("SAME", "VALID"), 1, 0.5)
-        raise ArgumentError(
-            f"{words}, not {rows!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-        )
+        close = [w for w in ("SAME", "VALID") if len({*w} & {*rows.upper()}) >= len(w) - 1]
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ArgumentError(f"{words}, not {rows!r}{hint}")
     if not isinstance(rows, Sequence | np.ndarray):
         raise ArgumentError(f"{words}, not {rows!r}")
     pairs: Any = [as_shape(row) for row in rows]
@@ -152,5 +155,6 @@ def check_room(
             taps = f"{k} taps" + (f" {d} apart" if d > 1 else "")
             raise ShapeError(
                 f"{name}: the window does not fit: along spatial axis {axis} it covers {extent} "
-                f"elements ({taps}), and the input has {shown(n)} with {low} + {high} of padding"
+                f"elements ({taps}), and the input has {shown(n)} with {low} + {high} of padding; "
+                "padding='SAME' adds what is missing"
             )

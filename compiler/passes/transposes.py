@@ -18,7 +18,7 @@ from graphgrad.compiler.types import Shape
 
 Perm = tuple[int, ...]
 
-# Shorter rows leave lanes of a vector empty, which costs more than distant elements.
+# Reductions of shorter rows leave lanes of a vector empty, which costs more than distant elements.
 SHORTEST = 8
 
 
@@ -54,13 +54,15 @@ def without(perm: Perm, axes: tuple[int, ...]) -> Perm:
 
 
 def is_leaf(node: Node) -> bool:
-    """Does a transpose make its readers run across memory, along rows that are not short?"""
-    x = node.inputs[0]
-    last = x.type.ndim - 1
-    if last < 1 or node.attrs["perm"][-1] == last:
-        return False
-    extent = x.type.shape[last]
-    return not isinstance(extent, int) or extent >= SHORTEST
+    """Does a transpose make its readers run across memory?"""
+    last = node.inputs[0].type.ndim - 1
+    return last > 0 and node.attrs["perm"][-1] != last
+
+
+def has_short_rows(perm: Perm, shape: Shape) -> bool:
+    """Is what gives `shape` when transposed by `perm` short along its last axis?"""
+    extent = through(perm, shape)[-1]
+    return isinstance(extent, int) and extent < SHORTEST
 
 
 def permutations(graph: Graph) -> dict[Value, Perm]:
@@ -96,6 +98,8 @@ def _permutation(node: Node, perms: dict[Value, Perm], stretched: set[Value]) ->
     if perm is None:
         return None
     if isinstance(op, Reduce):
+        if has_short_rows(perm, node.inputs[0].type.shape):
+            return None
         return perm if node.attrs["keepdims"] else without(perm, node.attrs["axes"])
     if op.name == "broadcast_to":
         lead = node.out.type.ndim - len(perm)
@@ -145,6 +149,7 @@ class Rebuilding:
         self.graph = graph
         self.perms = perms
         self.moved = moved
+        self.makers = {v: node for node in graph.nodes for v in node.outputs}
         self.nodes: list[Node] = []
         self.other: dict[Value, Value] = {}  # what a value is a transpose of
         self.same: dict[Value, Value] = {}  # what takes the place of a value as it is
@@ -186,8 +191,30 @@ class Rebuilding:
         it was stretched to its shape."""
         if x in self.other:
             return self.other[x]
+        maker = self.makers.get(x)
+        if maker is not None and maker.op.name == "broadcast_to":
+            small = self.turned_before(maker.inputs[0], x.type.ndim, perm)
+            if small is not None:
+                return self.add(maker.op, (small,), {"shape": through(perm, x.type.shape)}, x)
         attrs = {"perm": inverse(perm)}
         return self.add(ops["transpose"], (self.as_it_is(x),), attrs, x)
+
+    def turned_before(self, x: Value, rank: int, perm: Perm) -> Value | None:
+        """What is stretched to what a value of `rank` axes, stretched from `x`, is a transpose of,
+        if that is `x` with other axes of size 1."""
+        aligned = (1,) * (rank - x.type.ndim) + x.type.shape
+        if not kept_order(inverse(perm), through(perm, aligned)):
+            return None
+        sizes = list(through(perm, aligned))
+        while sizes and isinstance(sizes[0], int) and sizes[0] == 1:
+            del sizes[0]
+        small, shape = self.as_it_is(x), tuple(sizes)
+        maker = self.makers.get(x)
+        if small is x and maker is not None and maker.op.name == "reshape":
+            small = self.as_it_is(maker.inputs[0])
+        if small.type.shape == shape:
+            return small
+        return self.add(ops["reshape"], (small,), {"shape": shape}, x)
 
     def as_it_is(self, x: Value) -> Value:
         """A value as the nodes read it that did not move."""

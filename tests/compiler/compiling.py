@@ -108,17 +108,18 @@ def run_python(compilation: Compilation, arrays: Sequence[Array]) -> list[Array]
             node = graph.producers[v]
             if node.op.name == "constant":
                 env[v] = node.attrs["value"].array
-            else:
-                assert node.op.name == "reshape", node.op.name
+            elif node.op.name == "reshape":
                 env[v] = find(node.inputs[0]).reshape(at_sizes(v.type.shape, sizes))
+            else:  # a view
+                (env[v],) = run_node(node, tuple(map(find, node.inputs)))
         return env[v]
 
     for step in compilation.steps:
         if step.nest is None:
-            (node,) = step.nodes
-            env.update(
-                zip(node.outputs, run_node(node, tuple(map(find, node.inputs))), strict=True)
-            )
+            for node in step.nodes:
+                env.update(
+                    zip(node.outputs, run_node(node, tuple(map(find, node.inputs))), strict=True)
+                )
             continue
         for nest, arrays_of_nest in step.parts:
             given: list[Array] = []

@@ -47,6 +47,9 @@ MOVED: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "a row": (lambda x, y: log_sum_exp(transpose(x) + y), (t(37, 53), t(37))),
     "a column": (lambda x, y: log_sum_exp(transpose(x) + y), (t(37, 53), t(53, 1))),
     "a scalar": (lambda x, y: log_sum_exp(transpose(x) * y), (t(37, 53), t())),
+    "short, and back again": (
+        lambda x, y: transpose(tanh(transpose(x)) + y.reshape((5, 1))), (t(37, 5), t(5)),
+    ),
     "sizes kept": (lambda x: ops["max"](exp(transpose(x)), (1,), True), (t(37, 53),)),
 }  # fmt: skip
 LEFT: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
@@ -102,6 +105,21 @@ def test_there_are_no_more_kernels_where_they_stay(
     count = len(kernels(compile_full(graph_of(fn, *types))))
     monkeypatch.setattr("graphgrad.compiler.pipeline.move_transposes", lambda graph: graph)
     assert count == len(kernels(compile_full(graph_of(fn, *types))))
+
+
+def test_what_is_stretched_is_turned_before() -> None:
+    """A row for the rows of the transpose is a column for those of the original."""
+
+    def fn(x: Any, y: Any, z: Any) -> Any:
+        moved = x.transpose((0, 2, 1))
+        return (moved * y.reshape((1, 19, 1)) + z).transpose((0, 2, 1))
+
+    types = t(3, 17, 19), t(19), t(3, 1, 17)
+    graph, _ = optimise(graph_of(fn, *types))
+    assert [n.op.name for n in graph.nodes if n.op.name in ("transpose", "reshape")] == ["reshape"]
+    stretched = [n.inputs[0] for n in graph.nodes if n.op.name == "broadcast_to"]
+    assert graph.params[1] in stretched
+    check(graph_of(fn, *types), samples(types))
 
 
 def test_a_library_reads_the_transpose_beside() -> None:

@@ -1,5 +1,5 @@
 """gg.compat.v1: names of TensorFlow 1."""
 
-from graphgrad.compat.v1 import train
+from graphgrad.compat.v1 import nn, train
 
-__all__ = ["train"]
+__all__ = ["nn", "train"]

@@ -1,0 +1,336 @@
+"""The function that sums one tile of a convolution, and what becomes of its sums.
+
+    define internal void @KERNEL_tile14(ptr %x, ptr %w, i64 %at, i64 %channel, ptr %told)
+
+`%x` is where the first tap of the first target reads, `%w` the panel. The first target's first
+channel is element `%at` of the result, and the `%channel`-th of all channels. `%told` holds what
+many tiles share (`TOLD`), and the pointers of the result and of the epilogue's arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_scalar import (
+    ATTRIBUTES,
+    FunctionText,
+    Lanes,
+    VectorEmitter,
+    llvm_type,
+)
+from graphgrad.compiler.codegen.llvm_vectors import Mask, VectorMemory, memory_type, suffix
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.kernels.convolution_tiles import Tiling
+from graphgrad.compiler.kernels.epilogues import CHANNEL, SAME, SCALAR
+from graphgrad.compiler.kernels.loops import Stmt, compute_dtype, cost
+from graphgrad.compiler.scalar.expansions import EXPANSIONS
+
+# Numbers of 8 bytes: taps along each axis; the bytes from tap to tap of the first two, and from row
+# to row of the tile; the elements from row to row of the result.
+TAPS, STEPS, ROW, LINE = range(3), (3, 4), 5, 6
+TOLD = 7
+# Instructions that an epilogue may have for all sums of a tile to be written one by one; else they
+# are a loop over its targets.
+INLINE = 150
+
+
+class TileEmitter(ConvolutionKernel, VectorMemory):
+    """Emits the functions of tiles."""
+
+    t: Tiling
+
+    def prepare(self, t: Tiling) -> None:
+        self.t = t
+        self.given = t.conv.dtype  # in memory
+        self.dtype = compute_dtype(self.given)
+        self.element = llvm_type(self.dtype)
+        self.bytes = self.dtype.itemsize
+        self.width = t.lanes
+        self.vector = f"<{t.lanes} x {self.element}>"
+        self.vector_bytes = t.lanes * self.bytes
+
+    @property
+    def place_bytes(self) -> int:
+        """From place to place of what tiles read."""
+        return self.t.reduced * self.t.conv.groups * self.bytes
+
+    @property
+    def target_elements(self) -> int:
+        """From target to target of the result."""
+        return self.t.made * self.t.conv.groups
+
+    def tile(self, width: int, is_last: bool, columns: int) -> str:
+        """The function of a tile: `width` vectors for each of its columns."""
+        t = self.t
+        self.text, self.block = FunctionText(self.parts), "entry"
+        name = f"@KERNEL_{'last' if is_last else 'tile'}{columns}"
+        words = []
+        for i in range(TOLD):
+            at = self.text.assign(f"getelementptr i64, ptr %told, i64 {i}")
+            words.append(self.text.assign(f"load i64, ptr {at}"))
+        places = [(r, c) for r in range(t.rows) for c in range(columns)]
+        sums = self.sums(words, places, width)
+        count = t.made * t.run - (t.panels - 1) * t.width * t.lanes if is_last else width * t.lanes
+        lanes = [min(t.lanes, count - v * t.lanes) for v in range(width)]
+        self.finish(places, sums, lanes, words[LINE])
+        head = (
+            f"define internal void {name}(ptr %x, ptr %w, i64 %at, i64 %channel, ptr %told) "
+            f"{ATTRIBUTES} {{"
+        )
+        return "\n".join([head, "entry:", *self.text.lines, "  ret void", "}"])
+
+    # -- sums
+
+    def sums(
+        self, words: Sequence[str], places: Sequence[tuple[int, int]], width: int
+    ) -> list[str]:
+        """The sums of all places, `width` vectors each."""
+        t = self.t
+        across = t.axes[2]
+        # The taps of a row and their channels are one run in memory.
+        joined = across.apart == 1 and t.conv.groups == 1
+
+        def channels(x: str, w: str, count: str, sums: list[str]) -> list[str]:
+            rows = [self.at(x, self.mul(words[ROW], r)) for r in range(t.rows)]
+            carried = [("ptr", w), *((self.vector, s) for s in sums)]
+
+            def one(i: str, now: list[str]) -> list[str]:
+                at, *own = now
+                ends = self.add_products(rows, at, i, places, own)
+                return [self.at(at, str(width * self.vector_bytes)), *ends]
+
+            return self.loop("0", count, 1, carried, one)
+
+        def over(axis: int, x: str, now: list[str]) -> list[str]:
+            """The taps of an axis and of those after it; `now` are the filter and the sums."""
+            w, *sums = now
+            if axis == 2 and joined:
+                return channels(x, w, self.mul(words[TAPS[2]], t.reduced), sums)
+            if axis == 3:
+                return channels(x, w, str(t.reduced), sums)
+            apart = (words[STEPS[0]], words[STEPS[1]], str(across.apart * self.place_bytes))[axis]
+            if {len(p.taps) for p in t.axes[axis].phases} == {1}:
+                return over(axis + 1, x, now)
+            carried = [("ptr", x), ("ptr", w), *((self.vector, s) for s in sums)]
+
+            def one(_: str, c: list[str]) -> list[str]:
+                ends = over(axis + 1, c[0], c[1:])
+                return [self.at(c[0], apart), *ends]
+
+            return self.loop("0", words[TAPS[axis]], 1, carried, one)[1:]
+
+        return over(0, "%x", ["%w", *["zeroinitializer"] * (len(places) * width)])[1:]
+
+    def add_products(
+        self, x: Sequence[str], w: str, i: str, places: Sequence[tuple[int, int]], sums: list[str]
+    ) -> list[str]:
+        """Channel i of a tap, for all places of rows that begin at `x`."""
+        t, width = self.t, len(sums) // len(places)
+        filters = [
+            self.text.assign(
+                f"load {self.vector}, ptr {self.at(w, str(v * self.vector_bytes))}, "
+                f"align {self.vector_bytes}"
+            )
+            for v in range(width)
+        ]
+        rows = [self.at(p, self.mul(i, self.bytes)) for p in x]
+        apart = t.run * t.axes[2].step * self.place_bytes
+        ends = []
+        for (r, c), k in zip(places, range(0, len(sums), width), strict=True):
+            at = self.at(rows[r], str(c * apart))
+            one = self.text.assign(f"load {self.element}, ptr {at}, align {self.bytes}")
+            everywhere = self.splat(Lanes(one, self.dtype)).text
+            for f, s in zip(filters, sums[k : k + width], strict=True):
+                ends.append(self.multiply_add(everywhere, f, s))
+        return ends
+
+    def multiply_add(self, x: str, y: str, z: str) -> str:
+        """x y + z, rounded once where the processor can do that in one instruction."""
+        name = f"@llvm.fmuladd.v{self.t.lanes}{suffix(self.dtype)}"
+        v = self.vector
+        self.parts.declares.add(f"declare {v} {name}({v}, {v}, {v})")
+        return self.text.assign(f"call {v} {name}({v} {x}, {v} {y}, {v} {z})")
+
+    # -- results
+
+    def finish(
+        self, places: Sequence[tuple[int, int]], sums: Sequence[str], lanes: Sequence[int],
+        line: str,
+    ) -> None:  # fmt: skip
+        """Store the sums, or what the epilogue makes of them; `lanes` of each vector are inside."""
+        t, width = self.t, len(lanes)
+        across = t.run * t.axes[2].spread * self.target_elements
+        known = [self.shared_values(v, lanes[v]) for v in range(width)]
+        work = 1.0
+        if self.epilogue is not None:
+            work += sum(cost(s.fn) for s in self.epilogue.stmts if s.fn != "const")
+        if work * len(sums) <= INLINE or self.epilogue is None:
+            for (r, c), k in zip(places, range(0, len(sums), width), strict=True):
+                start = self.add(self.add("%at", self.mul(line, r)), c * across)
+                for v in range(width):
+                    self.result(start, v, lanes[v], sums[k + v], known[v])
+            return
+        self.text.line(f"%sums = alloca [{len(sums)} x {self.vector}], align 64")
+        for k, s in enumerate(sums):
+            at = self.text.assign(f"getelementptr {self.vector}, ptr %sums, i64 {k}")
+            self.text.line(f"store {self.vector} {s}, ptr {at}, align {self.vector_bytes}")
+        columns = 1 + max(c for _, c in places)
+
+        def row(r: str, _: list[str]) -> list[str]:
+            begin = self.add("%at", self.mul(line, r))
+
+            def place(c: str, _: list[str]) -> list[str]:
+                start = self.add(begin, self.mul(c, across))
+                first = self.mul(self.add(self.mul(r, columns), c), width)
+                for v in range(width):
+                    k = self.add(first, v)
+                    at = self.text.assign(f"getelementptr {self.vector}, ptr %sums, i64 {k}")
+                    s = self.text.assign(f"load {self.vector}, ptr {at}, align {self.vector_bytes}")
+                    self.result(start, v, lanes[v], s, known[v])
+                return []
+
+            self.loop("0", str(columns), 1, [], place)
+            return []
+
+        self.loop("0", str(t.rows), 1, [], row)
+
+    def shared_values(self, v: int, lanes: int) -> dict[int, Lanes]:
+        """What the epilogue reads that is the same for all targets, for vector `v` of a panel."""
+        found: dict[int, Lanes] = {}
+        if self.epilogue is None:
+            return found
+        for s in self.epilogue.stmts:
+            if s.fn != "load" or s.attr == self.epilogue.result:
+                continue
+            walk = self.epilogue.walks[s.attr]
+            if walk == SCALAR:
+                found[s.id] = self.splat(self.load_one(self.base(s.attr), "0", s.dtype))
+            elif walk == CHANNEL:
+                found[s.id] = self.channel_values(s, v, lanes)
+        return found
+
+    def channel_values(self, s: Stmt, v: int, lanes: int) -> Lanes:
+        """A value a channel; of a run of targets, those of one after the other."""
+        t = self.t
+        base, e = self.base(s.attr), VectorEmitter(self.text, t.lanes)
+        if t.run == 1:
+            at = self.element_at(base, self.add("%channel", v * t.lanes), s.dtype)
+            return self.load_lanes(e, at, s.dtype, lanes)
+        vector = "zeroinitializer"
+        for lane in range(lanes):
+            one = self.load_one(base, str((v * t.lanes + lane) % t.made), s.dtype)
+            element = f"{llvm_type(s.dtype)} {one.text}"
+            vector = self.text.assign(
+                f"insertelement {e.type(s.dtype)} {vector}, {element}, i64 {lane}"
+            )
+        return Lanes(vector, s.dtype)
+
+    def result(self, start: str, v: int, lanes: int, sums: str, known: dict[int, Lanes]) -> None:
+        """One vector of results: `start` is the element of the target's first channel."""
+        t = self.t
+        e = VectorEmitter(self.text, t.lanes, self.block)
+        at = self.add(start, v * t.lanes)
+        made = e.convert(Lanes(sums, self.dtype), self.given)
+        if self.epilogue is None or self.epilogue.keeps:
+            self.store_vector(e, self.element_at(self.pointer(0), at, self.given), made, lanes)
+        if self.epilogue is None:
+            return
+        values = dict(known)
+        for s in self.epilogue.stmts:
+            args = tuple(values[a] for a in s.args)
+            if s.fn == "load":
+                if s.attr == self.epilogue.result:
+                    values[s.id] = made
+                elif self.epilogue.walks[s.attr] == SAME:
+                    place = self.element_at(self.base(s.attr), at, s.dtype)
+                    values[s.id] = self.load_lanes(e, place, s.dtype, lanes)
+            elif s.fn == "store":
+                place = self.element_at(self.base(s.attr), at, args[0].dtype)
+                self.store_vector(e, place, args[0], lanes)
+            elif s.fn in EXPANSIONS:
+                values[s.id] = e.named(s.fn, args, s.attr)
+            else:
+                values[s.id] = e.primitive(s.fn, args, s.dtype, s.attr)
+        self.block = e.label or self.block
+
+    # -- memory
+
+    def pointer(self, number: int) -> str:
+        """The result (0), or an array of the epilogue (from 1 on)."""
+        at = self.text.assign(f"getelementptr ptr, ptr %told, i64 {TOLD + number}")
+        return self.text.assign(f"load ptr, ptr {at}")
+
+    def base(self, array: int) -> str:
+        assert self.epilogue is not None
+        return self.pointer(1 + self.epilogue.others.index(array))
+
+    def element_at(self, pointer: str, index: str, dtype: DType) -> str:
+        if index == "0":
+            return pointer
+        return self.text.assign(f"getelementptr {memory_type(dtype)}, ptr {pointer}, i64 {index}")
+
+    def load_one(self, pointer: str, index: str, dtype: DType) -> Lanes:
+        at = self.element_at(pointer, index, dtype)
+        one = self.text.assign(f"load {memory_type(dtype)}, ptr {at}, align {dtype.itemsize}")
+        return self.from_memory(Lanes(one, dtype), 1)
+
+    def inside(self, lanes: int) -> Mask:
+        """The first `lanes` of a vector."""
+        if lanes == self.t.lanes:
+            return Mask()
+        bits = ", ".join(f"i1 {'true' if i < lanes else 'false'}" for i in range(self.t.lanes))
+        return Mask(f"<{bits}>")
+
+    def store_vector(self, e: VectorEmitter, at: str, x: Lanes, lanes: int) -> None:
+        element, align = memory_type(x.dtype), x.dtype.itemsize
+        vector, value = f"<{e.width} x {element}>", self.to_memory(x, e.width)
+        if lanes == e.width:
+            self.text.line(f"store {vector} {value}, ptr {at}, align {align}")
+            return
+        if self.has_masks(x.dtype):
+            name, mask = f"@llvm.masked.store.v{e.width}{suffix(x.dtype)}.p0", f"<{e.width} x i1>"
+            self.parts.declares.add(f"declare void {name}({vector}, ptr, i32, {mask})")
+            inside = f"{mask} {self.inside(lanes).text}"
+            self.text.line(f"call void {name}({vector} {value}, ptr {at}, i32 {align}, {inside})")
+            return
+        for first, count in powers(lanes):
+            part = self.shuffle(element, e.width, value, "poison", range(first, first + count))
+            place = self.element_at(at, str(first), x.dtype)
+            self.text.line(f"store <{count} x {element}> {part}, ptr {place}, align {align}")
+
+    def load_lanes(self, e: VectorEmitter, at: str, dtype: DType, lanes: int) -> Lanes:
+        """The first `lanes` of a vector in memory; no others are read."""
+        if lanes == e.width or self.has_masks(dtype):
+            return self.load_vector(e, at, dtype, self.inside(lanes))
+        element, vector = memory_type(dtype), "zeroinitializer"
+        for first, count in powers(lanes):
+            place = self.element_at(at, str(first), dtype)
+            part = self.text.assign(
+                f"load <{count} x {element}>, ptr {place}, align {dtype.itemsize}"
+            )
+            padded = [min(k, count - 1) for k in range(e.width)]
+            wide = self.shuffle(element, count, part, "poison", padded)
+            taken = {first + k: k for k in range(count)}
+            vector = self.replaced(element, e.width, vector, wide, taken)
+        return self.from_memory(Lanes(vector, dtype), e.width)
+
+    def has_masks(self, dtype: DType) -> bool:
+        """Does the processor load and store some lanes of a vector? AVX does, of 32 and 64 bits. Of
+        integers, bfloat16 among them, LLVM has stored more lanes than a literal mask has, where it
+        makes one instruction of truncating and storing."""
+        return dtype.is_floating and dtype.itemsize >= 4 and self.registers.bytes > 16
+
+
+def powers(lanes: int) -> list[tuple[int, int]]:
+    """Lanes in runs of powers of two: where each begins, and its length.
+
+    >>> powers(13)
+    [(0, 8), (8, 4), (12, 1)]
+    """
+    found, first = [], 0
+    while first < lanes:
+        count = 1 << ((lanes - first).bit_length() - 1)
+        found.append((first, count))
+        first += count
+    return found

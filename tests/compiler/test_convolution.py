@@ -1,0 +1,98 @@
+"""The convolution ops beyond what the table's tests hold them to: batches of an unknown number of
+examples, open sizes, and that planted mistakes are seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphgrad.compiler.dims import DimScope
+from graphgrad.compiler.interpret import interpret
+from graphgrad.compiler.op import ops
+from graphgrad.compiler.ops.convolution_reference import output_size
+from graphgrad.compiler.transform.batching import batch_graph
+from graphgrad.compiler.verify import verify
+from tests.compiler.differences import graph_of
+from tests.compiler.op_cases import cases_of, check_value, run_ref
+from tests.compiler.op_derivatives import is_seen
+
+NAMES = ("conv", "conv_input_gradient", "conv_filter_gradient")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batched", [(True, True), (True, False), (False, True)], ids=str)
+def test_a_batch_of_an_unknown_number_is_a_loop(name: str, batched: tuple[bool, bool]) -> None:
+    rng = np.random.default_rng(0)
+    for case in cases_of(ops[name], "float64"):
+        graph = graph_of(case.call, case.arrays)
+        inputs = [
+            rng.uniform(-1, 1, (3, *a.shape)) if b else a
+            for a, b in zip(case.arrays, batched, strict=True)
+        ]
+        n = DimScope().symbol("n", batched.index(True), 0)
+        many = verify(batch_graph(graph, batched, n)[0])
+        lanes = [
+            interpret(graph, [x[i] if b else x for x, b in zip(inputs, batched, strict=True)])[0]
+            for i in range(3)
+        ]
+        np.testing.assert_allclose(interpret(many, inputs)[0], np.stack(lanes), atol=1e-12)
+
+
+def test_the_number_of_places_is_that_of_the_windows_that_fit() -> None:
+    for n in range(6):
+        for k, s, d, low, high in np.ndindex(4, 3, 3, 3, 3):
+            k, s, d = k + 1, s + 1, d + 1
+            last = n + low + high - ((k - 1) * d + 1)  # where the last window may begin
+            assert output_size(n, k, s, (low, high), d) == len(range(0, last + 1, s))
+
+
+def _from_the_low_end(wrong: Any) -> Any:
+    """The rule `wrong` with the padding at the other end."""
+
+    def rule(*args: Any, padding: Any, **attrs: Any) -> Any:
+        return wrong(*args, padding=tuple((high, low) for low, high in padding), **attrs)
+
+    return rule
+
+
+def _without_groups(name: str) -> Any:
+    def vjp(g: Any, z: Any, a: Any, b: Any, needs: Any, **attrs: Any) -> Any:
+        return RULES[name].vjp(g, z, a, b, needs, **attrs | {"groups": 1})
+
+    return vjp
+
+
+RULES = {name: ops[name] for name in NAMES}
+MISTAKES = [
+    *((name, {"vjp": _from_the_low_end(RULES[name].vjp)}) for name in NAMES),
+    *((name, {"vjp": _without_groups(name)}) for name in NAMES),
+    *(
+        (name, {"jvp": lambda ts, z, a, b, name=name, **attrs: ops[name](ts[0], b, **attrs)})
+        for name in NAMES
+    ),
+    (
+        "conv",
+        {
+            "vjp": lambda g, z, x, w, needs, **attrs: tuple(
+                None if v is None else ops["stop_gradient"](v)
+                for v in RULES["conv"].vjp(g, z, x, w, needs, **attrs)
+            )
+        },
+    ),  # second order
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), MISTAKES, ids=range(len(MISTAKES)))
+def test_a_planted_mistake_is_seen(name: str, changes: dict[str, Any]) -> None:
+    assert is_seen(name, changes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_value_check_sees_a_wrong_place(name: str) -> None:
+    case = next(c for c in cases_of(ops[name], "float32") if c.attrs["strides"] == (2, 3))
+    (right,) = run_ref(case)
+    check_value(case, [right])
+    with pytest.raises(AssertionError):
+        check_value(case, [np.roll(right, 1, axis=1)])
