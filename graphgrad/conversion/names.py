@@ -238,7 +238,7 @@ class Liveness:
 
     def block(self, body: list[ast.stmt], after: Names) -> Names:
         for s in reversed(body):
-            self.after[id(s)] = after | self.scope.lasting
+            self.after[id(s)] = after | self._handled | self.scope.lasting
             after = self._statement(s, after) | self._handled
         self.before[id(body)] = after
         return after
