@@ -19,7 +19,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from graphgrad.conversion.context import Context
+from graphgrad.conversion.context import Context, load, store
 from graphgrad.conversion.expressions import Expressions
 from graphgrad.conversion.jumps import LOOPS, Jumps
 from graphgrad.conversion.names import (
@@ -52,7 +52,7 @@ def convert_body(node: Function, context: Context, outer: Expressions | None = N
         body.tracked = body.unsure = unsure
         node.body = body.expression(node.body)
         return
-    jumps = Jumps(context.fresh, lambda name: context.call("unwrap", node, _load(name)))
+    jumps = Jumps(context.fresh, lambda name: context.call("unwrap", node, load(name)))
     node.body = jumps.function(node.body)
     scope = Scope(node)
     if outer is not None:
@@ -119,7 +119,7 @@ class Statements(Updates):
     def _mark(self, name: str, at: ast.stmt) -> ast.stmt:
         label = ast.Constant(self.context.labels.get(name, name))
         value = self.context.call("Undefined", at, label)
-        found: ast.stmt = self.context.place(ast.Assign([_store(name)], value), at)
+        found: ast.stmt = self.context.place(ast.Assign([store(name)], value), at)
         return found
 
     def block(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -212,12 +212,12 @@ class Statements(Updates):
         test = self.expression(s.test)
         places = self._places(s, [*s.body, *s.orelse])
         then = self._part("then", s, state, s.body)
-        names: list[ast.expr] = [_load(then.name)]
+        names: list[ast.expr] = [load(then.name)]
         made: list[ast.stmt] = [then]
         if s.orelse:
             other = self._part("orelse", s, state, s.orelse)
             made.append(other)
-            names.append(_load(other.name))
+            names.append(load(other.name))
         else:
             rest = self.context.local("state")
             names.append(ast.Lambda(self.context.arguments([], rest.id), rest))
@@ -232,7 +232,7 @@ class Statements(Updates):
         condition = self._condition(s, state, test)
         places = self._places(s, s.body)
         body = self._part("body", s, state, s.body)
-        functions: list[ast.expr] = [_load(condition.name), _load(body.name)]
+        functions: list[ast.expr] = [load(condition.name), load(body.name)]
         return [condition, body, self._result("while_", s, state, functions, where, places)]
 
     def _for(self, s: Any) -> list[ast.stmt]:
@@ -244,7 +244,7 @@ class Statements(Updates):
         options: dict[str, ast.expr] = {}
         if s.stop:
             made.append(self._condition(s, state, None))
-            options["test"] = _load(made[0].name)  # type: ignore[attr-defined]
+            options["test"] = load(made[0].name)  # type: ignore[attr-defined]
         if tensors is not None:
             held = self.expression(self.context.place(_tuple(tensors), s))
             options["rolled"] = self.context.later(held)
@@ -252,7 +252,7 @@ class Statements(Updates):
         item = self.context.local("item")
         take = self.context.place(ast.Assign([s.target], item), s.target)
         body = self._part("body", s, state, s.body, [item.id], [take])
-        given = [iterable, _load(body.name)]
+        given = [iterable, load(body.name)]
         result = self._result("for_", s, state, given, where, places | options)
         return [*made, body, result]
 
@@ -260,7 +260,7 @@ class Statements(Updates):
         """Whether a loop goes on: its flag is down, and its own test holds."""
         call = self.context.call
         if s.stop:
-            on = call("not_", s, _load(s.stop))
+            on = call("not_", s, load(s.stop))
             if test is not None:
                 on = call("and_", s, self.context.later(on), self.context.later(test))
             test = on
@@ -302,14 +302,14 @@ class Statements(Updates):
         arguments = self.context.arguments(parameters, rest)
         for name in sorted(needed):
             arguments.kwonlyargs.append(ast.arg(name))
-            arguments.kw_defaults.append(_load(name))
+            arguments.kw_defaults.append(load(name))
         before: list[ast.stmt] = [self._mark(name, at) for name in sorted(unset)]
         if state:
             module = [n for n in state if n in self.scope.module]
             cells = [n for n in state if n not in self.scope.module]
             before += [ast.Global(module)] if module else []
             before += [ast.Nonlocal(cells)] if cells else []
-            before.append(ast.Assign([_tuple(state, ast.Store())], _load(rest)))
+            before.append(ast.Assign([_tuple(state, ast.Store())], load(rest)))
         name = self.context.function(role)
         found: Any = ast.FunctionDef(name, arguments, [*before, *body], [], None)
         found.type_params = []  # from Python 3.12 on
@@ -389,14 +389,6 @@ def _makes_list(node: ast.expr | None) -> bool:
         case ast.BinOp(op=ast.Mult(), left=left, right=right):
             return isinstance(left, ast.List) or isinstance(right, ast.List)
     return False
-
-
-def _load(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
-def _store(name: str) -> ast.Name:
-    return ast.Name(name, ast.Store())
 
 
 def _tuple(names: list[str], context: ast.expr_context | None = None) -> ast.expr:
