@@ -17,6 +17,7 @@ to it.
 from __future__ import annotations
 
 import ast
+import copy
 from typing import Any
 
 from graphgrad.conversion.context import Context, load, store
@@ -77,7 +78,7 @@ class Statements(Updates):
         self._live = Liveness(scope, body)
         self._defined = Definedness(scope, body)
         self._states: dict[int, list[str]] = {}
-        self._outer_unsure = unsure
+        self._conditions = 0  # that surround the statement and may be tensors
         self.tracked = unsure | self._plan(body)
 
     def _plan(self, body: list[ast.stmt]) -> Names:
@@ -147,6 +148,8 @@ class Statements(Updates):
                 return [self._class(s)]
             case ast.Assert():
                 return self._assert(s)
+            case ast.Raise() if s.exc is not None and self._conditions:
+                return self._raise(s)
             case ast.Delete():
                 return self._delete(s)
             case ast.AnnAssign():
@@ -192,6 +195,14 @@ class Statements(Updates):
             message = self.context.later(self.expression(s.msg))
         check = self.context.call("assert_", s, test, message, self.context.where(s))
         return [self.context.place(ast.Expr(check), s)]
+
+    def _raise(self, s: ast.Raise) -> list[ast.stmt]:
+        """Python's `raise`, but in a branch of the graph, where it is a part of that."""
+        error = self.context.later(self.expression(copy.deepcopy(s.exc)))
+        later = self.context.call("raises_later", s, error, self.context.where(s))
+        self.parts(s)
+        test = ast.UnaryOp(ast.Not(), later)
+        return [self.context.place(ast.If(test, [s], []), s)]
 
     def _delete(self, s: ast.Delete) -> list[ast.stmt]:
         found: list[ast.stmt] = []
@@ -283,7 +294,9 @@ class Statements(Updates):
         if isinstance(s, LOOPS):
             needed = NONE  # it would be part of the state
         unset = (local & self.tracked) - needed
+        self._conditions += 1
         statements = [*(before or []), *self.block(body)]
+        self._conditions -= 1
         give = self.context.place(ast.Return(_tuple(state)), body[-1])
         return self._function(role, s, state, needed, unset, [*statements, give], parameters or [])
 

@@ -361,8 +361,10 @@ class Definedness:
                 for c in s.cases:
                     found = _both(found, self.block(c.body, having | self._assigned(c.pattern)))
                 return found
-            case ast.Return() | ast.Raise() | ast.Break() | ast.Continue():
+            case ast.Return() | ast.Break() | ast.Continue():
                 return None
+            case ast.Raise():  # under a tensor condition, what follows is traced
+                return having
             case ast.Delete():
                 return having - self.scope.activity(s).writes
             case ast.Assign():
