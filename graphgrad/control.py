@@ -347,20 +347,27 @@ class _Branch:
             self.writes = [] if table is None else list(table.writes.values())
             self.structure = map_arrays(_dense, found, self.like)
             ends = [v.value() for v in written]
-        return [_lift(x) for x in [*nest.flatten(self.structure), *ends]]
+        return [_lift(x) for x in [*nest.flatten(self.structure), *ends] if x is not None]
 
     def alone(self, written: list[Variable]) -> Callable[[], list[Any]]:
         return lambda: self.run((), written)
 
     def grows(self) -> list[bool]:
         """For each result: is it the rows of an array that may grow?"""
-        return growing_leaves(self.structure)
+        marks = zip(growing_leaves(self.structure), nest.flatten(self.structure))
+        return [mark for mark, x in marks if x is not None]
 
 
 def _agree(taken: _Branch, other: _Branch) -> bool:
     """Do the branches return the same structure? Not yet, if an array of one knows its elements,
     and that of the other is empty: then it is told."""
-    same_state(taken.structure, other.structure, "cond: the results of the branches")
+    what = "cond: the results of the branches"
+    same_state(taken.structure, other.structure, what)
+    for (path, x), y in zip(nest.flatten_with_path(taken.structure), nest.flatten(other.structure)):
+        if (x is None) != (y is None):
+            raise ArgumentError(
+                f"{what} differ at {path or 'the top'}: one of them is None", here()
+            )
     pairs = zip(array_groups(taken.structure), array_groups(other.structure), strict=True)
     if all(a is None or b is None or a.typed == b.typed for (a, _), (b, _) in pairs):
         return True
@@ -424,4 +431,5 @@ def _finish(structure: Any, results: list[Any], written: list[Variable]) -> Any:
     for v, value in zip(written, results[count:]):
         assert builder is not None
         builder.write(v, value)
-    return nest.pack(structure, results[:count])
+    values = iter(results[:count])
+    return nest.pack(structure, [x if x is None else next(values) for x in nest.flatten(structure)])

@@ -27,6 +27,22 @@ def test_a_limit_may_be_a_tensor(mode, limit):
 
 
 @in_every_mode
+def test_branches_may_return_none(mode):
+    f = mode(lambda x: gg.cond(x > 0, lambda: (x, None), lambda: (-x, None)))
+    assert [(float(y), none) for y, none in map(f, gg.constant([2.0, -3.0]))] == [
+        (2, None),
+        (3, None),
+    ]
+    assert mode(lambda x: gg.cond(x > 0, lambda: None, lambda: None))(gg.constant(1.0)) is None
+
+
+def test_none_in_one_branch_only():
+    f = gg.function(lambda x: gg.cond(x > 0, lambda: (x, None), lambda: (x, x)))
+    with pytest.raises(gg.errors.ArgumentError, match=r"differ at \[1\]: one of them is None"):
+        f(gg.constant(1.0))
+
+
+@in_every_mode
 def test_fori_loop(mode):
     def f(x, n):
         return gg.fori_loop(1, n, lambda i, p: {"y": p["y"] * x + gg.cast(i, x.dtype)}, {"y": x})[
