@@ -41,7 +41,7 @@ Path = tuple[str, str]  # a name, and the way to a part of its value
 
 
 _ADVICE = (
-    "start with a tensor of that shape, or allow the change with "
+    "keep its shape, or allow the change with "
     "gg.autograph.experimental.set_loop_options(shape_invariants=[(x, shape)]), with None for the "
     "sizes that change"
 )
