@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from graphgrad.conversion.expressions import Expressions
 
 
+def load(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
+
+
+def store(name: str) -> ast.Name:
+    return ast.Name(name, ast.Store())
+
+
 class Context:
     """`operators` is the name that generated code has for the module of operators."""
 

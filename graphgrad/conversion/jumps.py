@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from graphgrad.conversion.context import Context
+from graphgrad.conversion.context import Context, load
 from graphgrad.conversion.names import activity, blocks, leaves
 from graphgrad.conversion.plain import is_plain_iterable, is_plain_test
 
@@ -48,7 +48,7 @@ class Jumps:
         for k, s in enumerate(body):
             if not _is_native(s):
                 self._value, self._returned = self._fresh("return"), self._fresh("returned")
-                last = Context.place(ast.Return(_load(self._value)), body[-1])
+                last = Context.place(ast.Return(load(self._value)), body[-1])
                 return [*self._plain(body[:k]), *self._valued(body[k:], s), last]
         return self._plain(body)
 
@@ -100,7 +100,7 @@ class Jumps:
                 found.append(s)
             known = _assign(self._value, self._unwrap(self._value), s)
             following = self._valued(rest, s)
-            return [*found, Context.place(ast.If(_load(self._returned), [known], following), s)]
+            return [*found, Context.place(ast.If(load(self._returned), [known], following), s)]
         return [*found, _assign(self._value, ast.Constant(None), at)]
 
     # Statements that may jump
@@ -124,7 +124,7 @@ class Jumps:
                 found, rest = found + statements, other + rest
                 if not returns:
                     return found + self._guarded(rest, loop)
-                test: ast.expr = _load(self._returned)
+                test: ast.expr = load(self._returned)
                 after = Context.place(ast.Pass(), s)
                 if loop is not None:
                     after = _assign(loop.stop, ast.Constant(True), s)
@@ -150,10 +150,10 @@ class Jumps:
     def _flag(self, jumps: set[str], loop: _Loop | None) -> ast.expr:
         """What tells that one of `jumps` was made."""
         if loop is None:
-            return _load(self._returned)
+            return load(self._returned)
         names = [loop.stop] if jumps & {"return", "break"} else []
         names += [loop.skip] if "continue" in jumps else []
-        flags: list[ast.expr] = [_load(n) for n in names]
+        flags: list[ast.expr] = [load(n) for n in names]
         return flags[0] if len(flags) == 1 else ast.BoolOp(ast.Or(), flags)
 
     def _guard_blocks(self, s: ast.stmt, loop: _Loop | None) -> None:
@@ -188,10 +188,10 @@ class Jumps:
         else:
             s.body = self._plain(s.body)
         if s.after and condition is not None:
-            s.after = [Context.place(ast.If(_load(condition), s.after, []), s)]
+            s.after = [Context.place(ast.If(load(condition), s.after, []), s)]
         elif s.after and s.stop is not None:
             s.after = [
-                Context.place(ast.If(_load(s.stop), [Context.place(ast.Pass(), s)], s.after), s)
+                Context.place(ast.If(load(s.stop), [Context.place(ast.Pass(), s)], s.after), s)
             ]
         return [*before, s], s.after
 
@@ -265,10 +265,6 @@ def _each_block(s: ast.stmt, change: Callable[[list[ast.stmt]], list[ast.stmt]])
             body = getattr(part, name, None)
             if body:
                 setattr(part, name, change(body))
-
-
-def _load(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
 
 
 def _assign(name: str, value: ast.expr, at: ast.stmt) -> ast.stmt:

@@ -334,6 +334,28 @@ def test_conversion_takes_milliseconds():
     assert min(times) < 0.02  # some 5 ms on a machine of 2020
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_raise_under_a_tensor_condition_waits_for_the_run(compiled):
+    @gg.function(jit_compile=compiled)
+    def root(x):
+        if x < 0:
+            raise ValueError("negative")
+        if x > 100:
+            y = x
+        elif x > 10:
+            raise KeyError
+        else:
+            y = gg.sqrt(x)
+        return y
+
+    assert float(root(gg.constant(4.0))) == 2
+    assert float(root(gg.constant(400.0))) == 400
+    with pytest.raises(ValueError, match="negative"):
+        root(gg.constant(-1.0))
+    with pytest.raises(KeyError):
+        root(gg.constant(50.0))
+
+
 def test_switched_off():
     f = gg.function(lambda x: x if x > 0 else -x, autograph=False)
     with pytest.raises(gg.errors.TraceError, match="needs the value of a symbolic"):
