@@ -132,7 +132,7 @@ def _run_loop(
     while (limit is None or steps < limit) and bool(cond(*values)):
         values = nest.map_structure(lift, _as_before(loop_vars, body(*values)))
         steps += 1
-    return values
+    return values if steps else _settled_arrays(values, lambda xs: _as_before(xs, body(*xs)))
 
 
 def _limited(
@@ -205,7 +205,11 @@ def _run_scan(once: Callable[..., Any], start: Any, elems: Any, reverse: bool) -
     types = [x.type for x in nest.flatten(elems)]
     places = range(types[0].shape[0])
     if not places:
-        return start, _no_rows(once, start, elems)
+        typed = _settled_arrays(
+            start, lambda a, *xs: once(a, nest.pack(elems, xs))[0],
+            [tensor_type(t.shape[1:], t.dtype) for t in types],
+        )  # fmt: skip
+        return typed, _no_rows(once, start, elems)
     rows: list[Any] = []
     carried = start
     for i in reversed(places) if reverse else places:
@@ -225,8 +229,7 @@ def _no_rows(once: Callable[..., Any], start: Any, elems: Any) -> Any:
         found.append(given)
         return nest.flatten(given)
 
-    options = {} if state.builder is not None else {"value_class": SymbolicTensor}
-    trace(traced, types, "one step", **options)
+    trace_once(traced, types)
     return nest.map_structure(lambda y: blank(0, y.type.shape, y.dtype), found[0])
 
 
@@ -290,8 +293,17 @@ def _settled_arrays(
             found.append(body(nest.pack(before, xs[:count]), *xs[count:]))
         return []
 
-    trace(traced, [*(x.type for x in flat), *types], "loop body")
+    trace_once(traced, [*(x.type for x in flat), *types])
     return map_arrays(_dense, before, found[0])
+
+
+def trace_once(fn: Callable[..., Any], types: Sequence[TensorType]) -> None:
+    """Trace `fn` for what it tells of types, with no effect."""
+    if state.builder is not None:
+        trace(fn, types, "loop body")
+        return
+    with tracing.replay():
+        trace(fn, types, "loop body", value_class=SymbolicTensor)
 
 
 def _dense(array: Any, other: Any = None) -> Any:

@@ -43,8 +43,9 @@ class BlockRows(PartialSums):
         self.depth, self.height, self.width = places
         self.x_sizes = [self.size(n) for n in conv.sizes]
         self.row_count = self.mul(self.mul(images, self.depth), self.height)
-        self.cuts = self.up(self.width, t.columns)
-        self.columns = self.up(self.width, self.cuts)
+        # Where there are no places, one block of none.
+        self.cuts = self.max(self.up(self.width, t.columns), "1")
+        self.columns = self.max(self.up(self.width, self.cuts), "1")
         rows = self.div(str(t.places), self.columns)
         self.pitch = self.mul(self.x_sizes[2], conv.inputs * self.bytes)
         if t.is_copied:
@@ -54,7 +55,8 @@ class BlockRows(PartialSums):
             rows = self.min(rows, self.div(str(t.copied_bytes), room))
         is_cut = self.text.assign(f"icmp sgt i64 {self.cuts}, 1")
         rows = self.text.assign(f"select i1 {is_cut}, i64 1, i64 {rows}")
-        self.rows = self.up(self.row_count, self.up(self.row_count, rows))
+        self.blocks_down = self.max(self.up(self.row_count, rows), "1")
+        self.rows = self.max(self.up(self.row_count, self.blocks_down), "1")
         self.blocks_down = self.up(self.row_count, self.rows)
 
     def up(self, a: str, b: str | int) -> str:

@@ -194,6 +194,8 @@ class FilterTiles:
     def per_part(self) -> int:
         """Panels of a part."""
         panels = self.panels * self.conv.groups
+        if self.is_copied and self.conv.groups > 1:  # copies are of all groups
+            return panels
         one = math.prod(self.conv.taps) // self.row_parts * self.panel
         most = max(1, SUMS_BYTES // (one * self.tall * self.dtype.itemsize))
         wanted = max(1, panels * self.row_parts // PARTS, -(-REUSE // one))
