@@ -56,6 +56,9 @@ ONE: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+WITH_ARRAYS = "a residual", "many instructions", "several results"
+
+
 @pytest.mark.parametrize("name", ONE)
 @pytest.mark.parametrize(
     ("inputs", "outputs", "dtype"),
@@ -63,7 +66,9 @@ ONE: dict[str, Callable[..., Any]] = {
 )
 def test_one_kernel(name: str, inputs: int, outputs: int, dtype: str) -> None:
     compilation = check(ONE[name], *types(inputs, outputs, dtype))
-    assert len(compilation.steps) == 1
+    # of 100 channels there are several panels, and arrays like the result are read elsewhere
+    apart = outputs == 100 and name in WITH_ARRAYS
+    assert len(compilation.steps) == (2 if apart else 1)
     assert steps(compilation)[0][0] == "conv"
 
 
