@@ -230,7 +230,7 @@ class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
         line = self.line([image, *(t.base for t in outer)])
         target = self.mul(index, self.size(self.targets[2]))
 
-        def some(w: str, pixels: int, phase: Phase, bounded: bool) -> None:
+        def some(w: str, pixels: int, phase: Phase, outer: list[Taps], bounded: bool) -> None:
             last = self.use(*pair, phase)
             at = self.add(self.add(target, phase.first), self.mul(w, phase.step))
             taps = self.taps(last, w) if bounded else self.whole(w)
@@ -238,18 +238,23 @@ class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
 
         def border(phase: Phase) -> Callable[[str, list[str]], list[str]]:
             def body(w: str, _: list[str]) -> list[str]:
-                some(w, 1, phase, bounded=True)
+                some(w, 1, phase, outer, bounded=True)
                 return []
 
             return body
 
-        def inside(pixels: int) -> Callable[[str, list[str]], list[str]]:
-            def body(w: str, _: list[str]) -> list[str]:
-                for phase in self.phases[2]:
-                    some(w, pixels, phase, bounded=False)
-                return []
+        def inside(taps: list[Taps], together: list[int]) -> None:
+            start = lo
+            for pixels in together:
 
-            return body
+                def body(w: str, _: list[str], pixels: int = pixels) -> list[str]:
+                    for phase in self.phases[2]:
+                        some(w, pixels, phase, taps, bounded=False)
+                    return []
+
+                end = self.add(start, self.mul(self.div(self.sub(hi, start), pixels), pixels))
+                self.loop(start, end, pixels, [], body)
+                start = end
 
         lo, hi = self.inner(first, [])
         for phase in self.phases[2][1:]:
@@ -260,10 +265,16 @@ class DepthwiseConvolution(ConvolutionKernel, WindowLoops):
         is_bordered = any(p.axis.padded for p in self.phases[2]) or len(self.phases[2]) > 1
         for phase in self.phases[2] if is_bordered else ():
             self.loop("0", lo, 1, [], border(phase))
-        for pixels in self.together:
-            end = self.add(lo, self.mul(self.div(self.sub(hi, lo), pixels), pixels))
-            self.loop(lo, end, pixels, [], inside(pixels))
-            lo = end
+        conditions = [self.is_whole(p.axis, t) for p, t in zip(pair, outer, strict=True)]
+        open_ = [c for c in conditions if c is not None]
+        whole = [Taps(t.base, "0", str(p.axis.window)) for p, t in zip(pair, outer, strict=True)]
+        if open_:  # rows at the border are few: their loops have bounds
+            both = self.text.assign(f"and i1 {open_[0]}, {open_[-1]}")
+            self.when(both, lambda: inside(whole, self.together))
+            other = self.text.assign(f"xor i1 {both}, true")
+            self.when(other, lambda: inside(outer, self.together[1:]))
+        else:
+            inside(whole, self.together)
         for phase in self.phases[2] if is_bordered else ():
             self.loop(hi, self.size(phase.axis.count), 1, [], border(phase))
 
