@@ -21,9 +21,14 @@ from collections.abc import Sequence
 from graphgrad.compiler.codegen.llvm_convolution import TiledConvolution
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_depthwise import DepthwiseConvolution
+from graphgrad.compiler.codegen.llvm_depthwise_filter import DepthwiseFilterGradient
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 
-EMITTERS: Sequence[type[ConvolutionKernel]] = (DepthwiseConvolution, TiledConvolution)
+EMITTERS: Sequence[type[ConvolutionKernel]] = (
+    DepthwiseConvolution,
+    DepthwiseFilterGradient,
+    TiledConvolution,
+)
 
 
 def convolution_kernel(conv: Convolution, registers: Registers) -> ConvolutionKernel | None:
