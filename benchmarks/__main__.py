@@ -26,10 +26,14 @@ FIRST_CALLS = {
 PEAKS = ("chain_fwd", "chain_vg", "mlp_step_512")
 MORE = {
     "sweep": "kernels at many sizes",
+    "convolution_sweep": "convolutions of many sizes",
     "functions": "mathematical functions",
     "scaling": "compile time by the size of the graph",
 }
 PEERS = [name for name in KNOWN if name not in ("graphgrad", "numpy")]
+BLOCKS = ("benchmarks", "convolutions")  # places of the page for tables
+GROUPS = {w.group: [n for n, v in WORKLOADS.items() if v.group == w.group]
+          for w in WORKLOADS.values() if w.group}  # fmt: skip
 DEFAULT = measure.Effort(budget=1.0, rounds=3, launches=2, repeats=5, patience=12, timeout=120)
 QUICK = measure.Effort(budget=0.1, rounds=2, launches=1, repeats=1, patience=0, timeout=120)
 
@@ -47,9 +51,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measure graphgrad beside its peers, and print Markdown.",
     )
-    rows = [IMPORT, "first", "memory", *WORKLOADS]
-    parser.add_argument("--rows", nargs="+", choices=rows, default=rows, metavar="ROW",
-                        help=f"some of {', '.join(rows)}")  # fmt: skip
+    rows = [IMPORT, "first", "memory", *(n for n, w in WORKLOADS.items() if not w.group)]
+    more = [name for group, names in GROUPS.items() for name in (group, *names)]
+    parser.add_argument("--rows", nargs="+", choices=[*rows, *more], default=rows, metavar="ROW",
+                        help=f"some of {', '.join(rows)}; left out unless they are named: "
+                        f"{', '.join(GROUPS)}, or some of {', '.join(more)}")  # fmt: skip
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, metavar="PEER",
                         help=f"some of {', '.join(PEERS)}, or none")  # fmt: skip
     parser.add_argument(
@@ -78,9 +84,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--again", action="store_true", help="measure nothing: report the samples of --out again"
     )
     parser.add_argument(
-        "--write", action="store_true", help="put tables and picture into docs/performance.md too"
-    )
+        "--write", nargs="?", const=BLOCKS[0], choices=BLOCKS, metavar="BLOCK",
+        help="put the tables into docs/performance.md too, with the picture (benchmarks) or "
+        "without (convolutions)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    options.rows = [name for row in options.rows for name in GROUPS.get(row, [row])]
     if options.again and not (options.out / SAMPLES).exists():
         parser.error(f"--again: {options.out} has no {SAMPLES} yet")
     return options
@@ -172,8 +181,9 @@ def main(arguments: list[str] | None = None) -> None:
     more = [m for m in MORE if importlib.util.find_spec(f"benchmarks.{m}")]
     print("More:", "; ".join(f"python -m benchmarks.{m} ({MORE[m]})" for m in more))
     if options.write:
-        write_between_marks(PAGE, "benchmarks", text)
-        if drawn:
+        pictured = options.write == BLOCKS[0]
+        write_between_marks(PAGE, options.write, text if pictured else report(results))
+        if drawn and pictured:
             shutil.copy(options.out / PICTURE, PAGE.parent)
 
 

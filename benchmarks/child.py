@@ -60,7 +60,7 @@ def prepare(framework: str, name: str, inputs: dict[str, Any]) -> tuple[Any, Cal
         return lambda: lambda: w.reference(**inputs), lambda result: [*map(np.asarray, result)]
     F = words(framework)
     tensors = {k: F.tensor(v) for k, v in inputs.items()}
-    return (lambda: F.bind(*w.build(F, tensors))), F.arrays
+    return (lambda: F.bind(*w.build(F, tensors))), lambda r: F.arrays(w.finish(F, r))
 
 
 def first(framework: str, name: str, folder: Path) -> dict[str, Any]:

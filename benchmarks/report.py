@@ -108,7 +108,7 @@ def bounds(rows: list[Row], limits: dict[str, float]) -> str:
         least, what = (
             (row.traffic / limits["copy"], f"{row.traffic / 1e6:.0f} MB of memory traffic")
             if row.traffic
-            else (row.flops / limits["product"], f"{row.flops / 1e6:.0f} Mflop in products")
+            else (row.flops / limits["product"], f"{row.flops / 1e6:.0f} Mflop")
         )
         ratio = times(ours.best / least) if ours and ours.right else "–"
         lines.append(f"| {row.title} | {duration(least)} | {what} | {ratio} |")

@@ -215,11 +215,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-def start_with_one_thread() -> None:
+def start_with_one_thread(module: str = "benchmarks.sweep") -> None:
     """Start again if a library may have made threads: BLAS does when it is loaded."""
     one = {f"{library}_NUM_THREADS": "1" for library in LIBRARIES}
     if not one.items() <= os.environ.items():
-        command = [sys.executable, "-m", "benchmarks.sweep", *sys.argv[1:]]
+        command = [sys.executable, "-m", module, *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | one)
 
 

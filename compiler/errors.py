@@ -73,6 +73,10 @@ class DonatedTensorError(GraphgradError, RuntimeError):
     """A tensor used after its memory was given to a call."""
 
 
+class UndefinedNameError(TraceError, UnboundLocalError, ValueError):
+    """A name is read that has no value on some way through the function."""
+
+
 class LeakedTensorError(TraceError, TypeError):
     """A symbolic tensor used after its trace has ended."""
 

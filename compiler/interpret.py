@@ -57,10 +57,13 @@ def interpret_all(graph: Graph, arrays: Sequence[Any]) -> dict[Value, Array]:
 
 def _interpret(graph: Graph, arrays: Sequence[Any]) -> tuple[list[Array], dict[Value, Array]]:
     given = [np.asarray(a) for a in arrays]
-    known = specialise(graph, bind_sizes(graph.types, [a.shape for a in given]))
+    shapes = [a.shape for a in given]
+    if is_symbolic(graph):
+        RuntimeSizes(graph, shapes)  # checks what was assumed of them
+    known = specialise(graph, bind_sizes(graph.types, shapes))
     saved, _local.interpreting = _local.interpreting, True
     try:
-        outputs, env = replay(known, given, _stepper(known, [a.shape for a in given]))
+        outputs, env = replay(known, given, _stepper(known, shapes))
     finally:
         _local.interpreting = saved
     if known is not graph:

@@ -20,7 +20,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.arith import Arith, holds_tensor
 from graphgrad.compiler.dims import Dim, DimScope
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.errors import ArgumentError, DTypeError, LeakedTensorError
+from graphgrad.compiler.errors import ArgumentError, DTypeError, LeakedTensorError, TraceError
 from graphgrad.compiler.families import numbers, unsupported, weak_dtype
 from graphgrad.compiler.op import Attrs, Op, ops, record, state
 from graphgrad.compiler.printer import canonical_text, graph_text
@@ -140,6 +140,26 @@ class Graph:
         return graph_text(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A tensor that an assignment to a part of it replaced, the name, and the line that did it."""
+
+    value: Any
+    name: str
+    where: Where | None
+
+    def error(self) -> TraceError:
+        """The error for reading it."""
+        line = f" in {self.where.describe()}" if self.where is not None else ""
+        return TraceError(
+            f"this tensor {self.value.type} was replaced by an assignment to a part of "
+            f"{self.name!r}{line}: tensors do not change, so what is read here would be the value "
+            f"before it. Read {self.name!r}, take a copy before the assignment (gg.identity), or "
+            "return the new tensor from the function that makes it",
+            state.where or here(),
+        )
+
+
 # Arrays up to this many elements are written into the graph; larger ones are captured as inputs.
 LITERAL_ELEMENTS = 16
 
@@ -166,6 +186,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.captures: dict[int, tuple[Any, Value]] = {}  # by identity of the outer tensor
         self._literals: dict[Any, Value] = {}
+        self.stale: dict[int, Stale] = {} if parent is None else parent.stale  # by identity
         self.open = True
 
     def value(self, type: TensorType, where: Where | None = None) -> Value:
@@ -197,6 +218,8 @@ class Builder:
 
     def lift(self, x: object, dtype: DType | None = None) -> Value:
         """`x` as a value of this trace: outer tensors are captured, small arrays are constants."""
+        if self.stale and id(x) in self.stale and not (state.where and state.where.derivative):
+            raise self.stale[id(x)].error()
         if isinstance(x, Value):
             if x.builder is self:
                 return x

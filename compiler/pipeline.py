@@ -12,7 +12,14 @@ from time import perf_counter
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
-from graphgrad.compiler.passes import algebra, canonicalize, complexes, fold, stability
+from graphgrad.compiler.passes import (
+    algebra,
+    canonicalize,
+    complexes,
+    convolutions,
+    fold,
+    stability,
+)
 from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
@@ -54,6 +61,7 @@ def simplifying_rules() -> RuleSet:
             *fold.RULES,
             *canonicalize.rules(),
             *complexes.RULES,
+            *convolutions.RULES,
             *stability.rules(),
             *algebra.rules(),
         ]

@@ -95,6 +95,7 @@ from graphgrad.variable import Variable
 
 if TYPE_CHECKING:
     from graphgrad import (
+        autograph,
         bitwise,
         compat,
         config,
@@ -120,10 +121,21 @@ if TYPE_CHECKING:
         zeros_initializer,
     )
     from graphgrad.jacobians import hessian, jacfwd, jacrev
-    from graphgrad.loops import case, foldl, foldr, map_fn, scan, switch_case, vectorized_map
+    from graphgrad.loops import (
+        case,
+        foldl,
+        foldr,
+        fori_loop,
+        map_fn,
+        scan,
+        switch_case,
+        vectorized_map,
+    )
     from graphgrad.measurement import Roofline, roofline
     from graphgrad.printing import print
     from graphgrad.recompute import recompute_grad
+    from graphgrad.scans import associative_scan
+    from graphgrad.tensor_array import TensorArray
     from graphgrad.timing import benchmark
     from graphgrad.transforms import (
         grad,
@@ -139,6 +151,7 @@ if TYPE_CHECKING:
 _LATER = {
     name: module
     for module, names in {
+        "autograph": "autograph",
         "bitwise": "bitwise",
         "callbacks": "numpy_function py_function",
         "compat": "compat",
@@ -150,7 +163,7 @@ _LATER = {
         "initializers": "constant_initializer ones_initializer random_normal_initializer "
         "random_uniform_initializer zeros_initializer",
         "jacobians": "hessian jacfwd jacrev",
-        "loops": "case foldl foldr map_fn scan switch_case vectorized_map",
+        "loops": "case foldl foldr fori_loop map_fn scan switch_case vectorized_map",
         "losses": "losses",
         "numpy_linalg": "numpy_linalg",
         "numpy_shapes": "numpy_shapes",
@@ -158,10 +171,12 @@ _LATER = {
         "optimizers": "optimizers",
         "printing": "print",
         "recompute": "recompute_grad",
+        "scans": "associative_scan",
         "signal": "signal",
         "testing": "testing",
         "timing": "benchmark",
         "train": "train",
+        "tensor_array": "TensorArray",
         "transforms": "grad hvp jvp linear_transpose linearize value_and_grad vjp",
     }.items()
     for name in names.split()
@@ -180,6 +195,7 @@ __all__ = [
     "IndexedSlices",
     "Roofline",
     "Tensor",
+    "TensorArray",
     "TensorShape",
     "TensorSpec",
     "UnconnectedGradients",
@@ -189,7 +205,9 @@ __all__ = [
     "assert_greater",
     "assert_less",
     "assert_rank",
+    "associative_scan",
     "autodiff",
+    "autograph",
     "benchmark",
     "bfloat16",
     "bitcast",
@@ -223,6 +241,7 @@ __all__ = [
     "float64",
     "foldl",
     "foldr",
+    "fori_loop",
     "from_dlpack",
     "function",
     "get_static_value",

@@ -93,7 +93,10 @@ def function(
     element right before it writes there and nobody else holds it; of several inputs that would do
     the compiler chooses one. Calls under a tape, in other functions and of a concrete function give
     nothing away.
-    `autograph` and the experimental options of TensorFlow are accepted and have no effect, but for
+    Python's control flow on tensors becomes part of the graph: `if`, `while`, `for`, `and`, `or`,
+    `not`, ternaries, chained comparisons, `assert`, assignments to elements, also in the functions
+    that are called; with `autograph=False` it stays Python's.
+    The experimental options of TensorFlow are accepted and have no effect, but for
     `experimental_relax_shapes` and `experimental_compile`, the former names of `reduce_retracing`
     and `jit_compile`, and for `experimental_follow_type_hints`, which there is not.
 
@@ -131,6 +134,7 @@ def function(
             reduce_retracing=reduce_retracing or bool(experimental_relax_shapes),
             max_traces=max_traces,
             donate_argnums=donate_argnums,
+            autograph=autograph,
         )
 
     return decorate if func is None else decorate(func)

@@ -14,11 +14,12 @@ from contextlib import suppress
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from graphgrad import tracing
-from graphgrad.compiler.errors import ArgumentError, DTypeError, TraceError
+from graphgrad.compiler.errors import ArgumentError, DTypeError, NoValueError, TraceError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
+from graphgrad.conversion import scan
 from graphgrad.donation import offered, positions, run_donating
 from graphgrad.eager import EagerTensor, array_of, owned_array
 from graphgrad.guards import Guards
@@ -110,6 +111,7 @@ class Function(Generic[P, R]):
         max_traces: int | None = None,
         donate_argnums: int | Sequence[int] = (),
         name: str | None = None,
+        autograph: bool = True,
     ) -> None:
         own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
         functools.update_wrapper(self, python_function, updated=own)
@@ -119,10 +121,11 @@ class Function(Generic[P, R]):
         self._options = {
             "input_signature": input_signature, "jit_compile": jit_compile,
             "reduce_retracing": reduce_retracing, "max_traces": max_traces,
-            "donate_argnums": donate_argnums, "name": name,
+            "donate_argnums": donate_argnums, "name": name, "autograph": autograph,
         }  # fmt: skip
         self._signature = Signature(python_function, self._name, input_signature)
         self._compiled = jit_compile is not False
+        self._converts = autograph
         self._reduce_retracing = reduce_retracing
         self._max_traces = max_traces
         self._donated = positions(donate_argnums, self._signature)
@@ -206,8 +209,25 @@ class Function(Generic[P, R]):
     def _run_eagerly(self, arguments: Arguments) -> Any:
         """As plain Python, with tensors where a trace would have them."""
         leaves = [_as_tensor(x) if is_tensor_leaf(x) else x for x in arguments.leaves]
-        result = call_unmodified(self._python_function, self._signature, arguments, leaves)
+        function = self._python_function
+        if self._converts and scan.assigns_elements(function):
+            function = self._converted()
+        result = call_unmodified(function, self._signature, arguments, leaves)
         return as_eager(self._name, result)
+
+    def _converted(self) -> Callable[..., Any]:
+        """The Python function, with its control flow on tensors converted."""
+        # Imported here: most functions need no conversion.
+        from graphgrad.conversion.convert import convert
+
+        found: Callable[..., Any] = convert(self._python_function)
+        return found
+
+    def _to_trace(self) -> Callable[..., Any]:
+        """What runs while the function is traced."""
+        if self._converts and scan.may_need_conversion(self._python_function):
+            return self._converted()
+        return self._python_function
 
     def _inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Inside another trace: the function becomes part of it."""
@@ -222,7 +242,7 @@ class Function(Generic[P, R]):
         _local.tracing.append(key)
         try:
             args, kwargs = lifted(arguments)
-            return self._python_function(*args, **kwargs)
+            return self._to_trace()(*args, **kwargs)
         except RecursionError:
             depth = sum(f is self._python_function for f, _ in _local.tracing)
             if depth < DEEP:
@@ -399,6 +419,24 @@ class Function(Generic[P, R]):
         self, arguments: Arguments, specs: list[TensorSpec | None]
     ) -> tuple[ConcreteFunction, bool]:
         """One trace, and whether it created variables."""
+        function = self._to_trace()
+        try:
+            return self._trace_as(function, arguments, specs)
+        except NoValueError:
+            # The scan takes a method for the library's by its name, and may be wrong.
+            if not self._converts or function is not self._python_function:
+                raise
+            converted = self._converted()
+            if converted is function:
+                raise
+            return self._trace_as(converted, arguments, specs)
+
+    def _trace_as(
+        self,
+        function: Callable[..., Any],
+        arguments: Arguments,
+        specs: list[TensorSpec | None],
+    ) -> tuple[ConcreteFunction, bool]:
         builder = self._builder()
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
@@ -410,7 +448,7 @@ class Function(Generic[P, R]):
                 bound = {name: x for name, x in given if not guards.follow(x, name)}
                 guards.add_function(self._python_function, own, bound)
                 leaves = parameters(builder, arguments, specs)
-                result = call_unmodified(self._python_function, self._signature, arguments, leaves)
+                result = call_unmodified(function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
                 trace = ConcreteFunction(self._signature, builder, form, result, self._compiled)
         finally:

@@ -12,11 +12,13 @@ from typing import Any
 from graphgrad import nest
 from graphgrad.batching import vmap
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.errors import ArgumentError, ShapeError
-from graphgrad.compiler.op import current_kind, ops
+from graphgrad.compiler.dtypes import as_dtype, promote
+from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
+from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.ops.join import stack
+from graphgrad.compiler.ops.shapes import known_or_none
 from graphgrad.compiler.source import here
-from graphgrad.control import cond, scan_loop
+from graphgrad.control import cond, scan_loop, while_loop
 from graphgrad.debugging import Assert
 
 
@@ -67,8 +69,7 @@ def _fold(
     name: str, fn: Callable[[Any, Any], Any], elems: Any, initializer: Any, reverse: bool
 ) -> Any:
     start, rest = _start(name, elems, initializer, reverse)
-    if not _length(name, rest):
-        return start
+    _length(name, rest)
     return scan_loop(lambda a, x: (_lifted(fn(a, x)), ()), start, rest, reverse)[0]
 
 
@@ -89,8 +90,6 @@ def scan(
         after = _lifted(fn(a, x))
         return after, after
 
-    if not _length("scan", rest):
-        return nest.map_structure(lambda x: stack([x])[: int(initializer is None)], start)
     found = scan_loop(step, start, rest, reverse)[1]
     if initializer is not None:
         return found
@@ -119,16 +118,69 @@ def map_fn(
     """`fn` of each slice of `elems` along the first axis, one after the other, stacked.
 
     `gg.vectorized_map` computes all slices at once, which is faster. The dtypes of the results are
-    found; `dtype` and `fn_output_signature` need not be given.
+    found; where `fn_output_signature` (or `dtype`) declares them, dtypes or `gg.TensorSpec`s in the
+    structure of the result, they are checked.
 
     >>> import graphgrad as gg
     >>> gg.map_fn(lambda x: x * x, gg.constant([1, 2, 3])).numpy()
     array([1, 4, 9], dtype=int32)
     """
     xs = _lifted(elems)
-    if not _length("map_fn", xs):
-        raise ShapeError("map_fn: there are no elements", here())
-    return scan_loop(lambda none, x: (none, _lifted(fn(x))), (), xs)[1]
+    _length("map_fn", xs)
+    declared = dtype if fn_output_signature is None else fn_output_signature
+
+    def one(x: Any) -> Any:
+        found = _lifted(fn(x))
+        if declared is not None:
+            _check_declared(declared, found)
+        return found
+
+    return scan_loop(lambda none, x: (none, one(x)), (), xs)[1]
+
+
+def _check_declared(declared: Any, found: Any) -> None:
+    """Raise unless the result of a function is of the dtypes and shapes that were declared."""
+    what = "map_fn: the fn_output_signature and the result of the function"
+    for _, spec, y in nest.flatten_up_to(declared, found, what, check_types=False):
+        shape = getattr(spec, "shape", None)
+        wanted = as_dtype(getattr(spec, "dtype", spec))
+        if wanted is not y.dtype:
+            raise DTypeError(
+                f"map_fn: the function gives {y.type}, declared is {wanted.name}", here()
+            )
+        if shape is not None and not y.shape.is_compatible_with(shape):
+            raise ShapeError(
+                f"map_fn: the function gives {y.type}, declared is the shape {tuple(shape)}", here()
+            )
+
+
+def fori_loop(
+    lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any,
+    name: str | None = None,
+) -> Any:  # fmt: skip
+    """`val = body_fun(i, val)` for i = lower, ..., upper - 1, from `init_val`, a structure.
+
+    The bounds are integers or 0-d integer tensors; i is a 0-d tensor of their dtype.
+
+    >>> import graphgrad as gg
+    >>> gg.fori_loop(0, 5, lambda i, total: total + i, 0).numpy()
+    np.int32(10)
+    """
+    kind = current_kind()
+    first, last = kind.lift(lower), kind.lift(upper)
+    for bound in (first, last):
+        if bound.ndim or not bound.dtype.is_integer:
+            raise ArgumentError(f"fori_loop: a bound is one integer, got {bound.type}", here())
+    dtype = promote(first.dtype, last.dtype)
+    first, last = first.cast(dtype), last.cast(dtype)
+    ends = known_or_none(lower), known_or_none(upper)
+    if all(isinstance(n, int) for n in ends) and state.builder is not None:
+        steps = ops["iota"](max(ends[1] - ends[0], 0), dtype) + ends[0]
+        return scan_loop(lambda val, i: (_lifted(body_fun(i, val)), ()), init_val, steps)[0]
+    return while_loop(
+        lambda i, val: i < last, lambda i, val: (i + 1, _lifted(body_fun(i, val))),
+        (first, init_val),
+    )[1]  # fmt: skip
 
 
 def switch_case(

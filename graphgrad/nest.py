@@ -127,18 +127,21 @@ def pack(structure: Any, leaves: Any) -> Any:
 
 
 def _pack(x: Any, leaves: Iterator[Any]) -> Any:
-    if not is_nest(x):
-        return next(leaves)
+    return with_parts(x, lambda part: _pack(part, leaves)) if is_nest(x) else next(leaves)
+
+
+def with_parts(x: Any, change: Callable[[Any], Any]) -> Any:
+    """A copy of the structure `x` with `change(part)` for each of its parts, in their order."""
     if isinstance(x, dict):
-        found = {k: _pack(x[k], leaves) for k in _keys(x)}
+        found = {k: change(x[k]) for k in _keys(x)}
         ordered = {k: found[k] for k in x}
         return ordered if type(x) is dict else like_dict(x, ordered)
     if hasattr(x, "_fields"):
-        return type(x)._make(_pack(getattr(x, f), leaves) for f in x._fields)
+        return type(x)._make(change(getattr(x, f)) for f in x._fields)
     if isinstance(x, list | tuple):
-        parts = [_pack(v, leaves) for v in x]
+        parts = [change(v) for v in x]
         return parts if type(x) is list else type(x)(parts)
-    return with_fields(x, {name: _pack(getattr(x, name), leaves) for name in fields(x)})
+    return with_fields(x, {name: change(getattr(x, name)) for name in fields(x)})
 
 
 def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
@@ -187,7 +190,8 @@ def layout(x: Any) -> Any:
         return None
     if isinstance(x, dict):
         return (type(x), tuple((k, layout(x[k])) for k in _keys(x)))
-    return (type(x), tuple(layout(part) for _, part in children(x)))
+    own = x.static_key() if hasattr(x, "static_key") else None
+    return (type(x), own, tuple(layout(part) for _, part in children(x)))
 
 
 def assert_same_structure(nest1: Any, nest2: Any, check_types: bool = True) -> None:

@@ -15,7 +15,12 @@ Each module has `words`, an object with
 - `eager_gradient(f)`: x -> the gradient of f at x, nothing compiled;
 - mathematics: exp, log, sin, tanh, sigmoid, erf, sqrt, rsqrt, square, relu, gelu (its tanh form),
   log_sum_exp over the last axis, sum(x, axis=None), mean(x, axis=None, keepdims=False),
-  unstack(x, n): the n scalars of a vector, cross_entropy(logits, labels): the mean over the rows.
+  unstack(x, n): the n scalars of a vector, cross_entropy(logits, labels): the mean over the rows;
+- images: images(x) and filters(w, depthwise=False) lay out what is (number, height, width,
+  channels) and (height, width, in, out) as the framework likes it, from_images and from_filters
+  undo that; convolution(x, w, c, bias=None) with the sizes `c` of `workloads/convolutions.py`, its
+  pullbacks convolution_to_input(g, x, w, c) and convolution_to_filter(g, x, w, c), max_pool(x, n)
+  and avg_pool(x, n) over windows of n x n side by side, flat(x): images as rows.
 
 A word that a framework lacks makes the rows that use it errors in its column.
 """

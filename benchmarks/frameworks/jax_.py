@@ -61,6 +61,38 @@ class Jax:
     def unstack(self, x, n):
         return [x[i] for i in range(n)]
 
+    def images(self, x):
+        return x
+
+    def filters(self, w, depthwise=False):
+        return w.transpose(0, 1, 3, 2) if depthwise else w
+
+    from_images, from_filters = images, filters
+
+    def convolution(self, x, w, c, bias=None):
+        y = lax.conv_general_dilated(
+            x, w, (c.stride,) * 2, [(c.pad,) * 2] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=c.groups,
+        )  # fmt: skip
+        return y if bias is None else y + bias
+
+    def convolution_to_input(self, g, x, w, c):
+        return jax.vjp(lambda x: self.convolution(x, w, c), x)[1](g)[0]
+
+    def convolution_to_filter(self, g, x, w, c):
+        return jax.vjp(lambda w: self.convolution(x, w, c), w)[1](g)[0]
+
+    def max_pool(self, x, n):
+        window = (1, n, n, 1)
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
+
+    def avg_pool(self, x, n):
+        window = (1, n, n, 1)
+        return lax.reduce_window(x, 0.0, lax.add, window, window, "VALID") / (n * n)
+
+    def flat(self, x):
+        return x.reshape(len(x), -1)
+
     def cross_entropy(self, logits, labels):
         return -jnp.mean(jnp.take_along_axis(nn.log_softmax(logits), labels[:, None], 1))
 

@@ -73,6 +73,43 @@ class TensorFlowFace:
     def unstack(self, x, n):
         return self.tf.unstack(x)
 
+    def images(self, x):
+        return x
+
+    def filters(self, w, depthwise=False):
+        return w
+
+    from_images, from_filters = images, filters
+
+    def convolution(self, x, w, c, bias=None):
+        pads = [[0, 0], [c.pad] * 2, [c.pad] * 2, [0, 0]]
+        padding = pads if c.pad else "VALID"
+        if c.depthwise:
+            return self.tf.nn.depthwise_conv2d(x, w, [1, c.stride, c.stride, 1], padding)
+        y = self.tf.nn.conv2d(x, w, c.stride, padding)
+        return y if bias is None else y + bias
+
+    def convolution_to_input(self, g, x, w, c):
+        with self.tf.GradientTape() as tape:
+            tape.watch(x)
+            y = self.convolution(x, w, c)
+        return tape.gradient(y, x, output_gradients=g)
+
+    def convolution_to_filter(self, g, x, w, c):
+        with self.tf.GradientTape() as tape:
+            tape.watch(w)
+            y = self.convolution(x, w, c)
+        return tape.gradient(y, w, output_gradients=g)
+
+    def max_pool(self, x, n):
+        return self.tf.nn.max_pool2d(x, n, n, "VALID")
+
+    def avg_pool(self, x, n):
+        return self.tf.nn.avg_pool2d(x, n, n, "VALID")
+
+    def flat(self, x):
+        return self.tf.reshape(x, [x.shape[0], -1])
+
     def cross_entropy(self, logits, labels):
         losses = self.tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         return self.tf.reduce_mean(losses)

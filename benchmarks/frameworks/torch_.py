@@ -1,5 +1,7 @@
 """PyTorch's words, uncompiled: `compiled` leaves a function as it is."""
 
+import time
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ class Torch:
         self.log, self.erf, self.rsqrt = torch.log, torch.erf, torch.rsqrt
         self.sqrt, self.square, self.relu = torch.sqrt, torch.square, torch.relu
         self.cross_entropy = F.cross_entropy
+        self._images = False  # are there any among the arguments?
 
     def tensor(self, array):
         labels = array.dtype == np.int32  # cross_entropy takes int64 labels only
@@ -24,7 +27,18 @@ class Torch:
         return [result.detach().numpy()]
 
     def bind(self, function, arguments):
-        return lambda: function(*arguments)
+        """Of images in either layout, channels first or last, the one that is faster."""
+        if not self._images:
+            return lambda: function(*arguments)
+        last = [self._channels_last(a) for a in arguments]
+        found = min((lambda: function(*arguments), lambda: function(*last)), key=_seconds)
+        getattr(function, "restart", lambda: None)()
+        return found
+
+    def _channels_last(self, argument):
+        if isinstance(argument, torch.Tensor) and argument.ndim == 4:
+            return argument.contiguous(memory_format=torch.channels_last)
+        return argument
 
     def compiled(self, f):
         return f
@@ -57,7 +71,7 @@ class Torch:
         return both
 
     def training_step(self, loss, parameters, rate):
-        parameters = [p.clone().requires_grad_() for p in parameters]
+        given, parameters = parameters, [p.clone().requires_grad_() for p in parameters]
 
         def step(*rest):
             value = loss(parameters, *rest)
@@ -66,6 +80,7 @@ class Torch:
                 torch._foreach_sub_(parameters, gradients, alpha=rate)  # as torch.optim does
             return value, parameters
 
+        step.restart = lambda: copied(given, parameters)
         return step
 
     def eager_gradient(self, f):
@@ -74,6 +89,44 @@ class Torch:
             return torch.autograd.grad(f(x), x)
 
         return gradient
+
+    def images(self, x):
+        self._images = True
+        return x.permute(0, 3, 1, 2).contiguous()
+
+    def from_images(self, x):
+        return x.permute(0, 2, 3, 1)
+
+    def filters(self, w, depthwise=False):
+        return w.permute((2, 3, 0, 1) if depthwise else (3, 2, 0, 1)).contiguous()
+
+    def from_filters(self, w, depthwise=False):
+        return w.permute((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+
+    def convolution(self, x, w, c, bias=None):
+        return F.conv2d(x, w, bias, c.stride, c.pad, 1, c.groups)
+
+    def _pulled(self, g, x, w, c, wanted):
+        mask = [wanted == "x", wanted == "w", False]
+        found = torch.ops.aten.convolution_backward(
+            g, x, w, None, [c.stride] * 2, [c.pad] * 2, [1, 1], False, [0, 0], c.groups, mask
+        )
+        return found[0 if wanted == "x" else 1]
+
+    def convolution_to_input(self, g, x, w, c):
+        return self._pulled(g, x, w, c, "x")
+
+    def convolution_to_filter(self, g, x, w, c):
+        return self._pulled(g, x, w, c, "w")
+
+    def max_pool(self, x, n):
+        return F.max_pool2d(x, n)
+
+    def avg_pool(self, x, n):
+        return F.avg_pool2d(x, n)
+
+    def flat(self, x):
+        return x.permute(0, 2, 3, 1).reshape(len(x), -1)
 
     def gelu(self, x):
         return F.gelu(x, approximate="tanh")
@@ -89,6 +142,23 @@ class Torch:
 
     def unstack(self, x, n):
         return x.unbind()
+
+
+def copied(source, target):
+    with torch.no_grad():
+        for p, q in zip(source, target, strict=True):
+            q.copy_(p)
+
+
+def _seconds(run):
+    """The least time of some calls, after one that may compile."""
+    run()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 words = Torch()

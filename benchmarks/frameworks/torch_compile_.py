@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.frameworks.torch_ import Torch
+from benchmarks.frameworks.torch_ import Torch, copied
 
 
 class TorchCompile(Torch):
@@ -33,7 +33,7 @@ class TorchCompile(Torch):
         return self.compiled(both)
 
     def training_step(self, loss, parameters, rate):
-        parameters = [p.clone() for p in parameters]
+        given, parameters = parameters, [p.clone() for p in parameters]
 
         def moved(parameters, *rest):
             gradients, value = torch.func.grad_and_value(loss)(parameters, *rest)
@@ -42,7 +42,12 @@ class TorchCompile(Torch):
             return value
 
         moved = self.compiled(moved)
-        return lambda *rest: (moved(parameters, *rest), parameters)
+
+        def step(*rest):
+            return moved(parameters, *rest), parameters
+
+        step.restart = lambda: copied(given, parameters)
+        return step
 
 
 words = TorchCompile()

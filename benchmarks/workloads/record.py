@@ -35,7 +35,9 @@ class Workload:
     numpy: bool = True  # NumPy's program is a fair row: it takes derivatives as the others do
     cores: bool = False  # measured on two cores too
     traffic: int = 0  # bytes that must be read and written at least
-    flops: int = 0  # arithmetic of its matrix products
+    flops: int = 0  # arithmetic of its matrix products and convolutions
+    group: str = ""  # rows that are measured together, when they are asked for
+    finish: Callable[[Any, Any], Any] = lambda F, result: result  # before it is checked
 
 
 WORKLOADS: dict[str, Workload] = {}

@@ -73,12 +73,12 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
         sums = self.sums(words, places, width)
         count = t.made * t.run - (t.panels - 1) * t.width * t.lanes if is_last else width * t.lanes
         lanes = [min(t.lanes, count - v * t.lanes) for v in range(width)]
-        self.finish(places, sums, lanes, words[LINE])
+        stack = self.finish(places, sums, lanes, words[LINE])
         head = (
             f"define internal void {name}(ptr %x, ptr %w, i64 %at, i64 %channel, ptr %told) "
             f"{ATTRIBUTES} {{"
         )
-        return "\n".join([head, "entry:", *self.text.lines, "  ret void", "}"])
+        return "\n".join([head, "entry:", *stack, *self.text.lines, "  ret void", "}"])
 
     # -- sums
 
@@ -157,8 +157,11 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
     def finish(
         self, places: Sequence[tuple[int, int]], sums: Sequence[str], lanes: Sequence[int],
         line: str,
-    ) -> None:  # fmt: skip
-        """Store the sums, or what the epilogue makes of them; `lanes` of each vector are inside."""
+    ) -> list[str]:  # fmt: skip
+        """Store the sums, or what the epilogue makes of them; `lanes` of each vector are inside.
+
+        Returns what the function needs on the stack.
+        """
         t, width = self.t, len(lanes)
         across = t.run * t.axes[2].spread * self.target_elements
         known = [self.shared_values(v, lanes[v]) for v in range(width)]
@@ -170,8 +173,7 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
                 start = self.add(self.add("%at", self.mul(line, r)), c * across)
                 for v in range(width):
                     self.result(start, v, lanes[v], sums[k + v], known[v])
-            return
-        self.text.line(f"%sums = alloca [{len(sums)} x {self.vector}], align 64")
+            return []
         for k, s in enumerate(sums):
             at = self.text.assign(f"getelementptr {self.vector}, ptr %sums, i64 {k}")
             self.text.line(f"store {self.vector} {s}, ptr {at}, align {self.vector_bytes}")
@@ -194,6 +196,7 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
             return []
 
         self.loop("0", str(t.rows), 1, [], row)
+        return [f"  %sums = alloca [{len(sums)} x {self.vector}], align 64"]
 
     def shared_values(self, v: int, lanes: int) -> dict[int, Lanes]:
         """What the epilogue reads that is the same for all targets, for vector `v` of a panel."""

@@ -44,6 +44,7 @@ class NestMemory(VectorMemory):
         self.traffic = streams.traffic(nest)
         self.fetched = streams.fetched(nest)
         self.written = streams.written(nest, width)
+        self.row_block: tuple[Sequence[str], int] = ((), 0)  # indices of rows swept at once; which
         self.flags: set[str] = set()  # i1 values of the prologue
         self.around = False  # does it write around the caches?
 
@@ -158,16 +159,43 @@ class NestMemory(VectorMemory):
 
     def fetch_ahead(self, e: Emitter, access: Access, dtype: DType) -> None:
         """Ask for what the load of `access` will read some way further on."""
+        rows, _ = self.row_block
         exceeds = self.exceeds(streams.FETCHED_BYTES)
         if exceeds == "false" or e.width == 1 or e.mask.text is not None:
             return
-        base = self.offset(access.at, self.outer_dims())
+        if len(rows) > 1 and self.is_wide(len(rows) * dtype.itemsize):
+            return
         ahead = str(streams.AHEAD_BYTES // (len(self.fetched) * dtype.itemsize))
-        at = self.arith("add", self.arith("add", base, e.index_text), ahead)
+        one_behind_another = access.at.strides[-2:] == (self.nest.dims[-1], 1)
+        if len(rows) > 1 and self.nest.inner == 1 and one_behind_another:
+            at = self.in_later_rows(e, access.at, ahead)
+        else:
+            base = self.offset(access.at, self.outer_dims())
+            at = self.arith("add", self.arith("add", base, e.index_text), ahead)
         pointer = self.pointer(access.array, at)
         self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         call = f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)"
         self.choose(e, exceeds, call, "")
+
+    def is_wide(self, itemsize: int) -> bool:
+        """Is a row of `itemsize` bytes an element so long that the processor follows it by itself,
+        and several at a time?"""
+        last = self.nest.dims[-1]
+        return isinstance(last, int) and last * itemsize > streams.BLOCK_BYTES
+
+    def in_later_rows(self, e: Emitter, at: Affine, ahead: str) -> str:
+        """What to ask for while rows that lie one behind the other are read together: line by line
+        in the order of memory, which answers that fastest, and a block of rows ahead at least."""
+        rows, k = self.row_block
+        own, self.dim_values[self.nest.parallel] = self.dim_values[self.nest.parallel], rows[0]
+        first = self.offset(at, self.outer_dims())
+        self.dim_values[self.nest.parallel] = own
+        count = str(len(rows))
+        block = self.arith("mul", self.size(self.nest.dims[-1]), count)
+        longer = self.text.assign(f"icmp sgt i64 {block}, {ahead}")
+        start = self.text.assign(f"select i1 {longer}, i64 {block}, i64 {ahead}")
+        line = self.arith("add", self.arith("mul", e.index_text, count), str(k * e.width))
+        return self.arith("add", self.arith("add", first, start), line)
 
     def choose(self, e: VectorEmitter, condition: str, then: str, otherwise: str) -> None:
         """One of two instructions, by an i1 that no iteration changes."""

@@ -47,6 +47,9 @@ from graphgrad.runtime.program import STATUS_THREAD
 CHEAP_SWEEP = 12.0
 # Rows that a cheap sweep combines before it adds to a row of column reductions: a power of two.
 ROW_BLOCK = 4
+# Vectors of these rows side by side, where nothing but memory keeps the loop waiting: the processor
+# looks over more lines at a time.
+BLOCK_VECTORS = 4
 
 
 # Arrays and sizes in a line of text.
@@ -343,6 +346,11 @@ class NestEmitter(Loops, NestMemory):
         """Vectors in flight: several accumulators hide the latency of a reduction."""
         reductions = [s for s in phase.stmts if s.fn == "reduce" and s.attr.kind != "column"]
         last = self.nest.dims[-1] if self.nest.inner else 1
+        if not reductions and self.adds_rows_together:
+            narrow = isinstance(last, int) and last < BLOCK_VECTORS * self.width
+            small = self.exceeds(streams.FETCHED_BYTES) == "false"
+            stores = any(s.fn == "store" for s in phase.stmts)
+            return 1 if narrow or small or stores else BLOCK_VECTORS
         if not reductions or (isinstance(last, int) and last <= self.width):
             return 1
         return 4 if sum(cost(s.fn) for s in phase.stmts) < CHEAP_SWEEP else 2
@@ -359,13 +367,15 @@ class NestEmitter(Loops, NestMemory):
         wide = self.width * (2 if pairs else 1)
         splats = {width: self.splat_rows(phase, width) for width in {self.width, wide}}
         starts = self.start_accumulators(reductions, count)
+        self.row_block = (rows, 0)
 
         def body(e: VectorEmitter, index: str, mask: Mask, accs: list[str]) -> list[str]:
             assert isinstance(e, Emitter)
             found: dict[int, list[Lanes]] = {s.id: [] for s in (*columns, *reductions)}
-            for row in rows or (None,):
+            for k, row in enumerate(rows or (None,)):
                 if row is not None:
                     self.dim_values[self.nest.parallel] = row
+                    self.row_block = (rows, k)
                 values = dict(splats[e.width])
                 for s in phase.stmts:
                     if s.fn != "reduce":
@@ -460,7 +470,7 @@ class NestEmitter(Loops, NestMemory):
         wide: int = 0,
     ) -> list[str]:  # fmt: skip
         """`count` vectors of `wide` lanes at a time, then single masked vectors of the usual
-        width; `per` accumulators a vector."""
+        width, whole ones first where there are no accumulators; `per` of these a vector."""
         if not self.nest.inner:
             return self.single(accs, body)
         extent = self.nest.dims[-1]
@@ -470,21 +480,24 @@ class NestEmitter(Loops, NestMemory):
         at = lo
         if not (isinstance(extent, int) and extent < self.width and hi is None):
             width = wide or self.width
-            step = width * count
             length = self.arith("sub", end, lo) if lo != "0" else end
-            whole = self.arith("and", length, str(-step))
-            stop = self.arith("add", lo, whole)
 
-            def main(index: str, carried: list[str]) -> list[str]:
-                ends: list[str] = []
-                with self.lanes(width):
-                    for u in range(count):
-                        here = self.arith("add", index, str(u * width))
-                        ends += self.at(here, Mask(), carried[u * per : (u + 1) * per], body)
-                return ends
+            def vectors(several: int, start: str) -> tuple[str, list[str]]:
+                stop = self.arith("add", lo, self.arith("and", length, str(-several * width)))
 
-            finals = self.loop(lo, stop, step, accs, main)
-            at = stop
+                def main(index: str, carried: list[str]) -> list[str]:
+                    ends: list[str] = []
+                    with self.lanes(width):
+                        for u in range(several):
+                            here = self.arith("add", index, str(u * width))
+                            ends += self.at(here, Mask(), carried[u * per : (u + 1) * per], body)
+                    return ends
+
+                return stop, self.loop(start, stop, several * width, accs, main)
+
+            at, finals = vectors(count, lo)
+            if count > 1 and not accs:  # stores under a mask keep the next loads waiting
+                at, _ = vectors(1, at)
 
         def rest(index: str, carried: list[str]) -> list[str]:
             mask = self.tail_mask(index, end)

@@ -18,6 +18,7 @@ from graphgrad.compiler.scalar.expansions import ULP
 FETCHED_BYTES = 4 << 20  # more than this does not stay in a second-level cache
 WRITTEN_BYTES = 32 << 20  # more than this does not stay in the third, so nobody finds it there
 AHEAD_BYTES = 16 << 10  # a part of the first-level cache, which the streams share
+BLOCK_BYTES = 64 << 10  # rows of more that are read together: each is a stream of its own
 LINE = 64  # bytes of a cache line; stores around the caches write whole lines
 
 

@@ -56,6 +56,15 @@ class Convolution:
         macs = math.prod(self.taps) * (self.inputs // self.groups) * self.outputs
         return 2 * macs * math.prod(self.places) * self.images
 
+    @property
+    def is_product(self) -> bool:
+        """Is each place of the output a product of one place of the input?"""
+        return (
+            set(self.taps) == set(self.strides) == {1}
+            and not any(self.lows)
+            and self.sizes == self.places
+        )
+
 
 def convolution_of(node: Node) -> Convolution | None:
     """The convolution that a node computes, of floats and with channels and taps that are known

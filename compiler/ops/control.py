@@ -13,6 +13,8 @@ from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import run_graph, set_graph_runner
 from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.ops.renamed import as_type
+from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
 from graphgrad.compiler.transform.autodiff import (
     forward,
     gradient_graph,
@@ -23,6 +25,7 @@ from graphgrad.compiler.transform.autodiff import (
 )
 from graphgrad.compiler.transform.batching import batch_cond, batch_custom
 from graphgrad.compiler.transform.residuals import with_residuals
+from graphgrad.compiler.transform.sizes import runtime_size
 from graphgrad.compiler.transform.subgraphs import (
     apply,
     build,
@@ -85,7 +88,11 @@ def call_for_tape(graph: Graph, args: Sequence[Any], needs: Mask) -> tuple[Any, 
 
 
 def _cond_type(
-    condition: TensorType, *types: TensorType, true_graph: Graph, false_graph: Graph
+    condition: TensorType,
+    *types: TensorType,
+    true_graph: Graph,
+    false_graph: Graph,
+    widened: Axes = (),
 ) -> tuple[TensorType, ...]:
     if condition.dtype is not dtypes.bool_:
         raise DTypeError(f"cond: the condition is to be {dtypes.bool_.short}[], got {condition}")
@@ -99,24 +106,43 @@ def _cond_type(
             f"cond: the true branch gives {len(taken)} values, the false branch {len(other)}"
         )
     for i, (a, b) in enumerate(zip(taken, other, strict=True)):
-        if a.dtype is not b.dtype or not same_shape(a.shape, b.shape):
+        if not same_but(a, b, [axis for k, axis, _ in widened if k == i]):
             error = DTypeError if a.dtype is not b.dtype else ShapeError
             raise error(f"cond: output {i} is {a} in the true branch, but {b} in the false branch")
-    return taken
+    return resized(taken, widened)
 
 
 def _cond_vjp(
     gs: tuple[Any, ...], outs: tuple[Any, ...], condition: Any, *xs: Any, needs: Mask,
-    true_graph: Graph, false_graph: Graph,
+    true_graph: Graph, false_graph: Graph, widened: Axes = (),
 ) -> tuple[Any, ...]:  # fmt: skip
     """The reverse of the branch that was taken."""
     seeds, branches = given(gs), (true_graph, false_graph)
     has = union(*(reverse(g, seeds, needs[1:])[1] for g in branches))
     if not any(has):
         return (None,) * (1 + len(xs))
+    inputs = (condition, *xs, *outs, *present(gs))
     taken, other = (gradient_graph(g, seeds, has) for g in branches)
-    grads = cond(condition, *xs, *outs, *present(gs), true_graph=taken, false_graph=other)
+    if widened:
+        taken, other = (_renaming(g, len(xs), seeds, widened) for g in (taken, other))
+    grads = cond(*inputs, true_graph=taken, false_graph=other, widened=())
     return (None, *scattered(has, grads))
+
+
+def _renaming(graph: Graph, count: int, seeds: Mask, widened: Axes) -> Graph:
+    """The reverse of a branch, after `count` inputs for outputs and cotangents that have other
+    names for the sizes that differ between the branches."""
+    places = {k: count + len(seeds) + i for i, k in enumerate(k for k, s in enumerate(seeds) if s)}
+    axes = [(count + k, axis) for k, axis, _ in widened]
+    axes += [(places[k], axis) for k, axis, _ in widened if k in places]
+    types = resized(
+        graph.types, tuple((k, axis, runtime_size(f"w{i}")) for i, (k, axis) in enumerate(axes))
+    )
+    return build(
+        graph.name,
+        types,
+        lambda builder, *xs: place(builder, graph, [*map(as_type, xs, graph.types)]),
+    )
 
 
 def _cond_jvp(
@@ -126,13 +152,18 @@ def _cond_jvp(
     *xs: Any,
     true_graph: Graph,
     false_graph: Graph,
+    widened: Axes = (),
 ) -> tuple[Any, ...]:
     seeds, branches = given(ts[1:]), (true_graph, false_graph)
     has = union(*(forward(g, seeds)[1] for g in branches))
     if not any(has):
         return (None,) * len(outs)
     taken, other = (tail(jvp_graph(g, seeds), len(outs)) for g in branches)
-    tangents = cond(condition, *xs, *present(ts[1:]), true_graph=taken, false_graph=other)
+    place = scattered(floating(outs), range(len(outs)))
+    tangents = cond(
+        condition, *xs, *present(ts[1:]), true_graph=taken, false_graph=other,
+        widened=tuple((place[k], axis, n) for k, axis, n in widened if place[k] is not None),
+    )  # fmt: skip
     every = scattered(floating(outs), tangents)
     return tuple(t if h else None for t, h in zip(every, has, strict=True))
 
@@ -143,7 +174,7 @@ def union(a: Mask, b: Mask) -> Mask:
 
 
 def _cond_augment(
-    xs: tuple[Any, ...], active: Mask, *, true_graph: Graph, false_graph: Graph
+    xs: tuple[Any, ...], active: Mask, *, true_graph: Graph, false_graph: Graph, widened: Axes = ()
 ) -> tuple[Any, ...]:
     """Both branches also give the residuals of either, zeros for the one that was not taken."""
     count = len(true_graph.outputs)
@@ -163,6 +194,7 @@ def _cond_augment(
         xs,
         true_graph=with_zeros(taken, [], kept[1]),
         false_graph=with_zeros(other, kept[0], []),
+        widened=widened,
     )
 
 
@@ -171,7 +203,7 @@ cond = Control(
     public="",
     multi=True,
     type=_cond_type,
-    ref=lambda condition, *xs, true_graph, false_graph: run_graph(
+    ref=lambda condition, *xs, true_graph, false_graph, widened=(): run_graph(
         true_graph if condition else false_graph, xs
     ),
     vjp=_cond_vjp,

@@ -67,13 +67,13 @@ def _padded(x: Array, padding: Padding) -> Array:
     return z
 
 
-def _blocks(windows: Array, spatial: int) -> Iterator[tuple[slice, slice]]:
+def _blocks(windows: Array) -> Iterator[tuple[slice, slice]]:
     """Images and rows, so that the windows of a block are few bytes."""
     count, rows = windows.shape[:2]
     row = max(1, prod(windows.shape[2:]) * windows.itemsize)
     at_once = BLOCK_BYTES // row
-    if rows <= at_once or spatial == 0:
-        step = max(1, at_once // max(1, rows))
+    if rows <= at_once:
+        step = at_once // rows
         for i in range(0, count, step):
             yield slice(i, i + step), slice(0, rows)
         return
@@ -110,7 +110,7 @@ def _convolve(
         return y
     windows = _windows(_padded(x, padding), out, kernel, strides, dilations)
     matrices = _filters(w, groups)
-    for images, rows in _blocks(windows, len(out)):
+    for images, rows in _blocks(windows):
         block = windows[images, rows]
         target = y[images, rows]
         if own == 1 and groups > 1:
@@ -136,7 +136,7 @@ def _input_gradient(
         out = g.shape[1:-1]
         windows = _windows(padded, out, kernel, strides, dilations)
         matrices = _filters(w, groups).swapaxes(-1, -2)
-        for images, rows in _blocks(windows, len(out)):
+        for images, rows in _blocks(windows):
             block, taken = windows[images, rows], g[images, rows]
             if own == 1 and groups > 1:
                 wide = taken.reshape((*taken.shape[:-1], groups, -1))
@@ -165,7 +165,7 @@ def _filter_gradient(
     out = g.shape[1:-1]
     windows = _windows(_padded(x, padding), out, filter_size, strides, dilations)
     total = np.zeros((groups, taps * own, count // groups), x.dtype)
-    for images, rows in _blocks(windows, len(out)):
+    for images, rows in _blocks(windows):
         block, taken = windows[images, rows], g[images, rows]
         places = prod(taken.shape[:-1])
         if own == 1 and groups > 1:

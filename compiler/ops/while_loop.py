@@ -10,6 +10,12 @@ true for each step. The number of steps is known only when it has run: the first
 stacks is the attribute `trips`, a symbol of its own that no argument binds (`sizes.runtime_size`).
 Only `scan`, which takes it as `length`, and views read such values.
 
+The attribute `varying` lists the axes of the state whose size may change from step to step, as
+(place in the state, axis, size of the result). The parameters of the body have run-time sizes of
+their own there, which each step binds anew. What is stacked may then differ in size as well:
+`padded` lists such axes, as (place among the stacked outputs, axis, size of the stack), and the
+entries are followed by zeros up to the largest. The reverse cuts them to their sizes again.
+
 A `scan` also reads one slice a step of each *scanned* input. The reverse of either loop is a scan
 over the stacks in the other direction, so derivatives of any order are loops with stacked values,
 never copies of whole histories. A `masked` scan has bool flags as its first scanned input: a step
@@ -29,15 +35,19 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_graph
 from graphgrad.compiler.ir import Graph
-from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes
-from graphgrad.compiler.transform.subgraphs import output_types
+from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes, specialise
+from graphgrad.compiler.transform.subgraphs import build, must_be_chosen, output_types, place
 from graphgrad.compiler.types import TensorType, same_shape, tensor_type
 
+Axes = tuple[tuple[int, int, Extent], ...]  # (place of a value, its axis, the size of the result)
 
-def check_carried(op: str, entering: Sequence[TensorType], leaving: Sequence[TensorType]) -> None:
-    """The state keeps its types from step to step."""
+
+def check_carried(
+    op: str, entering: Sequence[TensorType], leaving: Sequence[TensorType], varying: Axes = ()
+) -> None:
+    """The state keeps its types from step to step, but for the sizes of `varying` axes."""
     for i, (a, b) in enumerate(zip(entering, leaving, strict=False)):
-        if a.dtype is not b.dtype or not same_shape(a.shape, b.shape):
+        if not same_but(a, b, [axis for k, axis, _ in varying if k == i]):
             error = DTypeError if a.dtype is not b.dtype else ShapeError
             raise error(
                 f"{op}: loop variable {i} enters the body as {a} and leaves it as {b}; its "
@@ -49,6 +59,24 @@ def check_carried(op: str, entering: Sequence[TensorType], leaving: Sequence[Ten
         )
 
 
+def same_but(a: TensorType, b: TensorType, axes: Sequence[int]) -> bool:
+    """Are two types the same, but for the sizes of `axes`?"""
+    if a.dtype is not b.dtype or a.ndim != b.ndim:
+        return False
+    return same_shape(
+        tuple(n for axis, n in enumerate(a.shape) if axis not in axes),
+        tuple(n for axis, n in enumerate(b.shape) if axis not in axes),
+    )
+
+
+def resized(types: Sequence[TensorType], axes: Axes) -> tuple[TensorType, ...]:
+    """The types with other sizes along some axes."""
+    shapes = [list(t.shape) for t in types]
+    for k, axis, size in axes:
+        shapes[k][axis] = size
+    return tuple(tensor_type(tuple(s), t.dtype) for s, t in zip(shapes, types, strict=True))
+
+
 def stacked_type(t: TensorType, length: Extent) -> TensorType:
     """The type of one value of type `t` a step."""
     return tensor_type((length, *t.shape), t.dtype)
@@ -56,7 +84,7 @@ def stacked_type(t: TensorType, length: Extent) -> TensorType:
 
 def _while_type(
     *types: TensorType, cond_graph: Graph, body_graph: Graph, carried: int,
-    maximum_iterations: int | None, trips: Dim | None,
+    maximum_iterations: int | None, trips: Dim | None, varying: Axes = (), padded: Axes = (),
 ) -> tuple[TensorType, ...]:  # fmt: skip
     (condition,) = output_types("while_loop", cond_graph, types)
     if condition != tensor_type((), dtypes.bool_):
@@ -64,42 +92,87 @@ def _while_type(
             f"while_loop: the condition is to be {tensor_type((), dtypes.bool_)}, got {condition}"
         )
     outputs = output_types("while_loop", body_graph, types)
-    check_carried("while_loop", types[:carried], outputs)
+    check_carried("while_loop", types[:carried], outputs, varying)
+    ends = resized(types[:carried], varying)
     if trips is None:
-        return types[:carried]
-    stacks = tuple(stacked_type(t, trips) for t in outputs[carried:])
-    return (*types[:carried], *stacks, tensor_type((trips,), dtypes.bool_))
+        return ends
+    stacks = tuple(stacked_type(t, trips) for t in resized(outputs[carried:], padded))
+    return (*ends, *stacks, tensor_type((trips,), dtypes.bool_))
 
 
 def _run_while(
     *arrays: Array, cond_graph: Graph, body_graph: Graph, carried: int,
-    maximum_iterations: int | None, trips: Dim | None,
+    maximum_iterations: int | None, trips: Dim | None, varying: Axes = (), padded: Axes = (),
 ) -> tuple[Array, ...]:  # fmt: skip
     state, captures = list(arrays[:carried]), arrays[carried:]
-    rows: list[Sequence[Array]] = []
-    steps = 0
-    while (maximum_iterations is None or steps < maximum_iterations) and bool(
-        run_graph(cond_graph, (*state, *captures))[0]
-    ):
-        results = run_graph(body_graph, (*state, *captures))
+    count = len(body_graph.outputs)
+    step = with_condition(cond_graph, body_graph, carried)
+    rows: list[Sequence[Array] | None] = []
+    steps, go_on = 0, None
+    while maximum_iterations is None or steps < maximum_iterations:
+        if go_on is None:
+            (go_on,) = run_graph(cond_graph, (*state, *captures))
+        if not go_on:
+            break
+        results = run_graph(step, (*state, *captures))
         state = list(results[:carried])
+        go_on = results[count] if len(results) > count else None
         steps += 1
         if trips is not None:
-            rows.append(results[carried:])
+            rows.append(results[carried:count])
     if trips is None:
         return tuple(state)
-    stacks = empty_stacks(body_graph, arrays, carried, steps)
-    for step, row in enumerate(rows):
-        for stack, value in zip(stacks, row, strict=True):
-            stack[step] = value
+    stacks = empty_stacks(body_graph, arrays, carried, steps, padded, rows)
+    fill(stacks, rows, padded)
     return (*state, *stacks, np.ones(steps, np.bool_))
 
 
-def empty_stacks(body: Graph, arrays: Sequence[Array], carried: int, steps: int) -> list[Array]:
-    """Zeros for what `body`, called on arrays of the shapes given, stacks in so many steps."""
+def with_condition(condition: Graph, body: Graph, carried: int) -> Graph:
+    """`body` that also gives the condition of the next step: one program to run a step instead of
+    two. `body` itself where a condition that is not asked for must not be computed."""
+    key = ("with condition", condition)
+    if key not in body.memo:
+        body.memo[key] = body if must_be_chosen(condition) else _joined(condition, body, carried)
+    return body.memo[key]  # type: ignore[no-any-return]
+
+
+def _joined(condition: Graph, body: Graph, carried: int) -> Graph:
+    def make(builder: Any, *values: Any) -> list[Any]:
+        outs = place(builder, body, values)
+        inputs = [*outs[:carried], *values[carried:]]
+        sizes = bind_sizes(condition.types, [x.shape for x in inputs])
+        return [*outs, *place(builder, specialise(condition, sizes), inputs)]
+
+    return build(body.name, body.types, make)
+
+
+def empty_stacks(
+    body: Graph, arrays: Sequence[Array], carried: int, steps: int, padded: Axes = (),
+    rows: Sequence[Sequence[Array] | None] = (),
+) -> list[Array]:  # fmt: skip
+    """Zeros for what `body`, called on arrays of the shapes given, stacks in so many steps, with
+    `padded` axes as long as the longest of the `rows`."""
     sizes = bind_sizes(body.types, [a.shape for a in arrays])
     types = body.output_types[carried:]
-    return [np.zeros((steps, *at_sizes(t.shape, sizes)), t.dtype.dtype) for t in types]
+    shapes = [list(at_sizes(t.shape, sizes)) for t in types]
+    for k, axis, _ in padded:
+        shapes[k][axis] = max((row[k].shape[axis] for row in rows if row is not None), default=0)
+    return [
+        np.zeros((steps, *shape), t.dtype.dtype) for shape, t in zip(shapes, types, strict=True)
+    ]
+
+
+def fill(stacks: Sequence[Array], rows: Sequence[Sequence[Array] | None], padded: Axes) -> None:
+    """Put what each step gave into its place; None is a step that was not made."""
+    ragged = {k for k, *_ in padded}
+    for k, stack in enumerate(stacks):
+        for step, row in enumerate(rows):
+            if row is not None:
+                if k in ragged:
+                    block: tuple[Any, ...] = (step, *map(slice, row[k].shape))
+                    stack[block] = row[k]
+                else:
+                    stack[step] = row[k]
 
 
 def _rule(name: str) -> Callable[..., Any]:
@@ -138,6 +211,8 @@ def _scan_type(
     length: Extent,
     reverse: bool,
     masked: bool,
+    varying: Axes = (),
+    padded: Axes = (),
 ) -> tuple[TensorType, ...]:
     split = carried + masked + scanned
     slices = []
@@ -150,8 +225,9 @@ def _scan_type(
     if masked and slices.pop(0) != tensor_type((), dtypes.bool_):
         raise DTypeError(f"scan: the flags are to be bool, got {types[carried]}")
     outputs = output_types("scan", body_graph, (*types[:carried], *slices, *types[split:]))
-    check_carried("scan", types[:carried], outputs)
-    return (*types[:carried], *(stacked_type(t, length) for t in outputs[carried:]))
+    check_carried("scan", types[:carried], outputs, varying)
+    stacks = resized(outputs[carried:], padded)
+    return (*resized(types[:carried], varying), *(stacked_type(t, length) for t in stacks))
 
 
 def _run_scan(
@@ -162,25 +238,29 @@ def _run_scan(
     length: Extent,
     reverse: bool,
     masked: bool,
+    varying: Axes = (),
+    padded: Axes = (),
 ) -> tuple[Array, ...]:
     state, captures = list(arrays[:carried]), arrays[carried + masked + scanned :]
     flags = arrays[carried] if masked else None
     xs = arrays[carried + masked : carried + masked + scanned]
     first = arrays[carried] if masked or scanned else None
     steps = int(first.shape[0] if first is not None else length)
-    typical = (
-        *state,
-        *(np.broadcast_to(np.zeros((), x.dtype), x.shape[1:]) for x in xs),
-        *captures,
-    )
-    stacks = empty_stacks(body_graph, typical, carried, steps)
+    entries = [np.broadcast_to(np.zeros((), x.dtype), x.shape[1:]) for x in xs]
+    typical = (*state, *entries, *captures)
+    rows: list[Sequence[Array] | None] = [None] * steps
+    stacks = [] if padded else empty_stacks(body_graph, typical, carried, steps)
     for step in reversed(range(steps)) if reverse else range(steps):
         if flags is not None and not flags[step]:
             continue
         results = run_graph(body_graph, (*state, *(x[step] for x in xs), *captures))
         state = list(results[:carried])
-        for stack, value in zip(stacks, results[carried:], strict=True):
+        rows[step] = results[carried:] if padded else None
+        for stack, value in zip(stacks, results[carried:]):
             stack[step] = value
+    if padded:
+        stacks = empty_stacks(body_graph, typical, carried, steps, padded, rows)
+        fill(stacks, rows, padded)
     return (*state, *stacks)
 
 

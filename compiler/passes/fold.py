@@ -94,6 +94,8 @@ def uniform_constant(root: Application) -> Value | None:
 
 def cond_of_constant(root: Application, facts: Facts) -> tuple[Value, ...] | None:
     """The branch that a constant predicate takes."""
+    if root.attrs.get("widened"):  # others mention the size that it finds out
+        return None
     predicate = facts.scalar(root.inputs[0])
     branch = root.attrs["true_graph" if predicate else "false_graph"]
     result = reapply(ops["call"], root.inputs[1:], {"graph": branch})

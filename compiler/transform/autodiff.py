@@ -330,8 +330,8 @@ def copy_nodes(graph: Graph, builder: Builder, env: dict[Value, Value]) -> dict[
     counterparts. Types are known, so nothing is inferred again."""
     env = dict(env)
     for n in graph.nodes:
-        if all(v in env for v in n.outputs):
-            continue
+        if n.outputs and all(v in env for v in n.outputs):
+            continue  # effects may have no outputs
         outs = tuple(builder.value(v.type, n.where) for v in n.outputs)
         builder.nodes.append(Node(n.op, tuple(env[x] for x in n.inputs), n.attrs, outs, n.where))
         for v, out in zip(n.outputs, outs, strict=True):

@@ -19,6 +19,7 @@ from graphgrad.compiler.ir import Builder, Graph
 from graphgrad.compiler.op import Attrs, Op, ops, reapply
 from graphgrad.compiler.transform.autodiff import at, copy_nodes, decomposition, live
 from graphgrad.compiler.transform.sizes import bind_sizes, specialise
+from graphgrad.compiler.transform.subgraphs import must_be_chosen
 from graphgrad.compiler.types import TensorType, tensor_type
 
 Mask = tuple[bool, ...]
@@ -195,18 +196,51 @@ def select_lanes(condition: Any, x: Any, y: Any) -> Any:
 
 
 def batch_cond(
-    xs: tuple[Any, ...], batched: Mask, size: Extent, true_graph: Graph, false_graph: Graph
-) -> tuple[tuple[Any, ...], Mask]:
-    """A condition that is the same for all runs one branch; else both run, and each example
-    selects."""
+    xs: tuple[Any, ...], batched: Mask, size: Extent, true_graph: Graph, false_graph: Graph,
+    widened: Any = (),
+) -> tuple[tuple[Any, ...], Mask]:  # fmt: skip
+    """A condition that is the same for all runs one branch. Else both run, and each example
+    selects; where one might fail or has effects, examples go one by one, each through its own."""
     condition, captures = xs[0], xs[1:]
     sides = [batch_graph(g, batched[1:], size)[1] for g in (true_graph, false_graph)]
     marks = tuple(batched[0] or a or b for a, b in zip(*sides, strict=True))
+    if batched[0] and widened:
+        raise TraceError(
+            "vmap: the branches of a condition leave other sizes, and which one is taken differs "
+            "from example to example; give both the same size"
+        )
+    if batched[0] and (must_be_chosen(true_graph) or must_be_chosen(false_graph)):
+        attrs = {"true_graph": true_graph, "false_graph": false_graph, "widened": ()}
+        return one_by_one("cond", xs, batched, size, attrs), (True,) * len(marks)
     taken, other = (batch_graph(g, batched[1:], size, marks)[0] for g in (true_graph, false_graph))
     if not batched[0]:
-        return ops["cond"](condition, *captures, true_graph=taken, false_graph=other), marks
+        return ops["cond"](
+            condition, *captures, true_graph=taken, false_graph=other,
+            widened=tuple((k, axis + marks[k], n) for k, axis, n in widened),
+        ), marks  # fmt: skip
     results = ops["call"](*captures, graph=taken), ops["call"](*captures, graph=other)
     return tuple(select_lanes(condition, a, b) for a, b in zip(*results, strict=True)), marks
+
+
+def one_by_one(
+    name: str, xs: Sequence[Any], batched: Mask, size: Extent, attrs: Attrs
+) -> tuple[Any, ...]:
+    """One application of a control op an example, in their order: a scan over the examples."""
+    builder = Builder(f"{name} of one example")
+    types = lane_types(xs, batched)
+    with builder.tracing():
+        params = [builder.param(t) for t, b in zip(types, batched, strict=True) if b]
+        shared = [builder.param(t) for t, b in zip(types, batched, strict=True) if not b]
+        lanes, rest = iter(params), iter(shared)
+        inputs = [next(lanes) if b else next(rest) for b in batched]
+        body = builder.finish(ops[name](*inputs, **attrs))
+    ordered = [x for x, b in zip(xs, batched, strict=True) if b]
+    ordered += [x for x, b in zip(xs, batched, strict=True) if not b]
+    found: tuple[Any, ...] = ops["scan"](
+        *ordered, body_graph=body, carried=0, scanned=len(params), length=size, reverse=False,
+        masked=False, varying=(), padded=(),
+    )  # fmt: skip
+    return found
 
 
 def batch_custom(

@@ -10,30 +10,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError, TraceError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Builder, Graph, Value, trace
 from graphgrad.compiler.op import ops, state
+from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
 from graphgrad.compiler.source import here
+from graphgrad.compiler.transform.loop_sizes import padded_axes
+from graphgrad.compiler.transform.sizes import runtime_size
 from graphgrad.compiler.transform.subgraphs import floating
-from graphgrad.compiler.types import TensorType, same_shape, show_shape, tensor_type
+from graphgrad.compiler.types import TensorType, show_shape, tensor_type
 
 
 def cond_values(
     condition: Any, true_fn: Callable[[], Sequence[Any]], false_fn: Callable[[], Sequence[Any]],
-    names: Sequence[str] | None = None,
-) -> list[Any]:  # fmt: skip
+    names: Sequence[str] | None = None, varies: Callable[[], Sequence[bool]] = tuple,
+    ready: Callable[[], bool] = lambda: True,
+) -> list[Any] | None:  # fmt: skip
     """Trace both branches and apply `cond`; both return lists of values of equal types.
 
-    `names` are what errors call the outputs. Raises where the branches do not agree.
+    Sizes may differ between the branches where one is open, and along the first axis of the outputs
+    that `varies()` marks: the result has a run-time size there. `names` are what errors call the
+    outputs. Raises where the branches do not agree. Unless both, when traced, are `ready()`,
+    nothing is applied, and the result is None.
     """
     taken, taken_captures = trace(true_fn, (), "true branch")
     other, other_captures = trace(false_fn, (), "false branch")
-    check_branches(taken.output_types, other.output_types, names)
+    if not ready():
+        return None
+    widened = check_branches(taken.outputs, other.outputs, names, varies())
     captures = union([taken_captures, other_captures])
     graphs = {
         "true_graph": share(taken, 0, taken_captures, captures),
         "false_graph": share(other, 0, other_captures, captures),
+        "widened": widened,
     }
     return apply_control("cond", [condition, *captures], len(taken.outputs), graphs)
 
@@ -41,18 +52,22 @@ def cond_values(
 def while_values(
     cond_fn: Callable[..., Any], body_fn: Callable[..., Sequence[Any]], loop_vars: Sequence[Any],
     maximum_iterations: int | None = None, names: Sequence[str] | None = None,
-) -> list[Any]:  # fmt: skip
+    open_axes: Sequence[tuple[int, int]] = (), ready: Callable[[], bool] = lambda: True,
+) -> list[Any] | None:  # fmt: skip
     """Trace condition and body, functions of the loop variables, and apply `while_loop`.
 
     The body returns a list of values of the types of the loop variables, which `names` names in
-    errors.
+    errors. `open_axes`, (loop variable, axis), may change their size. None, and nothing is applied,
+    unless the body, when traced, is `ready()`.
     """
     builder = tracing()
     start = [builder.lift(v) for v in loop_vars]
-    types = [v.type for v in start]
+    types, varying = opened([v.type for v in start], open_axes)
     condition, condition_captures = trace(lambda *xs: [cond_fn(*xs)], types, "loop condition")
     body, body_captures = trace(body_fn, types, "loop body")
-    check_loop(types, body.output_types, names)
+    if not ready():
+        return None
+    check_loop("while_loop", start, body.outputs, names, types, varying)
     captures = union([condition_captures, body_captures])
     attrs = {
         "cond_graph": share(condition, len(types), condition_captures, captures),
@@ -60,33 +75,53 @@ def while_values(
         "carried": len(types),
         "maximum_iterations": maximum_iterations,
         "trips": None,
+        "varying": varying,
+        "padded": (),
     }
     return apply_control("while_loop", [*start, *captures], len(types), attrs)
 
 
 def scan_values(
     body_fn: Callable[..., Sequence[Any]], start: Sequence[Any], slices: Sequence[Any],
-    reverse: bool = False,
-) -> list[Any]:  # fmt: skip
+    reverse: bool = False, names: Sequence[str] | None = None,
+    open_axes: Sequence[tuple[int, int]] = (), ready: Callable[[], bool] = lambda: True,
+) -> list[Any] | None:  # fmt: skip
     """Trace the body and apply `scan`: the last state, then what the steps gave, stacked.
 
     The body takes the state and one slice of each of `slices`, and returns the state, of the same
-    types, and further values.
+    types but for the sizes of `open_axes`, and further values. None unless the body is `ready()`.
     """
     builder = tracing()
     inputs = [builder.lift(v) for v in (*start, *slices)]
-    types = [v.type for v in inputs]
-    entries = [tensor_type(t.shape[1:], t.dtype) for t in types[len(start) :]]
-    body, captures = trace(body_fn, [*types[: len(start)], *entries], "scan body")
+    count, length = len(start), inputs[len(start)].type.shape[0]
+    types, varying = opened([v.type for v in inputs[:count]], open_axes)
+    entries = [tensor_type(v.type.shape[1:], v.type.dtype) for v in inputs[count:]]
+    body, captures = trace(body_fn, [*types, *entries], "scan body")
+    if not ready():
+        return None
+    check_loop("scan", inputs[:count], body.outputs[:count], names, types, varying)
     attrs = {
         "body_graph": body,
-        "carried": len(start),
+        "carried": count,
         "scanned": len(slices),
-        "length": types[-1].shape[0],
+        "length": length,
         "reverse": reverse,
         "masked": False,
+        "varying": varying,
+        "padded": padded_axes(body, count, varying),
     }
     return apply_control("scan", [*inputs, *captures], len(body.outputs), attrs)
+
+
+def opened(
+    types: Sequence[TensorType], open_axes: Sequence[tuple[int, int]]
+) -> tuple[list[TensorType], Axes]:
+    """The types that a loop body sees, with sizes of their own along `open_axes`, and these axes
+    with the sizes of the results."""
+    where = lambda: state.where or here()  # noqa: E731
+    inside = [(k, axis, runtime_size(f"n{i}", where)) for i, (k, axis) in enumerate(open_axes)]
+    ends = [(k, axis, runtime_size(f"end{i}", where)) for i, (k, axis) in enumerate(open_axes)]
+    return list(resized(types, tuple(inside))), tuple(ends)
 
 
 def tracing() -> Builder:
@@ -123,45 +158,77 @@ def capture_type(x: Any) -> TensorType:
 
 
 def check_branches(
-    taken: Sequence[TensorType], other: Sequence[TensorType], names: Sequence[str] | None
-) -> None:
-    """Both branches of a condition give the same types."""
+    taken: Sequence[Value], other: Sequence[Value], names: Sequence[str] | None,
+    varies: Sequence[bool] = (),
+) -> Axes:  # fmt: skip
+    """Both branches of a condition give the same types; the axes whose size only the run knows."""
     where = state.where or here()
     if len(taken) != len(other):
         raise ArgumentError(
             f"cond: the main branch gives {len(taken)} values, the else branch {len(other)}", where
         )
-    for i, (a, b) in enumerate(zip(taken, other, strict=True)):
+    widened: list[tuple[int, int, Extent]] = []
+    for i, (x, y) in enumerate(zip(taken, other, strict=True)):
+        a, b = x.type, y.type
         name = repr(names[i]) if names else f"cond: output {i}"
+        lines = both_lines("it is given by", x, "and by", y)
         if a.dtype is not b.dtype:
             raise DTypeError(
                 f"{name} has dtype {a.dtype.name} in the main branch, but dtype {b.dtype.name} in "
-                "the else branch",
+                f"the else branch{lines}",
                 where,
             )
-        if not same_shape(a.shape, b.shape):
+        axes = range(a.ndim if a.ndim == b.ndim else 0)
+        free = [
+            axis
+            for axis in axes
+            if differ(a.shape[axis], b.shape[axis], bool(varies) and varies[i] and axis == 0)
+        ]
+        if not same_but(a, b, free):
             raise ShapeError(
                 f"{name} has shape {show_shape(a.shape)} in the main branch, but shape "
-                f"{show_shape(b.shape)} in the else branch",
+                f"{show_shape(b.shape)} in the else branch{lines}",
                 where,
             )
+        own = (lambda: state.where or here()) if free else (lambda: None)
+        widened += [(i, axis, runtime_size(f"size{len(widened)}", own)) for axis in free]
+    return tuple(widened)
+
+
+def differ(a: Extent, b: Extent, free: bool) -> bool:
+    """May two sizes differ at run time, and may they? Where one is open, or any may be."""
+    difference = a - b
+    return not isinstance(difference, int) or (difference != 0 and free)
+
+
+def both_lines(before: str, x: Value, between: str, y: Value) -> str:
+    """Where two values come from, for an error text."""
+    places = [v.where.describe() if v.where is not None else None for v in (x, y)]
+    if None in places or places[0] == places[1]:
+        return ""
+    return f"\n  {before} {places[0]}\n  {between} {places[1]}"
 
 
 def check_loop(
-    before: Sequence[TensorType], after: Sequence[TensorType], names: Sequence[str] | None
-) -> None:
-    """The body of a loop returns the loop variables with the types that they had."""
+    op: str, before: Sequence[Value], after: Sequence[Value], names: Sequence[str] | None,
+    types: Sequence[TensorType] = (), varying: Axes = (),
+) -> None:  # fmt: skip
+    """The body of a loop returns the loop variables with the types that they had, but for the sizes
+    of `varying` axes; `types` are those that the body saw."""
     where = state.where or here()
     if len(before) != len(after):
         raise ArgumentError(
-            f"while_loop: {len(before)} loop variables, but the body returns {len(after)} values",
+            f"{op}: {len(before)} loop variables, but the body returns {len(after)} values",
             where,
         )
-    for i, (a, b) in enumerate(zip(before, after, strict=True)):
+    for i, (x, y) in enumerate(zip(before, after, strict=True)):
+        a, b = types[i] if types else x.type, y.type
         name = repr(names[i]) if names else str(i)
-        if a.dtype is not b.dtype or not same_shape(a.shape, b.shape):
+        if not same_but(a, b, [axis for k, axis, _ in varying if k == i]):
+            same_rank = a.dtype is b.dtype and a.ndim == b.ndim
+            way_out = " (or give shape_invariants, with None for what changes)" if same_rank else ""
             raise (DTypeError if a.dtype is not b.dtype else ShapeError)(
-                f"while_loop: loop variable {name} enters the body as {a} and leaves it as {b}; "
-                "its type must stay the same",
-                where,
-            )
+                f"{op}: loop variable {name} enters the body as {a} and leaves it as {b}; "
+                f"its type must stay the same{way_out}" + both_lines("it enters from", x,
+                "it leaves from", y), where,
+            )  # fmt: skip

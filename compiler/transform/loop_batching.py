@@ -10,11 +10,18 @@ from typing import Any
 
 from graphgrad.compiler.dims import Dim, Extent
 from graphgrad.compiler.dtypes import bool_
+from graphgrad.compiler.errors import TraceError
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import ops
-from graphgrad.compiler.transform.batching import batch_graph, select_lanes, stretch
+from graphgrad.compiler.ops.while_loop import Axes
+from graphgrad.compiler.transform.autodiff import zeros_like
+from graphgrad.compiler.transform.batching import (
+    batch_graph,
+    select_lanes,
+    stretch,
+)
 from graphgrad.compiler.transform.sizes import runtime_size
-from graphgrad.compiler.transform.subgraphs import apply, build, place
+from graphgrad.compiler.transform.subgraphs import apply, build, must_be_chosen, place
 from graphgrad.compiler.types import tensor_type
 
 Mask = tuple[bool, ...]
@@ -47,24 +54,35 @@ def batched_state(body: Graph, batched: Mask, carried: int, size: Extent) -> Mas
 
 def batch_while(
     xs: tuple[Any, ...], batched: Mask, size: Extent, *, cond_graph: Graph, body_graph: Graph,
-    carried: int, maximum_iterations: int | None, trips: Dim | None,
+    carried: int, maximum_iterations: int | None, trips: Dim | None, varying: Axes = (),
+    padded: Axes = (),
 ) -> Batched:  # fmt: skip
     """Until every lane is done; a lane whose condition fails keeps its state from then on."""
     n, extra = carried, len(body_graph.outputs) - carried
     marks = batched_state(body_graph, batched, n, size)
     apart = batch_graph(cond_graph, marks, size)[1][0]
     if apart:
+        if varying:
+            raise own_ends("while_loop")
         marks = (True,) * n + marks[n:]
-    body = batch_graph(body_graph, marks, size, marks[:n] + (True,) * extra)[0]
+    wanted = marks[:n] + (True,) * extra
     condition = batch_graph(cond_graph, marks, size)[0]
+    if apart and must_be_chosen(body_graph):
+        body = batch_graph(_guarded(cond_graph, body_graph, n, trips is not None), marks, size,
+                           wanted + (True,) * (trips is not None))[0]  # fmt: skip
+    else:
+        body = batch_graph(body_graph, marks, size, wanted)[0]
+        if apart:
+            body = _stop_lanes(condition, body, n, trips is not None)
     if apart:
-        body = _stop_lanes(condition, body, n, trips is not None)
         condition = _any_lane(condition)
     outs = apply(
         ops["while_loop"],
         [*stretched(xs[:n], batched[:n], marks[:n], size), *xs[n:]],
         cond_graph=condition, body_graph=body, carried=n, maximum_iterations=maximum_iterations,
         trips=trips and runtime_size("trips"),
+        varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
+        padded=tuple((k, axis + 1, end) for k, axis, end in padded),
     )  # fmt: skip
     if trips is None:
         return outs, marks[:n]
@@ -73,6 +91,36 @@ def batch_while(
         *marks[:n],
         *(True,) * extra,
         apart,
+    )
+
+
+def own_ends(op: str) -> TraceError:
+    """The error for lanes that would grow to sizes of their own."""
+    return TraceError(
+        f"vmap: {op}: a loop variable changes its size, and how often differs from example to "
+        "example; use a buffer of fixed size, and count what is in it"
+    )
+
+
+def _guarded(condition: Graph, body: Graph, carried: int, flags: bool) -> Graph:
+    """One lane of a loop whose body must not run when the lane is done: the state is kept and zeros
+    are stacked; also stacks whether it ran."""
+
+    def make(builder: Any, *values: Any) -> list[Any]:
+        (running,) = place(builder, condition, values)
+        outs = ops["cond"](
+            running, *values, true_graph=body, false_graph=_idle(body, carried), widened=()
+        )
+        return [*outs, *([running] if flags else [])]
+
+    return build(body.name, body.types, make)
+
+
+def _idle(body: Graph, carried: int) -> Graph:
+    """A step that is not made: the state as it is, and zeros for what `body` stacks."""
+    extra = [t for t in body.output_types[carried:]]
+    return build(
+        "no step", body.types, lambda b, *xs: [*xs[:carried], *(zeros_like(t) for t in extra)]
     )
 
 
@@ -99,25 +147,50 @@ def _any_lane(condition: Graph) -> Graph:
 
 def batch_scan(
     xs: tuple[Any, ...], batched: Mask, size: Extent, *, body_graph: Graph, carried: int,
-    scanned: int, length: Extent, reverse: bool, masked: bool,
+    scanned: int, length: Extent, reverse: bool, masked: bool, varying: Axes = (),
+    padded: Axes = (),
 ) -> Batched:  # fmt: skip
     """Lanes in lockstep; flags that differ between lanes become part of the body."""
     n, extra, split = carried, len(body_graph.outputs) - carried, carried + masked
     apart = masked and batched[n]
+    if apart and varying:
+        raise own_ends("scan")
     steps = [swap(x) if b else x for x, b in zip(xs[n : split + scanned], batched[n:])]
-    marks = batched_state(body_graph, batched[:n] + batched[split:], n, size)
+    inputs = batched[:n] + batched[split:]
+    marks = batched_state(body_graph, inputs, n, size)
     if apart:
         marks = (True,) * n + marks[n:]
-    body = batch_graph(body_graph, marks, size, marks[:n] + (True,) * extra)[0]
-    if apart:
-        body = _skip_lanes(body, n, size)
+    wanted = marks[:n] + (True,) * extra
+    if apart and must_be_chosen(body_graph):
+        flagged = (*marks[:n], True, *marks[n:])
+        body = batch_graph(_flagged(body_graph, n), flagged, size, wanted)[0]
+    else:
+        body = batch_graph(body_graph, marks, size, wanted)[0]
+        if apart:
+            body = _skip_lanes(body, n, size)
     outs = apply(
         ops["scan"],
         [*stretched(xs[:n], batched[:n], marks[:n], size), *steps, *xs[split + scanned :]],
         body_graph=body, carried=n, scanned=scanned + apart, length=length, reverse=reverse,
         masked=masked and not apart,
+        varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
+        padded=tuple((k, axis + 1, end) for k, axis, end in padded),
     )  # fmt: skip
     return (*outs[:n], *map(swap, outs[n:])), (*marks[:n], *(True,) * extra)
+
+
+def _flagged(body: Graph, carried: int) -> Graph:
+    """One lane of `body` with a flag before the slices: where it is false, no step is made."""
+    types = [*body.types[:carried], tensor_type((), bool_), *body.types[carried:]]
+
+    def make(builder: Any, *values: Any) -> list[Any]:
+        inputs = [*values[:carried], *values[carried + 1 :]]
+        idle = _idle(body, carried)
+        return list(
+            ops["cond"](values[carried], *inputs, true_graph=body, false_graph=idle, widened=())
+        )
+
+    return build(body.name, types, make)
 
 
 def _skip_lanes(body: Graph, carried: int, size: Extent) -> Graph:

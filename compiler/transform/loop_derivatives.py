@@ -8,17 +8,30 @@ the captures, which are part of the state of the reverse loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from graphgrad.compiler.dims import Dim, Extent
+from graphgrad.compiler.dims import Dim, Extent, Symbol
 from graphgrad.compiler.ir import Graph, Value
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.ops.renamed import as_type
+from graphgrad.compiler.ops.runtime_sizes import size_in
+from graphgrad.compiler.ops.while_loop import Axes, resized
 from graphgrad.compiler.transform.autodiff import forward, live, reverse, zeros_like
+from graphgrad.compiler.transform.loop_sizes import (
+    cut_to,
+    mentioned,
+    moved_axes,
+    padded_axes,
+    solved,
+    stacked_size,
+    step_sizes,
+    with_sizes,
+)
 from graphgrad.compiler.transform.residuals import with_residuals
-from graphgrad.compiler.transform.sizes import runtime_size
+from graphgrad.compiler.transform.sizes import runtime_size, specialise, type_at
 from graphgrad.compiler.transform.subgraphs import (
     apply,
     build,
@@ -31,6 +44,7 @@ from graphgrad.compiler.transform.subgraphs import (
     select,
     used_params,
 )  # fmt: skip
+from graphgrad.compiler.types import TensorType, tensor_type
 
 Mask = tuple[bool, ...]
 
@@ -49,6 +63,7 @@ class Loop:
     length: Extent
     reverse: bool
     flags: Any
+    varying: Axes
 
     @property
     def carried(self) -> int:
@@ -112,14 +127,40 @@ def missing_stacks(body: Graph, carried: int, step: Step) -> list[Value]:
     return [v for v in dict.fromkeys(read) if v not in stacked]
 
 
-def augmented_body(body: Graph, carried: int, active: Mask) -> Graph:
+def sizes_to_tell(body: Graph, carried: int, step: Step, varying: Axes) -> list[Symbol]:
+    """The sizes of a step that its reverse mentions, and that no cotangent of the state tells."""
+    own = step_sizes(body, varying)
+    if not own:
+        return []
+    params, outputs = step.reads()
+    values = [v for v, used in zip(body.params, params) if used]
+    values += [v for v, used in zip(body.outputs, outputs) if used]
+    values += select(body.params[:carried], step.given[:carried])
+    values += select(body.outputs, step.given)
+    told = [v.type for v in select(body.outputs[:carried], step.given[:carried])]
+    needed = (mentioned(step.graph, values) & own) - solved(told, told).keys()
+    return sorted(needed, key=lambda s: (s.name, s.order))
+
+
+def augmented_body(body: Graph, carried: int, active: Mask, varying: Axes = ()) -> Graph:
     """`body` that also stacks what its reverse reads."""
-    inner = with_residuals(body, active)
+    inner = with_residuals(body, active, carried)
     count = len(body.outputs)
     seeds = [a and i < count for i, a in enumerate(reached(inner, active))]
     step = reverse_step(inner, carried, seeds, active)
     missing = missing_stacks(inner, carried, step)
-    return Graph(inner.params, inner.nodes, (*inner.outputs, *missing), inner.name)
+    found = Graph(inner.params, inner.nodes, (*inner.outputs, *missing), inner.name)
+    untold = sizes_to_tell(inner, carried, step, varying)
+    untold = [s for s in untold if stacked_size(found, carried, s) is None]
+    return with_sizes(found, untold) if untold else found
+
+
+def is_complete(body: Graph, carried: int, step: Step, varying: Axes) -> bool:
+    """Does the body stack all that its reverse reads?"""
+    untold = sizes_to_tell(body, carried, step, varying)
+    return not missing_stacks(body, carried, step) and all(
+        stacked_size(body, carried, s) is not None for s in untold
+    )
 
 
 def reverse_loop(
@@ -135,23 +176,37 @@ def reverse_loop(
     slices = {p: sources[p] for p in select(loop.body.params[:n], params[:n])}
     slices |= {p: x for p, x, used in zip(loop.body.params[n:], loop.xs, params[n:]) if used}
     slices |= {v: sources[v] for v in select(loop.body.outputs, outputs)}
+    untold = {
+        s: stacked_size(loop.body, n, s) for s in sizes_to_tell(loop.body, n, step, loop.varying)
+    }
+    slices |= {v: sources[v] for v in present(untold.values())}
     incoming = select(gs[n:], step.given[n:])
     _, has_xs, has_captures = loop.groups(step.has)
+    ends = resized([x.type for x in loop.state], loop.varying)
     state = [
-        zeros_like(x.type) if g is None else g
-        for x, g in select(list(zip(loop.state, gs)), step.given[:n])
+        zeros_like(t) if g is None else g for t, g in select(list(zip(ends, gs)), step.given[:n])
     ]
     state += [zeros_like(x.type) for x in select(loop.captures, has_captures)]
     scanned = [*slices.values(), *incoming]
+    places = scattered(step.given[:n], range(n))
+    varying = tuple(
+        (places[k], axis, loop.state[k].type.shape[axis])
+        for k, axis, _ in loop.varying
+        if places[k] is not None
+    )
+    entries = [tensor_type(x.type.shape[1:], x.dtype) for x in scanned]
+    body = _reverse_body(loop, step, list(slices), entries, len(state), sum(has_captures), untold)
     results = apply(
         ops["scan"],
         [*state, *present([loop.flags]), *scanned, *loop.captures],
-        body_graph=_reverse_body(loop, step, list(slices), len(state), sum(has_captures)),
+        body_graph=body,
         carried=len(state),
         scanned=len(scanned),
         length=loop.length,
         reverse=not loop.reverse,
         masked=loop.flags is not None,
+        varying=varying,
+        padded=padded_axes(body, len(state), varying),
     )
     count = sum(step.given[:n])
     first = scattered(step.given[:n], results[:count])
@@ -162,27 +217,49 @@ def reverse_loop(
     )
 
 
-def _reverse_body(loop: Loop, step: Step, read: list[Value], carried: int, sums: int) -> Graph:
+def _reverse_body(
+    loop: Loop, step: Step, read: list[Value], entries: Sequence[TensorType], carried: int,
+    sums: int, untold: Mapping[Symbol, Value | None],
+) -> Graph:  # fmt: skip
     """(cotangents, sums, slices read, slices of cotangents, captures) -> the same of the step
-    before."""
+    before. `entries` are the types of the slices, and `untold` sizes are among what is read."""
     n, body = loop.carried, loop.body
     cotangents = select(body.outputs[:n], step.given[:n])
+    places = [i for i, g in enumerate(step.given[:n]) if g]
+    inside = tuple(
+        (places.index(k), axis, runtime_size(f"m{i}"))
+        for i, (k, axis, _) in enumerate(loop.varying)
+        if k in places
+    )
     has_captures = loop.groups(step.has)[2]
     captures = body.params[n + len(loop.xs) :]
     incoming = select(body.outputs[n:], step.given[n:])
-    types = [
-        v.type for v in (*cotangents, *select(captures, has_captures), *read, *incoming, *captures)
-    ]
+    types = list(resized([v.type for v in cotangents], inside))
+    types += [v.type for v in select(captures, has_captures)]
+    types += [*entries, *(v.type for v in captures)]
 
     def make(builder: Any, *values: Any) -> list[Any]:
         state, rest = values[:carried], values[carried:]
         known = dict(zip(read, rest[: len(read)], strict=True))
+        sizes = solved([v.type for v in cotangents], [x.type for x in state[: len(cotangents)]])
+        own = step_sizes(body, loop.varying)
+        sizes = {s: size for s, size in sizes.items() if s in own}
+        sizes |= {s: size_in(known[v]) for s, v in untold.items() if v is not None}
+        known = {v: cut_to(x, v.type, sizes) for v, x in known.items()}
         known |= dict(zip(captures, rest[len(read) + len(incoming) :], strict=True))
-        seeds = [*state[: carried - sums], *rest[len(read) : len(read) + len(incoming)]]
+        given = rest[len(read) : len(read) + len(incoming)]
+        seeds = [
+            as_type(x, type_at(v.type, sizes)) for x, v in zip(state[: carried - sums], cotangents)
+        ]
+        seeds += [cut_to(g, v.type, sizes) for g, v in zip(given, incoming, strict=True)]
         forward_values = [known.get(v) for v in (*body.params, *body.outputs)]
-        results = scattered(step.has, place(builder, step.graph, [*forward_values, *seeds]))
+        graph = specialise(step.graph, sizes)
+        results = scattered(step.has, place(builder, graph, [*forward_values, *seeds]))
         found, slices, added = loop.groups(results)
-        before = [zeros_like(v.type) if g is None else g for v, g in zip(body.params, found)]
+        before = [
+            zeros_like(type_at(v.type, sizes)) if g is None else g
+            for v, g in zip(body.params, found)
+        ]
         return [
             *select(before, step.given[:n]),
             *(s + g for s, g in zip(state[carried - sums :], present(added), strict=True)),
@@ -194,7 +271,7 @@ def _reverse_body(loop: Loop, step: Step, read: list[Value], carried: int, sums:
 
 def vjp_while(
     gs: tuple[Any, ...], outs: tuple[Any, ...], *inputs: Any, needs: Mask, body_graph: Graph,
-    carried: int, trips: Dim | None, **attrs: Any,
+    carried: int, trips: Dim | None, varying: Axes = (), padded: Axes = (), **attrs: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
     """A reverse scan; where the loop did not stack what it reads, the loop runs again first."""
     active = active_params(body_graph, carried, needs)
@@ -203,42 +280,48 @@ def vjp_while(
     step = reverse_step(body_graph, carried, given(gs), active)
     if not any(step.given):
         return (None,) * len(inputs)
-    if trips is None or missing_stacks(body_graph, carried, step):
-        body_graph = augmented_body(body_graph, carried, active)
+    if trips is None or not is_complete(body_graph, carried, step, varying):
+        body_graph = augmented_body(body_graph, carried, active, varying)
         trips = runtime_size("trips")
         outs = apply(
-            ops["while_loop"], inputs, body_graph=body_graph, carried=carried, trips=trips, **attrs
-        )
+            ops["while_loop"], inputs, body_graph=body_graph, carried=carried, trips=trips,
+            varying=varying, padded=padded_axes(body_graph, carried, varying), **attrs,
+        )  # fmt: skip
         gs += (None,) * (len(body_graph.outputs) - len(gs))
         step = reverse_step(body_graph, carried, given(gs), active)
-    loop = Loop(body_graph, inputs[:carried], (), inputs[carried:], trips, False, outs[-1])
+    loop = Loop(body_graph, inputs[:carried], (), inputs[carried:], trips, False, outs[-1], varying)
     grads = reverse_loop(loop, gs, outs[carried:-1], active, step)
     return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
 
 
 def augment_while(
-    xs: tuple[Any, ...],
-    active: Mask,
-    *,
-    body_graph: Graph,
-    carried: int,
-    trips: Dim | None,
-    **attrs: Any,
-) -> tuple[Any, ...]:
+    xs: tuple[Any, ...], active: Mask, *, body_graph: Graph, carried: int, trips: Dim | None,
+    varying: Axes = (), padded: Axes = (), **attrs: Any,
+) -> tuple[Any, ...]:  # fmt: skip
     """The loop with what its reverse reads stacked."""
-    body = augmented_body(body_graph, carried, active_params(body_graph, carried, active))
+    marked = active_params(body_graph, carried, active)
+    body = augmented_body(body_graph, carried, marked, varying)
     size = trips if trips is not None else runtime_size("trips")
-    outs = apply(ops["while_loop"], xs, body_graph=body, carried=carried, trips=size, **attrs)
+    outs = apply(
+        ops["while_loop"], xs, body_graph=body, carried=carried, trips=size, varying=varying,
+        padded=more_padded(body, carried, varying, padded, len(body_graph.outputs)), **attrs,
+    )  # fmt: skip
     count = len(body_graph.outputs)
     return outs if trips is None else (*outs[:count], outs[-1], *outs[count:-1])
 
 
+def more_padded(body: Graph, carried: int, varying: Axes, padded: Axes, count: int) -> Axes:
+    """`padded`, and the padded axes of the outputs of `body` after the first `count`."""
+    more = padded_axes(body, carried, varying)
+    return padded + tuple((k, axis, n) for k, axis, n in more if k + carried >= count)
+
+
 def _split_scan(inputs: tuple[Any, ...], body: Graph, carried: int, scanned: int, length: Extent,
-                reverse: bool, masked: bool) -> Loop:  # fmt: skip
+                reverse: bool, masked: bool, varying: Axes) -> Loop:  # fmt: skip
     split = carried + masked
     return Loop(
         body, inputs[:carried], inputs[split : split + scanned], inputs[split + scanned :], length,
-        reverse, inputs[carried] if masked else None,
+        reverse, inputs[carried] if masked else None, varying,
     )  # fmt: skip
 
 
@@ -254,22 +337,26 @@ def with_flags(values: Sequence[Any], carried: int, masked: bool) -> tuple[Any, 
 
 def vjp_scan(
     gs: tuple[Any, ...], outs: tuple[Any, ...], *inputs: Any, needs: Mask, body_graph: Graph,
-    carried: int, scanned: int, length: Extent, reverse: bool, masked: bool,
+    carried: int, scanned: int, length: Extent, reverse: bool, masked: bool, varying: Axes = (),
+    padded: Axes = (),
 ) -> tuple[Any, ...]:  # fmt: skip
     """A scan in the other direction; where this one did not stack what it reads, it runs again
     first."""
-    settings: dict[str, Any] = {"length": length, "reverse": reverse, "masked": masked}
+    settings: dict[str, Any] = {
+        "length": length, "reverse": reverse, "masked": masked, "varying": varying,
+    }  # fmt: skip
     asked = without_flags(needs, carried, masked)
     active = active_params(body_graph, carried, asked)
     gs = tuple(g if a else None for g, a in zip(gs, reached(body_graph, active), strict=True))
     step = reverse_step(body_graph, carried, given(gs), active)
     if not any(step.given):
         return (None,) * len(inputs)
-    if missing_stacks(body_graph, carried, step):
-        body_graph = augmented_body(body_graph, carried, active)
+    if not is_complete(body_graph, carried, step, varying):
+        body_graph = augmented_body(body_graph, carried, active, varying)
         outs = apply(
-            ops["scan"], inputs, body_graph=body_graph, carried=carried, scanned=scanned, **settings
-        )
+            ops["scan"], inputs, body_graph=body_graph, carried=carried, scanned=scanned,
+            padded=padded_axes(body_graph, carried, varying), **settings,
+        )  # fmt: skip
         gs += (None,) * (len(outs) - len(gs))
         step = reverse_step(body_graph, carried, given(gs), active)
     loop = _split_scan(inputs, body_graph, carried, scanned, **settings)
@@ -279,18 +366,16 @@ def vjp_scan(
 
 
 def augment_scan(
-    xs: tuple[Any, ...],
-    active: Mask,
-    *,
-    body_graph: Graph,
-    carried: int,
-    masked: bool,
-    **attrs: Any,
-) -> tuple[Any, ...]:
+    xs: tuple[Any, ...], active: Mask, *, body_graph: Graph, carried: int, masked: bool,
+    varying: Axes = (), padded: Axes = (), **attrs: Any,
+) -> tuple[Any, ...]:  # fmt: skip
     """The scan with what its reverse reads stacked."""
     marked = active_params(body_graph, carried, without_flags(active, carried, masked))
-    body = augmented_body(body_graph, carried, marked)
-    return apply(ops["scan"], xs, body_graph=body, carried=carried, masked=masked, **attrs)
+    body = augmented_body(body_graph, carried, marked, varying)
+    return apply(
+        ops["scan"], xs, body_graph=body, carried=carried, masked=masked, varying=varying,
+        padded=more_padded(body, carried, varying, padded, len(body_graph.outputs)), **attrs,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,7 +439,7 @@ def _with_tangents(values: Sequence[Any], ts: Sequence[Any], marks: Sequence[boo
 
 def jvp_while(
     ts: tuple[Any, ...], outs: tuple[Any, ...], *inputs: Any, cond_graph: Graph, body_graph: Graph,
-    carried: int, **attrs: Any,
+    carried: int, varying: Axes = (), padded: Axes = (), **attrs: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
     """A loop that carries the tangents beside the state."""
     pushed = tangent_body(body_graph, carried, 0, given(ts))
@@ -369,6 +454,8 @@ def jvp_while(
         ),
         body_graph=pushed.graph,
         carried=len(state),
+        varying=moved_axes(varying, pushed.params[:n]),
+        padded=moved_axes(padded, pushed.outputs[n:]),
         **attrs,
     )
     tangents = _pushed(pushed, n, results)
@@ -385,10 +472,11 @@ def widened(graph: Graph, like: Graph, places: Sequence[int]) -> Graph:
 
 def jvp_scan(
     ts: tuple[Any, ...], outs: tuple[Any, ...], *inputs: Any, body_graph: Graph, carried: int,
-    scanned: int, length: Extent, reverse: bool, masked: bool,
+    scanned: int, length: Extent, reverse: bool, masked: bool, varying: Axes = (),
+    padded: Axes = (),
 ) -> tuple[Any, ...]:  # fmt: skip
     """A scan that carries the tangents beside the state."""
-    loop = _split_scan(inputs, body_graph, carried, scanned, length, reverse, masked)
+    loop = _split_scan(inputs, body_graph, carried, scanned, length, reverse, masked, varying)
     seeds = without_flags(ts, carried, masked)
     pushed = tangent_body(body_graph, carried, scanned, given(seeds))
     state, xs, captures = (
@@ -409,5 +497,7 @@ def jvp_scan(
         length=length,
         reverse=reverse,
         masked=masked,
+        varying=moved_axes(varying, pushed.params[:carried]),
+        padded=moved_axes(padded, pushed.outputs[carried:]),
     )
     return _pushed(pushed, carried, results)

@@ -22,6 +22,7 @@ from graphgrad.compiler.types import TensorType
 NOMINAL = 64  # the value of an unknown size, when bytes are compared
 INFINITE = float("inf")
 LARGE = 1e15  # computing a loop again: dearer than any storing, and yet possible
+LARGE_STATE = 1e12  # all values that the state of a loop had, where it grows from step to step
 
 # Elements that cost more than this, in cheap instructions, are priced: at about 0.3 ns an element
 # (a transcendental function) against 0.8 to store and load it.
@@ -29,23 +30,26 @@ DEAR_ELEMENT = 16.0
 DEAR_SHARE = 0.5  # of the bytes
 
 
-def with_residuals(graph: Graph, needs: tuple[bool, ...]) -> Graph:
+def with_residuals(graph: Graph, needs: tuple[bool, ...], carried: int = 0) -> Graph:
     """`graph` with further outputs: what its reverse for the parameters that `needs` marks is to
     read.
 
     Composites that differentiate by parts are expanded, and inner calls and branches give their own
     residuals, so that nothing expensive is hidden. Where nothing has to be stored the result is
     `graph`. Values whose sizes are known only at run time are computed again, not stored.
+
+    The first `carried` parameters and outputs are the state of a loop, of which the reverse has
+    only what is stored.
     """
-    key = ("residuals", needs)
+    key = ("residuals", needs, carried)
     if key not in graph.memo:
-        graph.memo[key] = _with_residuals(graph, needs)
+        graph.memo[key] = _with_residuals(graph, needs, carried)
     return graph.memo[key]  # type: ignore[no-any-return]
 
 
-def _with_residuals(graph: Graph, needs: tuple[bool, ...]) -> Graph:
+def _with_residuals(graph: Graph, needs: tuple[bool, ...], carried: int) -> Graph:
     whole = stabilised(expanded(stabilised(graph), needs))
-    stored = cut(whole, values_read_by_reverse(whole, needs))
+    stored = cut(whole, values_read_by_reverse(whole, needs, carried), carried)
     if not stored:
         return graph
     return Graph(whole.params, whole.nodes, (*whole.outputs, *stored), graph.name)
@@ -114,8 +118,9 @@ def _augmented(builder: Builder, node: Node, outs: Sequence[Value]) -> list[Valu
     return None
 
 
-def values_read_by_reverse(graph: Graph, needs: tuple[bool, ...]) -> list[Value]:
-    """The values inside `graph` that its reverse reads, all floating outputs having a cotangent."""
+def values_read_by_reverse(graph: Graph, needs: tuple[bool, ...], carried: int = 0) -> list[Value]:
+    """The values inside `graph`, and in its state, that its reverse reads, all floating outputs
+    having a cotangent."""
     given = tuple(t.dtype.is_inexact for t in graph.output_types)
     parts = reverse_parts(graph, given, needs)
     nodes, needed, read = parts.builder.nodes, set[Value](), set[Value]()
@@ -130,19 +135,21 @@ def values_read_by_reverse(graph: Graph, needs: tuple[bool, ...]) -> list[Value]
             needed.update(nodes[i].inputs)
             read.update(nodes[i].inputs)
     made = {v for node in nodes[: parts.forward_nodes] for v in node.outputs}
-    return [v for v, copy in parts.copies.items() if copy in read and copy in made]
+    state = {*graph.params[:carried], *graph.outputs[:carried]}
+    return [v for v, copy in parts.copies.items() if copy in read and (copy in made or v in state)]
 
 
-def cut(graph: Graph, required: Sequence[Value]) -> list[Value]:
+def cut(graph: Graph, required: Sequence[Value], carried: int = 0) -> list[Value]:
     """The values to store so that all of `required` can be had in the reverse, at the least
     cost."""
-    at_hand = set(graph.params) | set(graph.outputs)
+    at_hand = set(graph.params[carried:]) | set(graph.outputs[carried:])
     for node in graph.nodes:
         if recompute_share(node) == 0 and all(x in at_hand for x in node.inputs):
             at_hand.update(node.outputs)
     goal = [v for v in required if v not in at_hand]
     wanted, places = set(goal), dict[Value, int]()
     network = Network()
+    state = set(graph.params[:carried]) - at_hand
 
     def place(v: Value) -> int:
         """The network node where `v` arrives; it leaves from the next, at the price of its
@@ -150,9 +157,10 @@ def cut(graph: Graph, required: Sequence[Value]) -> list[Value]:
         if v not in places:
             places[v] = network.node()
             network.node()
-            network.edge(
-                places[v], places[v] + 1, INFINITE if is_runtime(v.type) else nominal_bytes(v.type)
-            )
+            price: float = nominal_bytes(v.type)
+            if is_runtime(v.type):
+                price = LARGE_STATE if v in state else INFINITE
+            network.edge(places[v], places[v] + 1, price)
         return places[v]
 
     for v in goal:
@@ -170,6 +178,8 @@ def cut(graph: Graph, required: Sequence[Value]) -> list[Value]:
                     if x not in at_hand:
                         wanted.add(x)
                         network.edge(place(x) + 1, place(v), INFINITE)
+    for v in state & wanted:
+        network.edge(network.source, place(v), INFINITE)
     needed = network.sink_side()
     return [v for v, i in places.items() if i + 1 in needed and i not in needed]
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graphgrad.compiler.dims import DimScope, Extent, Symbol
-from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_node
 from graphgrad.compiler.ir import Graph, Node, Value, replay
 from graphgrad.compiler.op import ops
@@ -82,15 +81,12 @@ def levels_of(graph: Graph) -> dict[int, int]:
     of_size: dict[Symbol, int] = dict.fromkeys(
         set().union(*(runtime_symbols(p.type) for p in graph.params)), 0
     )
-    stacked: set[Symbol] = set()  # sizes of what loops stack
     found: dict[int, int] = {}
     last_effect = 0
     for node in graph.nodes:
         sizes = symbols_in(node)
         new = sizes - of_size.keys()
-        if new and isinstance(node.op, Control) and node.op.inlined is None:
-            stacked |= new
-        apart = bool(new) or not stacked.isdisjoint(sizes)
+        apart = bool(new)
         level = max([0, *(of_value[x] for x in node.inputs), *(of_size[s] for s in sizes - new)])
         if has_effect(node):
             level = max(level, last_effect)

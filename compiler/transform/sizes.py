@@ -23,7 +23,6 @@ from graphgrad.compiler.dims import (
     symbols_of,
 )
 from graphgrad.compiler.errors import ShapeError
-from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.types import Shape, TensorType, tensor_type
 
@@ -203,6 +202,33 @@ def runtime_symbols(x: Any) -> set[Symbol]:
     return {s for s in symbols_of(x) if s.argument == RUNTIME} if isinstance(x, Dim) else set()
 
 
+def outer_sizes(graph: Graph) -> set[Symbol]:
+    """The sizes that `graph` and its sub-graphs mention and that its arguments do not tell."""
+    if "outer sizes" not in graph.memo:
+        found = set[Symbol]()
+        if is_symbolic(graph):
+            values = (*graph.params, *(v for node in graph.nodes for v in node.outputs))
+            for x in (
+                *(v.type for v in values),
+                *(a for n in graph.nodes for a in n.attrs.values()),
+            ):
+                found |= _sizes_in(x)
+            found -= {s for t in graph.types for s in map(_told, t.shape) if s is not None}
+        graph.memo["outer sizes"] = found
+    return graph.memo["outer sizes"]  # type: ignore[no-any-return]
+
+
+def _sizes_in(x: Any) -> set[Symbol]:
+    """All sizes that a type or an attribute mentions, in sub-graphs those from outside."""
+    if isinstance(x, TensorType):
+        return set() if x.static else _sizes_in(x.shape)
+    if isinstance(x, tuple):
+        return set().union(*map(_sizes_in, x))
+    if isinstance(x, Graph):
+        return outer_sizes(x)
+    return symbols_of(x) if isinstance(x, Dim) else set()
+
+
 def symbols_in(node: Node) -> set[Symbol]:
     """The run-time sizes that a node mentions."""
     found = [runtime_symbols(v.type) for v in (*node.inputs, *node.outputs)]
@@ -227,20 +253,29 @@ class RuntimeSizes:
     """The sizes of one run: those of the arguments, and more as the run finds them out."""
 
     def __init__(self, graph: Graph, shapes: Sequence[Sequence[int]]) -> None:
-        self.sizes: dict[Symbol, Extent] = dict(bind_sizes(graph.types, shapes))
+        known = bind_sizes(graph.types, shapes)
+        self.sizes = {s: n for s, n in known.items() if s.argument != RUNTIME}
         self.learn(graph.params, shapes)
 
     def apply(self, node: Node) -> Node:
         """`node` with the known sizes in its attributes."""
         if not self.sizes:
             return node
-        attrs = attrs_at(node.attrs, self.sizes)
+        attrs = {  # a sub-graph whose arguments tell its sizes is the same for all of them
+            key: value
+            if isinstance(value, Graph) and self._knows(value)
+            else attribute_at(value, self.sizes)
+            for key, value in node.attrs.items()
+        }
         return Node(node.op, node.inputs, attrs, node.outputs, node.where)
 
+    def _knows(self, graph: Graph) -> bool:
+        """Does `graph` mention none of the sizes, but for those that its own arguments tell?"""
+        return self.sizes.keys().isdisjoint(outer_sizes(graph))
+
     def after(self, node: Node, shapes: Sequence[Sequence[int]]) -> None:
-        """Note what the results of `node` tell. (Loops keep their numbers of trips as symbols.)"""
-        if not isinstance(node.op, Control) or node.op.inlined is not None:
-            self.learn(node.outputs, shapes)
+        """Note what the results of `node` tell."""
+        self.learn(node.outputs, shapes)
 
     def learn(self, values: Sequence[Value], shapes: Sequence[Sequence[int]]) -> None:
         """Bind the symbols of the values' types, and check what the trace assumed of them."""

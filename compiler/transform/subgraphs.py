@@ -88,6 +88,20 @@ def reached(graph: Graph, marked: Sequence[bool]) -> tuple[bool, ...]:
     return tuple(v in active for v in graph.outputs)
 
 
+def must_be_chosen(graph: Graph) -> bool:
+    """Is it visible whether `graph` runs: does it, or a graph in it, have effects or may it fail?
+    A loop may also never end."""
+    if "must be chosen" not in graph.memo:
+        graph.memo["must be chosen"] = any(
+            n.op.effect
+            or n.op.raises
+            or n.op.name == "while_loop"
+            or any(isinstance(a, Graph) and must_be_chosen(a) for a in n.attrs.values())
+            for n in graph.nodes
+        )
+    return bool(graph.memo["must be chosen"])
+
+
 def apply(op: Op, inputs: Sequence[Any], **attrs: Any) -> tuple[Any, ...]:
     """Apply a multi-output op."""
     return tuple(op(*inputs, **attrs))

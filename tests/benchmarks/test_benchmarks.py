@@ -12,8 +12,9 @@ from benchmarks import child, data, figures, measure, report, sweep
 from benchmarks.figures import Figure, Results, Row, geometric_mean
 from benchmarks.measure import Effort, Framework
 from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads.convolutions import Convolution, rows_of
 
-SMALL = [name for name, w in WORKLOADS.items() if w.traffic == 0 and w.flops < 1e8]
+SMALL = [name for name, w in WORKLOADS.items() if w.traffic == 0 and w.flops < 2e8]
 OURS = Framework("graphgrad", sys.executable)
 NUMPY = Framework("numpy", sys.executable)
 LITTLE = Effort(budget=0.02, rounds=2, launches=2, repeats=1, patience=60, timeout=60)
@@ -60,11 +61,43 @@ def test_large_workloads_agree_with_their_reference_at_a_smaller_size():
         "strike": r.uniform(80, 120, 9).astype(np.float32),
         "years": r.uniform(0.1, 2, 9).astype(np.float32),
     }
+    distinct = r.permutation(2 * 6 * 4 * 3).astype(np.float32)
+    for name in ("max_pool_y", "avg_pool_y", "max_pool_vjp"):
+        inputs[name] = {"x": distinct.reshape(2, 6, 4, 3)}
+    inputs["max_pool_vjp"]["g"] = r.standard_normal((2, 3, 2, 3), np.float32)
     assert {name for name, w in WORKLOADS.items() if w.traffic} == set(inputs)
     for name, given in inputs.items():
         build, arrays = child.prepare("graphgrad", name, given)
         expected = data.expected(WORKLOADS[name].reference, given)
         assert data.problem(arrays(build()()), expected) == "", name
+
+
+@pytest.mark.parametrize("part", "yxw")
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        ((2, 7, 6, 3), (3, 3, 3, 5), 2, 1),
+        ((2, 5, 8, 4), (1, 1, 4, 3)),
+        ((1, 6, 5, 3), (3, 3, 3, 1)),
+    ],
+)
+def test_convolutions_agree_with_their_reference_at_smaller_sizes(sizes, part):
+    c = Convolution("planted", *sizes)
+    rows_of(c, part)
+    try:
+        given = data.inputs(f"planted_{part}")
+        build, arrays = child.prepare("graphgrad", f"planted_{part}", given)
+        expected = data.expected(WORKLOADS[f"planted_{part}"].reference, given)
+        assert data.problem(arrays(build()()), expected) == ""
+    finally:
+        del WORKLOADS[f"planted_{part}"]
+
+
+def test_rows_of_a_group_are_measured_when_they_are_asked_for():
+    assert "conv3_64_y" not in command.parse([]).rows
+    chosen = command.parse(["--rows", "matmul", "convolutions"]).rows
+    assert {"matmul", "conv3_64_y", "lenet_step"} < set(chosen)
+    assert "convolutions" not in chosen
 
 
 def test_a_wrong_result_is_noticed():
@@ -240,7 +273,7 @@ def test_the_command_measures_and_reports(tmp_path, capsys):
 
 def test_the_page_has_the_marks_that_reports_replace():
     page = report.PAGE.read_text(encoding="utf-8")
-    for name in ("benchmarks", "sweep"):
+    for name in ("benchmarks", "sweep", "convolutions", "convolution sweep"):
         assert page.count(f"<!-- {name}: begin -->") == page.count(f"<!-- {name}: end -->") == 1
 
 

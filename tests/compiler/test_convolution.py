@@ -12,6 +12,9 @@ from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.convolution_reference import output_size
+from graphgrad.compiler.ops.padding import pad
+from graphgrad.compiler.pipeline import optimise
+from graphgrad.compiler.transform.autodiff import gradient_graph
 from graphgrad.compiler.transform.batching import batch_graph
 from graphgrad.compiler.verify import verify
 from tests.compiler.differences import graph_of
@@ -46,6 +49,63 @@ def test_the_number_of_places_is_that_of_the_windows_that_fit() -> None:
             k, s, d = k + 1, s + 1, d + 1
             last = n + low + high - ((k - 1) * d + 1)  # where the last window may begin
             assert output_size(n, k, s, (low, high), d) == len(range(0, last + 1, s))
+
+
+# -- padding beside convolutions
+
+ATTRS: dict[str, Any] = {
+    "strides": (2, 1), "padding": ((1, 0), (0, 0)), "dilations": (1, 1), "groups": 1,
+}  # fmt: skip
+X, W = np.linspace(-1, 1, 120).reshape(2, 5, 4, 3), np.linspace(2, -1, 54).reshape(3, 3, 3, 2)
+
+
+def names(graph: Any) -> set[str]:
+    return {node.op.name for node in graph.nodes} - {"constant", "broadcast_to"}
+
+
+def same_results(graph: Any, arrays: list[Any]) -> set[str]:
+    """The ops that are left, after a check that the results are."""
+    optimised = verify(optimise(graph)[0])
+    for a, b in zip(interpret(optimised, arrays), interpret(graph, arrays), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    return names(optimised)
+
+
+def test_padding_becomes_that_of_the_convolution() -> None:
+    graph = graph_of(
+        lambda x, w: ops["conv"](pad(x, ((0, 0), (1, 2), (3, 0), (0, 0))), w, **ATTRS), [X, W]
+    )
+    assert same_results(graph, [X, W]) == {"conv"}
+    (node,) = (n for n in optimise(graph)[0].nodes if n.op.name == "conv")
+    assert node.attrs["padding"] == ((2, 2), (3, 0))
+    y = interpret(graph, [X, W])[0]
+    back = gradient_graph(graph, (True,), (True, True))
+    found = same_results(back, [X, W, y, np.sin(y)])
+    assert found == {"conv_input_gradient", "conv_filter_gradient"}
+
+
+OTHERS = {
+    "images": lambda x: pad(x, ((1, 0), (1, 1), (1, 1), (0, 0))),
+    "channels": lambda x: pad(ops["slice"](x, (0,) * 4, (2, 5, 4, 2), (1,) * 4),
+                              ((0, 0), (1, 1), (1, 1), (0, 1))),
+    "other numbers": lambda x: pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0),
+    "between": lambda x: ops["unslice"](x, (2, 9, 4, 3), (0,) * 4, (1, 2, 1, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_padding_stays(name: str) -> None:
+    graph = graph_of(lambda x, w: ops["conv"](OTHERS[name](x), w, **ATTRS), [X, W])
+    assert same_results(graph, [X, W]) & {"update_slice", "unslice"}
+
+
+def test_a_gradient_read_as_a_whole_is_computed_once() -> None:
+    def fn(g: Any, w: Any) -> Any:
+        whole = ops["conv_input_gradient"](g, w, **ATTRS, input_size=(6, 5))
+        return [whole, ops["slice"](whole, (0, 1, 0, 0), (2, 4, 5, 3), (1,) * 4)]
+
+    g = np.linspace(0, 1, 2 * 3 * 3 * 2).reshape(2, 3, 3, 2)
+    assert same_results(graph_of(fn, [g, W]), [g, W]) == {"conv_input_gradient", "slice"}
 
 
 def _from_the_low_end(wrong: Any) -> Any:

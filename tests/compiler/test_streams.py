@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from graphgrad.compiler.codegen import llvm_streams as streams
+from graphgrad.compiler.codegen.llvm_nest import ROW_BLOCK
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import TensorType
-from graphgrad.runtime import memory
+from graphgrad.runtime import engine, executor, memory
 from graphgrad.runtime.memory import address
 from tests.compiler import models
 from tests.compiler.compiling import check, compile_full, graph_of, prepared, t
@@ -139,6 +141,56 @@ def test_outputs_that_begin_within_a_line(always: None, shift: int) -> None:
     (y,), _ = prepared(compilation).launch(arrays, [place], [True])
     assert address(y) == place
     np.testing.assert_array_equal(y, np.arange(1000) * 3 + 1)
+
+
+def asked_for(fn: Any, x: np.ndarray) -> np.ndarray:
+    """The byte offsets into `x` that the compiled `fn` asks for, in order, run with hints."""
+    compilation = compile_full(graph_of(fn, t(*x.shape)))
+    found = np.zeros(1 << 17, np.int64)  # how many, then the addresses
+    module = compilation.program.module.replace(
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+        f"""define internal void @asked(ptr %p, i32 %w, i32 %l, i32 %c) {{
+          %all = inttoptr i64 {address(found)} to ptr
+          %old = load i64, ptr %all
+          %new = add i64 %old, 1
+          store i64 %new, ptr %all
+          %place = getelementptr i64, ptr %all, i64 %new
+          %where = ptrtoint ptr %p to i64
+          store i64 %where, ptr %place
+          ret void
+        }}""",
+    ).replace("@llvm.prefetch.p0", "@asked")
+    program = replace(compilation.program, module=module)
+    (y,), _ = executor.prepare(program, engine.host_target()).launch([x], [address(x)], [])
+    np.testing.assert_allclose(y, x.sum(0)[: len(y)], rtol=1e-4)
+    return found[1 : found[0] + 1] - address(x)
+
+
+@pytest.mark.parametrize("columns", [64, 100, 1024, 4096])
+def test_rows_that_are_added_together_ask_for_later_ones_in_the_order_of_memory(
+    always: None, columns: int
+) -> None:
+    rows, line = 256, 64
+    x = np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
+    found = asked_for(lambda x: x.sum((0,)), x)
+    ahead = max(streams.AHEAD_BYTES, 4 * ROW_BLOCK * columns)
+    assert found[0] == ahead
+    in_vectors = columns // 16 * 16  # the others are under a mask
+    assert len(found) == rows * in_vectors * 4 // line
+    assert np.all(np.diff(found) >= line)
+    if in_vectors == columns:
+        assert np.all(np.diff(found) == line)
+
+
+def test_rows_of_a_part_ask_for_their_own_columns(always: None) -> None:
+    x = np.ones((256, 1024), np.float32)
+    found = asked_for(lambda x: ops["slice"](x, (0, 0), (256, 512), (1, 1)).sum((0,)), x)
+    assert np.all((found - streams.AHEAD_BYTES) % 4096 < 2048)
+
+
+def test_long_rows_are_left_to_the_processor(always: None) -> None:
+    x = np.ones((256, 4096 + 16), np.float32)
+    assert len(asked_for(lambda x: x.sum((0,)), x)) == 0
 
 
 def test_known_bytes_of_a_nest() -> None:

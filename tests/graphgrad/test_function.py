@@ -365,7 +365,7 @@ def test_training_loop():
 
 
 def test_running_eagerly():
-    f = gg.function(lambda x: x * float(x))
+    f = gg.function(lambda x: x * x.numpy())
     with pytest.raises(gg.errors.TraceError):
         f(gg.constant(2.0))
     gg.config.run_functions_eagerly(True)

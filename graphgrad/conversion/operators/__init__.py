@@ -1,0 +1,21 @@
+"""What converted functions call in place of Python's statements.
+
+Given Python values, or eager tensors, each does exactly what Python does. Given tensors of a trace,
+it becomes an operation of the graph.
+"""
+
+import operator
+
+from graphgrad.conversion.operators.calls import call
+from graphgrad.conversion.operators.conditions import if_, if_expression
+from graphgrad.conversion.operators.iteration import for_
+from graphgrad.conversion.operators.lists import append, pop
+from graphgrad.conversion.operators.logic import and_, assert_, not_, or_
+from graphgrad.conversion.operators.loops import while_
+from graphgrad.conversion.operators.undefined import Maybe, Undefined, read, unwrap
+from graphgrad.conversion.operators.updates import key, set_item, update_item
+
+__all__ = [
+    "Maybe", "Undefined", "and_", "append", "assert_", "call", "for_", "if_", "if_expression",
+    "key", "not_", "operator", "or_", "pop", "read", "set_item", "unwrap", "update_item", "while_",
+]  # fmt: skip

@@ -1,0 +1,25 @@
+"""Lists that grow in loops: Python's own outside loops of the graph, values that grow within."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphgrad.arrays import Growable
+from graphgrad.conversion.operators.numbers import is_symbolic
+
+
+def append(xs: Any, value: Any, name: str, where: Any = None) -> Any:
+    """What `name` is after `name.append(value)`, where it was `xs`."""
+    if isinstance(xs, Growable):
+        return xs.append(value)
+    xs.append(value)
+    return xs
+
+
+def pop(xs: Any, index: Any, name: str, where: Any = None) -> tuple[Any, Any]:
+    """What `name` is after `name.pop(index)`, and the item that was taken."""
+    if isinstance(xs, list) and is_symbolic(index):
+        xs = Growable.of(xs)
+    if isinstance(xs, Growable):
+        return xs.pop(index)
+    return xs, xs.pop(index)
