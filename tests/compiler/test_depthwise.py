@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.codegen import llvm_depthwise
+from graphgrad.compiler.codegen import llvm_depthwise, llvm_depthwise_filter
 from graphgrad.compiler.codegen.llvm_convolutions import convolution_kernel
-from graphgrad.compiler.codegen.llvm_depthwise import DepthwiseConvolution
+from graphgrad.compiler.codegen.llvm_depthwise_filter import DepthwiseFilterGradient
+from graphgrad.compiler.codegen.llvm_depthwise_kernel import DepthwiseKernel
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.driver import compile_in_full
 from graphgrad.compiler.kernels.convolutions import Registers, convolution_of
@@ -64,7 +65,7 @@ def compiled(kind: str, arrays: Any, attrs: Attrs, target: Any = None) -> Array:
     graph = graph_of(lambda *xs: ops[kind](*xs, **attrs), *types)
     conv = convolution_of(graph.nodes[-1])
     assert conv is not None
-    assert isinstance(convolution_kernel(conv, Registers(64, 32)), DepthwiseConvolution)
+    assert isinstance(convolution_kernel(conv, Registers(64, 32)), DepthwiseKernel)
     found = compile_full(graph) if target is None else compile_in_full(graph, target)
     assert not any(isinstance(step, Host) for step in found.program.steps)
     (z,) = run_compiled(found, arrays)
@@ -141,9 +142,10 @@ def test_results_do_not_depend_on_the_cut(kind: str, monkeypatch: pytest.MonkeyP
     arrays, given = arguments(kind, x, w, direct(x, w, attrs)["g"], attrs)
     whole = compiled(kind, arrays, given).tobytes()
     for grain in (1, 4):
-        monkeypatch.setattr(
-            llvm_depthwise, "chunks", lambda kind, count, time, n=grain: Division(kind, count, 0, n)
-        )
+        for module in (llvm_depthwise, llvm_depthwise_filter):
+            monkeypatch.setattr(
+                module, "chunks", lambda kind, count, time, n=grain: Division(kind, count, 0, n)
+            )
         for found in with_threads(lambda: compiled(kind, arrays, given)):
             assert found.tobytes() == whole
 
@@ -151,7 +153,7 @@ def test_results_do_not_depend_on_the_cut(kind: str, monkeypatch: pytest.MonkeyP
 def test_more_blocks_than_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The partial sums of empty blocks are zero."""
     x, w = images(0, (7, 9), (3, 3), 6, 1, "float32")
-    monkeypatch.setattr(DepthwiseConvolution, "blocks", property(lambda self: 100))
+    monkeypatch.setattr(DepthwiseFilterGradient, "blocks", property(lambda self: 100))
     check(x, w, attributes(6, (1, (1, 1), 1), (1, (1, 1), 1)))
 
 
@@ -181,6 +183,6 @@ def test_the_check_sees_a_planted_mistake(
     x, w = images(0, (7, 9), (3, 3), 6, 1, "float32")
     attrs = attributes(6, (1, (1, 1), 1), (1, (1, 1), 1))
     check(x, w, attrs)
-    monkeypatch.setattr(DepthwiseConvolution, method, planted)
+    monkeypatch.setattr(DepthwiseKernel, method, planted)
     with pytest.raises(AssertionError):
         check(x, w, attrs)
