@@ -22,7 +22,7 @@ from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
 from graphgrad.compiler.kernels.convolutions import Registers
-from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times
+from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
 from graphgrad.compiler.kernels.donation import in_place_pairs, matched
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.loops import LoopNest
@@ -36,6 +36,16 @@ from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
+from graphgrad.compiler.regions import (
+    Body,
+    Branch,
+    Repeated,
+    Storage,
+    body_of,
+    described,
+    planned,
+    sub_graphs,
+)
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
 from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
@@ -63,9 +73,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class CompiledStep:
-    """One step of a Program, for reports: a kernel, a routine call or a host step."""
+    """One step of a Program, for reports: a kernel, a routine call, a loop or a branch with the
+    steps within, or a host step."""
 
-    kind: str  # kernel | routine | host
+    kind: str  # kernel | routine | loop | branch | host
     nodes: tuple[Node, ...]
     nest: LoopNest | None = None
     kernel: KernelText | None = None
@@ -73,6 +84,7 @@ class CompiledStep:
     others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
     # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
     epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
+    within: tuple[CompiledStep, ...] = ()
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
@@ -167,14 +179,6 @@ def host_program(graph: Graph, run: Callable[..., Any]) -> Program:
 
 
 @dataclass
-class Storage:
-    """Where one value lies: a slot, or a temporary (by number)."""
-
-    slot: int = -1
-    temp: int = -1
-
-
-@dataclass
 class Assembly:
     """Puts the steps of one graph together into a Program."""
 
@@ -196,6 +200,14 @@ class Assembly:
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
+    # Of a sub-graph that becomes a region: the graph around it, and where in the arena its own
+    # temporaries begin.
+    around: Assembly | None = None
+    base: Size = 0
+    bodies: dict[int, Body | None] = field(default_factory=dict)  # of sub-graphs, by identity
+    controls: dict[Node, Branch | Repeated] = field(default_factory=dict)
+    route: list[Launch] = field(default_factory=list)  # the launches in order
+    offsets: list[Size] = field(default_factory=list)  # of the temporaries
 
     def __post_init__(self) -> None:
         self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
@@ -207,15 +219,14 @@ class Assembly:
             self.storage[given] = self.storage[p] = Storage(
                 self.add_slot(slot("input", given.type))
             )
-        launches = self.launches()
+        launches = self.route = self.launches()
         outputs = self.output_slots()
-        touched = [[s for step, low in batch for s in self.touch(step, low)] for batch in launches]
-        offsets, arena = self.place_temps(touched)
+        arena = self.plan_temps()
         features = self.target.features.split(",")
         writer = ModuleWriter(len(self.slots), ModuleParts("+avx512f" in features))
         steps: list[Native | Host] = []
         for batch in launches:
-            self.emit(batch, writer, offsets, steps)
+            self.emit(batch, writer, steps)
         if writer.open:
             steps.append(Native(writer.end_entry()))
         return Program(
@@ -227,7 +238,7 @@ class Assembly:
             steps=tuple(steps),
             temps=tuple(
                 Temp(dtype.name, shape, o)
-                for (dtype, shape, _), o in zip(self.temps, offsets, strict=True)
+                for (dtype, shape, _), o in zip(self.temps, self.offsets, strict=True)
             ),
             arena_bytes=arena,
             sizes=writer.all_sizes,
@@ -253,7 +264,10 @@ class Assembly:
         """The steps in order, those of one launch together."""
         steps = self.plan.steps
         lowered = [self.lower(step) for step in steps]
-        order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+        if self.around is None:
+            order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+        else:  # what a batch reads is to lie where the table says
+            order = [[k] for k in range(len(steps))]
         for low in lowered:
             if low is not None:
                 low.nest = divided(self.adjust(low.nest))
@@ -304,14 +318,70 @@ class Assembly:
     def is_native(self, value: Value) -> bool:
         """Is `value` written by a kernel or a routine (else by a host step)?"""
         node = self.fusion.producers[value]
+        return value in self.fusion.group_of or self.has_kernels(node)
+
+    def has_kernels(self, node: Node) -> bool:
+        """Has a node that is in no group a native form?"""
         makers = product_of, pieces_of, scatter_of, pool_of, self.convolutions.kernel
-        return value in self.fusion.group_of or any(f(node) is not None for f in makers)
+        return self.is_native_control(node) or any(f(node) is not None for f in makers)
+
+    # -- control flow
+
+    def is_native_control(self, node: Node) -> bool:
+        """Is `node` a loop or a branch all of whose steps are native?"""
+        graphs = sub_graphs(node)
+        return bool(graphs) and all(self.body(g) is not None for g in graphs)
+
+    def body(self, graph: Graph) -> Body | None:
+        """A sub-graph divided into kernels, if all of its steps are native."""
+        if id(graph) not in self.bodies:
+            body = body_of(graph)
+            if body is not None:
+                inner = self.within(body)
+                alone = (s.node for s in body.plan.steps if s.node is not None)
+                if not all(n.outputs and inner.has_kernels(n) for n in alone):
+                    body = None
+            self.bodies[id(graph)] = body
+        return self.bodies[id(graph)]
+
+    def within(self, body: Body) -> Assembly:
+        """What puts a sub-graph together."""
+        return Assembly(
+            body.graph, body.fusion, body.plan, self.target, slots=self.slots,
+            constants=self.constants, failures=self.failures, places=self.places,
+            numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
+        )  # fmt: skip
+
+    def control(self, node: Node) -> Branch | Repeated:
+        """A native loop or branch, with its memory."""
+        if node not in self.controls:
+            self.controls[node] = planned(self, node)
+        return self.controls[node]
+
+    def place(self, s: Storage) -> Place:
+        """Where a storage is, when all memory is planned."""
+        if s.outer is not None:
+            assert self.around is not None
+            return self.around.place(s.outer)
+        if s.temp >= 0:
+            return Place(offset=total(self.base, self.offsets[s.temp]))
+        return Place(s.slot, word=s.word)
+
+    def moves(self, s: Storage) -> bool:
+        """Does a word of the frame point at it?"""
+        if s.outer is not None:
+            assert self.around is not None
+            return self.around.moves(s.outer)
+        return s.word >= 0
+
+    def memory_of(self, value: Value) -> Value:
+        """The value in whose memory `value` lies."""
+        memory = self.fusion.memory_of(value)
+        return self.fusion.places[memory].memory if memory in self.fusion.places else memory
 
     def locate(self, value: Value) -> Storage:
         """The storage of a value that has memory, made when first asked for."""
-        memory = self.fusion.memory_of(value)
-        if memory in self.fusion.places:
-            memory = self.fusion.places[memory].memory
+        memory = self.memory_of(value)
         if memory not in self.storage:
             node = self.fusion.producers[memory]
             if node.op.name == "constant":
@@ -332,6 +402,8 @@ class Assembly:
             kernel = self.convolutions.kernel(step.node)
             if kernel is not None:
                 return self.touch_convolution(kernel, step.node)
+            if self.is_native_control(step.node):
+                return self.control(step.node).storage
             return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
         found = []
         for i, v in enumerate(low.values):
@@ -363,6 +435,14 @@ class Assembly:
         self.buffers[node.out] = found
         return found
 
+    def plan_temps(self, last: Sequence[Storage] = ()) -> Size:
+        """Give each temporary its offset; the bytes of all. Those of `last` live to the end."""
+        touched = [
+            [s for step, low in launch for s in self.touch(step, low)] for launch in self.route
+        ]
+        self.offsets, arena = self.place_temps([*touched, [*last]])
+        return arena
+
     def place_temps(self, touched: list[list[Storage]]) -> tuple[list[Size], Size]:
         first: dict[int, int] = {}
         last: dict[int, int] = {}
@@ -376,14 +456,12 @@ class Assembly:
 
     # -- steps
 
-    def emit(
-        self, launch: Launch, writer: ModuleWriter, offsets: list[Size], steps: list[Native | Host]
-    ) -> None:
-        def place(s: Storage) -> Place:
-            return Place(s.slot) if s.slot >= 0 else Place(offset=offsets[s.temp])
+    def emit(self, launch: Launch, writer: ModuleWriter, steps: list[Native | Host]) -> None:
+        place = self.place
 
         def done(*what: Any) -> None:
-            self.report.append(CompiledStep(*what))
+            whole = isinstance(what[0], CompiledStep)
+            self.report.append(what[0] if whole else CompiledStep(*what))
             if self.apart and writer.open:
                 steps.append(Native(writer.end_entry()))
 
@@ -400,6 +478,12 @@ class Assembly:
         product = product_of(node)
         if product is not None:
             done(*self.emit_product(product, node, writer, place))
+            return
+        if self.is_native_control(node):
+            control = self.control(node)
+            control.emit(self, writer)
+            kind = "branch" if isinstance(control, Branch) else "loop"
+            done(CompiledStep(kind, (node,), within=described(control)))
             return
         convolution = self.convolutions.kernel(node)
         if convolution is not None:

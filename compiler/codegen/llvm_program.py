@@ -54,10 +54,13 @@ PART_LINES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an array lies during a call: a slot of the table, or a byte offset into the arena."""
+    """Where an array lies during a call: a slot of the table, a byte offset into the arena, or, in
+    the region of a loop, what a word of its frame points to; or what a register holds."""
 
     slot: int = -1
     offset: Size = 0
+    word: int = -1
+    register: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,9 @@ class ModuleWriter:
     known: dict[str, str] = field(default_factory=dict)  # instructions of the lines, by text
     run_parts: list[str] = field(default_factory=list)  # of the run function at work
     entries: list[str] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)  # the functions that run functions call
+    region_name: str = ""  # of the region being written
+    region_count: int = 0
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
@@ -261,6 +267,11 @@ class ModuleWriter:
 
     def pointer(self, place: Place) -> str:
         """The address of an array."""
+        if place.register:
+            return place.register
+        if place.word >= 0:
+            at = self.once(f"getelementptr ptr, ptr %frame, i64 {place.word}")
+            return self.once(f"load ptr, ptr {at}")
         if place.slot >= 0:
             at = self.once(f"getelementptr ptr, ptr %table, i64 {place.slot}")
             return self.once(f"load ptr, ptr {at}")
@@ -371,6 +382,19 @@ class ModuleWriter:
         self.lines.append(f"  br i1 {bad}, label %{leave}, label %{on}")
         self.lines += [f"{leave}:", "  ret i32 1", f"{on}:"]
 
+    def copy(self, source: Place, target: Place, nbytes: Size) -> None:
+        """Copy an array to another place."""
+        self.memcpy(self.pointer(source), self.pointer(target), self.amount(nbytes))
+
+    def amount(self, nbytes: Size) -> str:
+        """So many bytes to copy: few are known to LLVM, which moves them without a call."""
+        return str(nbytes) if isinstance(nbytes, int) and nbytes <= 64 else self.size(nbytes)
+
+    def memcpy(self, source: str, target: str, nbytes: str) -> None:
+        self.parts.declares.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+        what = f"ptr {target}, ptr {source}, i64 {nbytes}, i1 false"
+        self.lines.append(f"  call void @llvm.memcpy.p0.p0.i64({what})")
+
     def blas(self, call: BlasCall, places: tuple[Place, Place, Place]) -> None:
         """A product through CBLAS."""
         name = f"k_{call.routine}"
@@ -426,33 +450,81 @@ class ModuleWriter:
         """Have steps been written since the last run function was closed?"""
         return bool(self.lines or self.run_parts)
 
-    def cut(self) -> None:
-        """Between steps: begin another part of the run function where it is long enough."""
-        if len(self.lines) >= PART_LINES:
+    def cut(self, ahead: int = 0) -> None:
+        """Between steps: begin another part of the run function where it is long enough, or will be
+        when so many lines follow that belong together."""
+        if len(self.lines) + ahead >= PART_LINES:
             self.end_part()
 
     def end_part(self) -> None:
-        name = f"run_{len(self.entries)}_part_{len(self.run_parts)}"
+        name = f"{self.name}_part_{len(self.run_parts)}"
         self.run_parts.append(self.function(f"define internal i32 @{name}", "noinline nounwind"))
 
     def end_entry(self) -> str:
         """Close the run function that has been written; its name."""
-        name = f"run_{len(self.entries)}"
+        name = self.name
+        self.entries.append(self.whole("define"))
+        return name
+
+    def whole(self, head: str) -> str:
+        """The function that has been written, with its parts."""
         if self.run_parts:
             self.end_part()
             for k in range(len(self.run_parts)):
-                self.leave_if_failed(
-                    self.emit(f"call i32 @{name}_part_{k}(ptr %status, ptr %table)")
-                )
-        entry = self.function(f"define i32 @{name}", "nounwind")
-        self.entries.append("\n\n".join([*self.run_parts, entry]))
+                call = f"call i32 @{self.name}_part_{k}({self.parameters})"
+                self.leave_if_failed(self.emit(call))
+        last = self.function(f"{head} i32 @{self.name}", "nounwind")
+        text = "\n\n".join([*self.run_parts, last])
         self.run_parts = []
-        return name
+        return text
+
+    @property
+    def name(self) -> str:
+        """Of the function being written."""
+        return self.region_name or f"run_{len(self.entries)}"
+
+    @property
+    def parameters(self) -> str:
+        """Of the function being written. The regions of a loop have a frame."""
+        return "ptr %status, ptr %table" + (", ptr %frame" if self.region_name else "")
+
+    @contextmanager
+    def region(self, kind: str) -> Iterator[str]:
+        """What is emitted in here becomes a function of its own, whose name this gives.
+
+        It takes the status, the table and a frame; `call_region` calls it.
+        """
+        outer = self.lines, self.known, self.argument_words, self.run_parts, self.region_name
+        self.lines, self.known, self.argument_words, self.run_parts = [], {}, 1, []
+        self.region_name = name = f"{kind}_{self.region_count}"
+        self.region_count += 1
+        yield name
+        self.regions.append(self.whole("define internal"))
+        self.lines, self.known, self.argument_words, self.run_parts, self.region_name = outer
+
+    def call_region(self, name: str, frame: str = "") -> None:
+        """Call a region with a frame, or with that of the function being written."""
+        frame = frame or ("%frame" if self.region_name else "null")
+        call = f"call i32 @{name}(ptr %status, ptr %table, ptr {frame})"
+        self.leave_if_failed(self.emit(call))
+
+    def branch_to(self, condition: Place, taken: str, other: str) -> None:
+        """Call one of two regions with the frame at work."""
+        self.cut(ahead=20)
+        flag = self.emit(f"load i8, ptr {self.pointer(condition)}")
+        holds = self.emit(f"icmp ne i8 {flag}, 0")
+        yes, no, after = (self.fresh()[1:] for _ in range(3))
+        self.lines.append(f"  br i1 {holds}, label %{yes}, label %{no}")
+        for label, region in ((yes, taken), (no, other)):
+            self.lines.append(f"{label}:")
+            self.call_region(region)
+            self.lines.append(f"  br label %{after}")
+        self.lines.append(f"{after}:")
 
     def function(self, head: str, attributes: str) -> str:
         """The function of the lines that have been written."""
         text = "\n".join([
-            f"{head}(ptr %status, ptr %table) {attributes} {{",
+            f"{head}({self.parameters}) {attributes} {{",
             "entry:",
             f"  %arguments = alloca [{self.argument_words} x i64], align 64",
             *self.lines,
@@ -476,7 +548,7 @@ class ModuleWriter:
         base = {"size": first, "run": run, "routine": first + len(self.all_sizes)}
         entries = [
             re.sub(r"\$(size|run|routine)(\d+)\$", lambda m: str(base[m[1]] + int(m[2])), e)
-            for e in (*self.tables, *self.entries)
+            for e in (*self.tables, *self.regions, *self.entries)
         ]
         return "\n\n".join([self.parts.text(), *self.kernels.values(), *entries]) + "\n"
 

@@ -8,7 +8,8 @@ A `while_loop` without stacked outputs is what a trace makes. Its reverse needs 
 then the body also stacks its state and its residuals, and the op has one output more, the `flags`,
 true for each step. The number of steps is known only when it has run: the first axis of what it
 stacks is the attribute `trips`, a symbol of its own that no argument binds (`sizes.runtime_size`).
-Only `scan`, which takes it as `length`, and views read such values.
+Where `trips` is a size that is known, it is a capacity: at most so many steps are made, and what
+they did not fill of the stacks is zeros, their flags false.
 
 The attribute `varying` lists the axes of the state whose size may change from step to step, as
 (place in the state, axis, size of the result). The parameters of the body have run-time sizes of
@@ -36,7 +37,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import Dim, Extent
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Control
-from graphgrad.compiler.interpret import Array, run_graph
+from graphgrad.compiler.interpret import Array, compiles_graphs, run_graph
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes, specialise
 from graphgrad.compiler.transform.subgraphs import build, must_be_chosen, output_types, place
@@ -87,7 +88,7 @@ def stacked_type(t: TensorType, length: Extent) -> TensorType:
 
 def _while_type(
     *types: TensorType, cond_graph: Graph, body_graph: Graph, carried: int,
-    maximum_iterations: int | None, trips: Dim | None, varying: Axes = (), padded: Axes = (),
+    maximum_iterations: int | None, trips: Extent | None, varying: Axes = (), padded: Axes = (),
     lists: bool = False,
 ) -> tuple[TensorType, ...]:  # fmt: skip
     (condition,) = output_types("while_loop", cond_graph, types)
@@ -106,15 +107,21 @@ def _while_type(
 
 def _run_while(
     *arrays: Array, cond_graph: Graph, body_graph: Graph, carried: int,
-    maximum_iterations: int | None, trips: Dim | None, varying: Axes = (), padded: Axes = (),
+    maximum_iterations: int | None, trips: Extent | None, varying: Axes = (), padded: Axes = (),
     lists: bool = False,
 ) -> tuple[Array, ...]:  # fmt: skip
+    if isinstance(trips, Dim) and not (varying or padded) and compiles_graphs():
+        from graphgrad.compiler.transform.loop_chunks import run_in_chunks
+
+        return run_in_chunks(arrays, cond_graph, body_graph, carried, maximum_iterations)
     state, captures = list(arrays[:carried]), arrays[carried:]
+    limits = [n for n in (maximum_iterations, trips) if isinstance(n, int)]
+    limit = min(limits, default=None)
     count = len(body_graph.outputs)
     step = with_condition(cond_graph, body_graph, carried)
     rows: list[Sequence[Array] | None] = []
     steps, go_on = 0, None
-    while maximum_iterations is None or steps < maximum_iterations:
+    while limit is None or steps < limit:
         if go_on is None:
             (go_on,) = run_graph(cond_graph, (*state, *captures))
         if not go_on:
@@ -127,9 +134,10 @@ def _run_while(
             rows.append(results[carried:count])
     if trips is None:
         return tuple(state)
-    stacks = empty_stacks(body_graph, arrays, carried, steps, padded, rows)
+    room = trips if isinstance(trips, int) else steps
+    stacks = empty_stacks(body_graph, arrays, carried, room, padded, rows)
     fill(stacks, rows, padded)
-    return (*state, *stacks, np.ones(steps, np.bool_))
+    return (*state, *stacks, np.arange(room) < steps)
 
 
 def with_condition(condition: Graph, body: Graph, carried: int) -> Graph:

@@ -1,0 +1,349 @@
+"""Loops and branches as native steps: each sub-graph becomes a function of the Program's module.
+
+A sub-graph goes through fusion, memory plan and emission as a graph does. Its function, a *region*,
+takes the table of the Program, since sizes, constants and routines are those of the outer graph,
+and a *frame*: pointers that change from one step of a loop to the next. Its temporaries lie in a
+part of the outer arena. What has no native form anywhere within keeps the whole node a host step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen.llvm_control import Loop, LoopEmitter, Rows, State
+from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
+from graphgrad.compiler.dims import is_runtime_size, to_size
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.kernels.fusion import Fusion, Plan
+from graphgrad.compiler.kernels.updates import fused
+from graphgrad.compiler.passes.complexes import over_parts
+from graphgrad.compiler.transform.sizes import is_runtime
+from graphgrad.compiler.types import TensorType, element_count
+from graphgrad.runtime.program import Size
+
+if TYPE_CHECKING:
+    from graphgrad.compiler.driver import Assembly, CompiledStep
+
+NATIVE = ("cond", "while_loop", "scan")
+OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
+
+
+@dataclass(eq=False)
+class Storage:
+    """Where one value lies: a slot of the table, a temporary (by number), a word of the frame, or
+    where the `outer` one lies, which is that of the graph around."""
+
+    slot: int = -1
+    temp: int = -1
+    word: int = -1
+    outer: Storage | None = None
+
+
+@dataclass(eq=False)
+class Body:
+    """A sub-graph divided into kernels; `typed` is as the node holds it."""
+
+    typed: Graph
+    graph: Graph
+    fusion: Fusion
+    plan: Plan
+
+
+def body_of(graph: Graph) -> Body | None:
+    """A sub-graph divided into kernels; None where a size is known only at run time."""
+    values = (*graph.params, *(v for node in graph.nodes for v in node.outputs))
+    if any(is_runtime(v.type) for v in values):
+        return None
+    bare = over_parts(graph)
+    return Body(graph, bare, *fused(bare))
+
+
+def sub_graphs(node: Node) -> list[Graph]:
+    """The graphs of a control node that may become regions; none where it is to be a host step."""
+    if not isinstance(node.op, Control) or node.op.name not in NATIVE:
+        return []
+    if any(node.attrs.get(k) for k in OPEN_SIZES):
+        return []
+    room = node.attrs.get("trips")
+    limited = node.attrs.get("maximum_iterations") is not None
+    if room is not None and (limited or is_runtime_size(room)):
+        return []
+    return [v for v in node.attrs.values() if isinstance(v, Graph)]
+
+
+def nbytes(t: TensorType) -> Size:
+    return to_size(element_count(t.shape) * t.dtype.itemsize)
+
+
+@dataclass
+class Region:
+    """A sub-graph on its way to a function."""
+
+    inner: Assembly
+    arena: Storage  # its temporaries, in the memory of the graph around
+    copies: list[tuple[Storage, Storage, Size]]  # outputs that lie elsewhere: from, to, bytes
+
+    def emit(self, writer: ModuleWriter) -> str:
+        """The name of the function."""
+        inner = self.inner
+        assert inner.around is not None
+        inner.base = inner.around.place(self.arena).offset
+        with writer.region("region") as name:
+            for launch in inner.route:
+                inner.emit(launch, writer, [])
+            for source, target, size in self.copies:
+                writer.cut()
+                writer.copy(inner.place(source), inner.place(target), size)
+        return name
+
+
+@dataclass
+class Branch:
+    """A condition: one of two regions writes the results."""
+
+    condition: Storage
+    taken: Region
+    other: Region
+    storage: list[Storage]  # all that it touches
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return self.taken, self.other
+
+    def emit(self, around: Assembly, writer: ModuleWriter) -> None:
+        taken, other = (region.emit(writer) for region in self.regions)
+        writer.branch_to(around.place(self.condition), taken, other)
+
+
+@dataclass
+class Repeated:
+    """A loop: its regions, and the loop with storage in the place of places."""
+
+    body: Region
+    condition: Region | None
+    storage: list[Storage]
+    trips: Size | None = None
+    states: list[tuple[State, Storage, Storage, Storage | None]] = field(default_factory=list)
+    fixed: list[tuple[State, Storage, Storage]] = field(default_factory=list)
+    slices: list[tuple[Rows, Storage]] = field(default_factory=list)
+    stacks: list[tuple[Rows, Storage]] = field(default_factory=list)
+    mask: tuple[Rows, Storage] | None = None
+    captures: list[tuple[int, Storage]] = field(default_factory=list)
+    flag: Storage | None = None
+    flags: Storage | None = None
+    words: int = 0
+    backwards: bool = False
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        return (self.body,) if self.condition is None else (self.condition, self.body)
+
+    def emit(self, around: Assembly, writer: ModuleWriter) -> None:
+        def rows(r: Rows, s: Storage) -> Rows:
+            return replace(r, place=around.place(s))
+
+        def state(s: State, start: Storage, end: Storage, spare: Storage | None = None) -> State:
+            place = None if spare is None else around.place(spare)
+            return replace(s, start=around.place(start), end=around.place(end), spare=place)
+
+        loop = Loop(
+            body=self.body.emit(writer),
+            words=self.words,
+            trips=self.trips,
+            states=tuple(state(*s) for s in self.states),
+            slices=tuple(rows(*r) for r in self.slices),
+            stacks=tuple(rows(*r) for r in self.stacks),
+            captures=tuple((k, around.place(s)) for k, s in self.captures),
+            fixed=tuple(state(*s) for s in self.fixed),
+            condition=self.condition.emit(writer) if self.condition is not None else "",
+            flag=around.place(self.flag) if self.flag is not None else None,
+            mask=rows(*self.mask) if self.mask is not None else None,
+            flags=around.place(self.flags) if self.flags is not None else None,
+            backwards=self.backwards,
+        )
+        name = LoopEmitter(writer, loop).emit()
+        writer.cut()
+        writer.call_region(name)
+
+
+def branch(around: Assembly, node: Node) -> Branch:
+    """A `cond` as a step of the graph around."""
+    condition, *inputs = map(around.locate, node.inputs)
+    outputs = [*map(around.locate, node.outputs)]
+
+    def side(graph: Graph) -> Region:
+        body = around.body(graph)
+        assert body is not None
+        return region(around, body, [*map(seen, inputs)], [*map(seen, outputs)])
+
+    taken, other = side(node.attrs["true_graph"]), side(node.attrs["false_graph"])
+    storage = [condition, *inputs, *outputs, taken.arena, other.arena]
+    return Branch(condition, taken, other, storage)
+
+
+def seen(s: Storage) -> Storage:
+    """The storage of a value as a region with the same frame has it."""
+    return Storage(s.slot, word=s.word, outer=s if s.temp >= 0 or s.outer is not None else None)
+
+
+def region(
+    around: Assembly, body: Body, params: list[Storage], outputs: list[Storage | None]
+) -> Region:
+    """A sub-graph whose parameters lie at `params` and whose outputs are to lie at `outputs`, or
+    stay where they are (None)."""
+    inner = around.within(body)
+    for typed, p, s in zip(body.typed.params, body.graph.params, params, strict=True):
+        inner.storage[typed] = inner.storage[p] = s
+    inner.route = inner.launches()
+    copies = []
+    for v, target in zip(body.graph.outputs, outputs, strict=True):
+        if target is None:
+            continue
+        memory = inner.memory_of(v)
+        node = body.fusion.producers.get(memory)
+        if memory in inner.storage or node is None or node.op.name == "constant":
+            copies.append((inner.locate(v), target, nbytes(v.type)))
+        else:
+            inner.storage[memory] = target
+    arena = inner.plan_temps([s for s, *_ in copies])
+    return Region(inner, around.add_temp(dtypes.uint8, (arena,), arena), copies)
+
+
+def repeated(around: Assembly, node: Node) -> Repeated:
+    """A `while_loop` or a `scan` as a step of the graph around."""
+    attrs = node.attrs
+    body = around.body(attrs["body_graph"])
+    asked = around.body(attrs["cond_graph"]) if "cond_graph" in attrs else None
+    assert body is not None
+    carried: int = attrs["carried"]
+    masked: bool = attrs.get("masked", False)
+    split = carried + masked + attrs.get("scanned", 0)
+    inputs, ends = [*map(around.locate, node.inputs)], [*map(around.locate, node.outputs)]
+    capacity = attrs.get("trips")
+    made = _Layout(around, body, node, inputs, ends)
+    for i in range(carried):
+        made.state(i)
+    for i in range(carried + masked, split):
+        made.slice(i, i - masked)
+    for i in range(split, len(inputs)):
+        made.capture(i, i - masked)
+    loop = Repeated(
+        region(around, body, made.params, made.outputs),
+        None,
+        [],
+        most_trips(node),
+        made.states,
+        made.fixed,
+        made.slices,
+        made.stacks,
+        (Rows(Place(), 1), inputs[carried]) if masked else None,
+        made.captures,
+        flags=None if capacity is None else ends[-1],
+        words=made.words,
+        backwards=attrs.get("reverse", False),
+    )
+    if asked is not None:
+        loop.flag = around.add_temp(dtypes.bool_, (), 1)
+        loop.condition = region(around, asked, made.params, [Storage(outer=loop.flag)])
+    extra = [loop.flag] if loop.flag is not None else []
+    extra += [s for *_, s in made.states if s is not None]
+    loop.storage = [*inputs, *ends, *extra, *(r.arena for r in loop.regions)]
+    return loop
+
+
+def most_trips(node: Node) -> Size | None:
+    """How many steps a loop makes at most; None where nobody says."""
+    attrs = node.attrs
+    if "length" in attrs:
+        return to_size(attrs["length"])
+    limit = attrs["maximum_iterations"] if attrs["trips"] is None else attrs["trips"]
+    return None if limit is None else to_size(limit)
+
+
+@dataclass
+class _Layout:
+    """Which word of a loop's frame points at what."""
+
+    around: Assembly
+    body: Body
+    node: Node
+    inputs: list[Storage]
+    ends: list[Storage]
+    words: int = 0
+    params: list[Storage] = field(default_factory=list)
+    outputs: list[Storage | None] = field(default_factory=list)
+    states: list[tuple[State, Storage, Storage, Storage | None]] = field(default_factory=list)
+    fixed: list[tuple[State, Storage, Storage]] = field(default_factory=list)
+    slices: list[tuple[Rows, Storage]] = field(default_factory=list)
+    stacks: list[tuple[Rows, Storage]] = field(default_factory=list)
+    captures: list[tuple[int, Storage]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Each stacked value has a word."""
+        carried = self.node.attrs["carried"]
+        outputs, memory_of = self.body.graph.outputs, self.body.fusion.memory_of
+        self.stack_of: dict[Value, int] = {}
+        self.outputs = [None] * carried
+        for k, v in enumerate(outputs[carried:]):
+            self.stack_of.setdefault(memory_of(v), k)
+            word = self.word()
+            self.stacks.append((Rows(Place(), nbytes(v.type), word), self.ends[carried + k]))
+            self.outputs.append(Storage(word=word))
+
+    def word(self) -> int:
+        self.words += 1
+        return self.words - 1
+
+    def state(self, i: int) -> None:
+        """State number i: see `State`."""
+        param, out = self.body.graph.params[i], self.body.graph.outputs[i]
+        memory = self.body.fusion.memory_of(out)
+        start, end, size = self.inputs[i], self.ends[i], nbytes(out.type)
+        if memory is param:
+            self.fixed.append((State(Place(), Place(), size), start, end))
+            self.capture(i, i)
+            return
+        read = self.word()
+        self.params.append(Storage(word=read))
+        node = self.body.fusion.producers.get(memory)
+        computed = node is not None and node.op.name != "constant"
+        if computed and memory in self.stack_of:
+            made = State(Place(), Place(), size, read, stack=self.stack_of[memory])
+            self.states.append((made, start, end, None))
+            return
+        write = self.word()
+        self.outputs[i] = Storage(word=write)
+        spare = self.around.add_temp(dtypes.uint8, (size,), size)
+        self.states.append((State(Place(), Place(), size, read, write), start, end, spare))
+
+    def slice(self, i: int, param: int) -> None:
+        """Input number i has a row for each step."""
+        word = self.word()
+        self.params.append(Storage(word=word))
+        size = nbytes(self.body.typed.params[param].type)
+        self.slices.append((Rows(Place(), size, word), self.inputs[i]))
+
+    def capture(self, i: int, param: int) -> None:
+        """Input number i is the same in every step."""
+        s = self.inputs[i]
+        if self.around.moves(s):
+            word = self.word()
+            self.captures.append((word, s))
+            self.params.append(Storage(word=word))
+        else:
+            self.params.append(Storage(s.slot, outer=s if s.slot < 0 else None))
+
+
+def described(step: Branch | Repeated) -> tuple[CompiledStep, ...]:
+    """The steps within, for reports."""
+    return tuple(s for r in step.regions for s in r.inner.report)
+
+
+def planned(around: Assembly, node: Node) -> Branch | Repeated:
+    """A control node as a step."""
+    make: Any = branch if node.op.name == "cond" else repeated
+    found: Branch | Repeated = make(around, node)
+    return found
