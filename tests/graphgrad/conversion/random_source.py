@@ -79,7 +79,7 @@ class Writer:
         self.loops += 1
         k = f"k{self.loops}"
         self.add(depth, f"{k} = 0")
-        self.add(depth, f"while {k} < n and {self.choice(CONDITIONS)}:")
+        self.add(depth, f"while {k} < n and ({self.choice(CONDITIONS)}):")
         self.add(depth + 1, f"{k} += 1")
         self.block(depth + 1, budget - 1, True)
 
