@@ -306,6 +306,7 @@ def test_without_source_one_sentence_says_what_to_do():
             "is marked with gg.autograph.experimental.do_not_convert",
         ),
     ],
+    ids=["comprehension", "key", "mark"],
 )
 def test_conditions_that_stay_pythons_say_why(f, text):
     if sys.version_info >= (3, 12) and "comprehensions" in text:
