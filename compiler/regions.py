@@ -19,13 +19,14 @@ from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.fusion import Fusion, Plan
 from graphgrad.compiler.kernels.updates import fused
+from graphgrad.compiler.memory_reuse import find_updates
 from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import Size
 
 if TYPE_CHECKING:
-    from graphgrad.compiler.driver import Assembly, CompiledStep
+    from graphgrad.compiler.assembly import Assembly, CompiledStep
 
 NATIVE = ("cond", "while_loop", "scan")
 OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
@@ -187,7 +188,7 @@ def branch(around: Assembly, node: Node) -> Branch:
             for p, x in zip(inner.graph.params, node.inputs[1:], strict=True):
                 if memory is not None and around.fusion.memory_of(x) is memory:
                     updated.append((p, k))
-        inner.find_updates(updated)
+        find_updates(inner, updated)
         return region(around, graph, [*map(seen, inputs)], [*map(seen, outputs)])
 
     taken, other = side(node.attrs["true_graph"]), side(node.attrs["false_graph"])
@@ -230,7 +231,7 @@ def repeated(around: Assembly, node: Node) -> Repeated:
     body: Graph = attrs["body_graph"]
     carried: int = attrs["carried"]
     inner = around.inside(body)
-    inner.find_updates([(p, i) for i, p in enumerate(inner.graph.params[:carried])])
+    find_updates(inner, [(p, i) for i, p in enumerate(inner.graph.params[:carried])])
     masked: bool = attrs.get("masked", False)
     split = carried + masked + attrs.get("scanned", 0)
     inputs, ends = [*map(around.locate, node.inputs)], [*map(around.locate, node.outputs)]
