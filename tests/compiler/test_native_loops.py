@@ -211,7 +211,8 @@ def test_a_report_shows_what_runs_within() -> None:
     branch = next(s for s in loop.within if s.kind == "branch")
     assert [s.fused for s in branch.within] == [("mul",), ("sin",)]
     assert len(report.kernels) == 5  # of the condition and the body, two of them in the branch
-    assert "1 loop" in str(report) and "        kernel k_sin_" in str(report)
+    assert "1 loop" in str(report)
+    assert "        kernel k_sin_" in str(report)
 
 
 # -- updates in place
