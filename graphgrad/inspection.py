@@ -34,14 +34,26 @@ def stage_text(trace: ConcreteFunction, stage: str) -> str:
 
 def kernels_text(trace: ConcreteFunction) -> str:
     """Each kernel of a trace as a Python function, in the order in which they run."""
+    from graphgrad.compiler.codegen.python_convolution import python_convolution
     from graphgrad.compiler.codegen.python_nest import python_kernel
+    from graphgrad.compiler.kernels.convolutions import convolution_of
 
     if not trace.compiled:
         return INTERPRETED
     trace.runner.prepared()
     texts: dict[str, str] = {}
     for step in whole(trace.runner.compilation).steps:
-        if step.nest is None or step.kernel is None:
+        if step.kernel is None:
+            continue
+        if step.nest is None:  # a convolution, and what it does to each element of its result
+            if convolution_of(step.nodes[0]) is None:
+                continue
+            name = step.kernel.name
+            texts.setdefault(name, python_convolution(step.nodes[0], name))
+            if step.epilogue is not None:
+                nest, values, _ = step.epilogue
+                types = [v.type if v is not None else None for v in values]
+                texts.setdefault(f"{name}_then", python_kernel(nest, f"{name}_then", types))
             continue
         types = [v.type if v is not None else None for v in step.arrays]
         texts.setdefault(step.kernel.name, python_kernel(step.nest, step.kernel.name, types))
@@ -50,7 +62,7 @@ def kernels_text(trace: ConcreteFunction) -> str:
 
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
-    from graphgrad.compiler.driver import CompiledStep
+    from graphgrad.compiler.assembly import CompiledStep
     from graphgrad.execution import runner
 
     if compilation.parts is None:

@@ -560,7 +560,7 @@ class ScalarLoopEmitter:
     def loaded(self, x: Known) -> Small:
         """The elements of a small value."""
         if not isinstance(x, Held):
-            return x
+            return x  # type: ignore[no-any-return]
         shape, strides = x.layout.shape, x.layout.strides
         found = []
         for at in np.ndindex(*shape):

@@ -98,7 +98,7 @@ def places_read(node: Node) -> list[int]:
     zero. For views of small values, and for what joins and places them."""
     arrays, count = [], 1  # NumPy's function on the numbers of the elements, from 1 on
     for x in node.inputs:
-        n = int(np.prod(x.type.shape))
+        n = int(element_count(x.type.shape))
         arrays.append(np.arange(count, count + n).reshape(x.type.shape))
         count += n
     (found,) = node.op.evaluate(arrays, node.attrs)
@@ -108,7 +108,7 @@ def places_read(node: Node) -> list[int]:
 def reduced_places(node: Node) -> list[list[int]]:
     """Which elements each element of a reduction combines, in order."""
     shape, axes = node.inputs[0].type.shape, node.attrs["axes"]
-    numbers = np.arange(int(np.prod(shape))).reshape(shape)
+    numbers = np.arange(int(element_count(shape))).reshape(shape)
     moved = np.moveaxis(numbers, axes, range(-len(axes), 0))
     kept = moved.shape[: moved.ndim - len(axes)]
     count = int(np.prod(moved.shape[moved.ndim - len(axes) :]))
@@ -283,7 +283,8 @@ def most_trips(attrs: Attrs) -> Extent | None:
     room, limit = attrs["trips"], attrs["maximum_iterations"]
     if room is not None and limit is not None:
         raise _Refused
-    return limit if room is None else room
+    most: Extent | None = limit if room is None else room
+    return most
 
 
 def _holds_size(x: Any) -> bool:
