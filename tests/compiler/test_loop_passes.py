@@ -1,0 +1,165 @@
+"""The passes on loops, each before and after, and against the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphgrad.compiler.interpret import interpret
+from graphgrad.compiler.ir import Graph, Node
+from graphgrad.compiler.op import ops
+from graphgrad.compiler.ops.callback import Callback
+from graphgrad.compiler.pipeline import optimise
+from graphgrad.compiler.transform.controlflow import cond_values, scan_values, while_values
+from tests.compiler.compiling import graph_of, samples, t
+
+F = "float64"
+
+
+@pytest.fixture(autouse=True)
+def checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass of these tests is verified."""
+    monkeypatch.setenv("GRAPHGRAD_CHECKS", "1")
+
+
+def optimised(fn: Callable[..., Any], *types: Any, arrays: Any = None, exact: bool = True) -> Graph:
+    """The graph of `fn` after the passes, which gives what it gave before."""
+    graph = graph_of(fn, *types)
+    after = optimise(graph)[0]
+    values = samples(types) if arrays is None else arrays
+    for a, b in zip(interpret(graph, values), interpret(after, values), strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        if exact:
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    return after
+
+
+def the(name: str, graph: Graph) -> Node:
+    (node,) = [n for n in graph.nodes if n.op.name == name]
+    return node
+
+
+def body(graph: Graph, name: str = "scan") -> Graph:
+    found: Graph = the(name, graph).attrs["body_graph"]
+    return found
+
+
+def names(graph: Graph) -> list[str]:
+    return sorted(n.op.name for n in graph.nodes)
+
+
+# -- what nobody reads
+
+
+def test_results_that_nobody_reads_take_their_state_and_inputs_along() -> None:
+    def f(x: Any, unread: Any, xs: Any, a: Any, b: Any) -> Any:
+        def step(h: Any, k: Any, x: Any) -> Any:
+            return [h * a + x, ops["sin"](k * b), h + b, k]
+
+        return scan_values(step, [x, unread], [xs])[0]
+
+    after = optimised(f, t(3, dtype=F), t(3, dtype=F), t(5, 3, dtype=F), *[t(3, dtype=F)] * 2)
+    assert the("scan", after).attrs["carried"] == 1
+    assert len(the("scan", after).inputs) == 3
+    assert len(the("scan", after).outputs) == 1
+    assert names(body(after)) == ["add", "mul"]
+
+
+def test_state_that_a_read_state_needs_stays() -> None:
+    def f(x: Any, xs: Any) -> Any:
+        return scan_values(lambda h, k, x: [h + k, k * x], [x, x], [xs])[0]
+
+    assert the("scan", optimised(f, t(3, dtype=F), t(5, 3, dtype=F))).attrs["carried"] == 2
+
+
+def test_the_condition_keeps_what_it_reads() -> None:
+    def f(n: Any, x: Any, y: Any) -> Any:
+        body = lambda i, x, y: [i + 1, x * 2.0, y * y]  # noqa: E731
+        return while_values(lambda i, x, y: i < n, body, [0, x, y])[1]
+
+    types = t(dtype="int32"), t(3, dtype=F), t(3, dtype=F)
+    after = optimised(f, *types, arrays=[np.int32(3), np.ones(3), np.ones(3)])
+    assert the("while_loop", after).attrs["carried"] == 2
+
+
+def test_state_that_does_not_change_is_captured() -> None:
+    def f(x: Any, w: Any, xs: Any) -> Any:
+        return scan_values(lambda h, w, x: [h * w + x, w], [x, w], [xs])
+
+    after = optimised(f, t(3, dtype=F), t(3, dtype=F), t(5, 3, dtype=F))
+    assert the("scan", after).attrs["carried"] == 1
+    assert after.outputs[1] is after.params[1]
+
+
+@pytest.mark.parametrize("trips", [0, 3])
+def test_state_of_a_while_loop_that_does_not_change_is_captured(trips: int) -> None:
+    def f(n: Any, x: Any, w: Any) -> Any:
+        body = lambda i, n, x, w: [i + 1, n, x * w, w]  # noqa: E731
+        return while_values(lambda i, n, x, w: i < n, body, [0, n, x, w])
+
+    types = t(dtype="int32"), t(3, dtype=F), t(3, dtype=F)
+    after = optimised(f, *types, arrays=[np.int32(trips), np.full(3, 2.0), np.full(3, 3.0)])
+    assert the("while_loop", after).attrs["carried"] == 2
+
+
+def test_equal_inputs_are_one() -> None:
+    def f(x: Any, xs: Any, w: Any) -> Any:
+        def step(h: Any, a: Any, b: Any) -> Any:
+            return [h * w + a * b]
+
+        return scan_values(step, [x], [xs, xs])
+
+    after = optimised(f, t(3, dtype=F), t(5, 3, dtype=F), t(3, dtype=F))
+    assert the("scan", after).attrs["scanned"] == 1
+
+
+def test_constants_are_known_in_the_body() -> None:
+    def f(x: Any, xs: Any) -> Any:
+        two = ops["broadcast_to"](ops["identity"](2.0).cast(x.dtype), (3,))
+        return scan_values(lambda h, x: [h * (two - 1.0) + x], [x], [xs])
+
+    assert names(body(optimised(f, t(3, dtype=F), t(5, 3, dtype=F)))) == ["add"]
+
+
+def test_slices_that_are_all_the_same_are_captured() -> None:
+    def f(x: Any, row: Any, one: Any) -> Any:
+        xs = row.broadcast_to((5, 3)), one.broadcast_to((5, 3))
+        return scan_values(lambda h, a, b: [h * a + b], [x], xs)
+
+    after = optimised(f, t(3, dtype=F), t(3, dtype=F), t(1, 3, dtype=F))
+    assert the("scan", after).attrs["scanned"] == 0
+
+
+def test_effects_stay_with_what_they_read() -> None:
+    seen = []
+    note = Callback(lambda k: seen.append(float(k)) or [], "note")
+
+    def f(x: Any, k: Any, xs: Any) -> Any:
+        def step(h: Any, k: Any, x: Any) -> Any:
+            ops["callback"](k, function=note, shapes=(), dtypes=())
+            return [h + x, k * 2.0]
+
+        return scan_values(step, [x, k], [xs])[0]
+
+    optimised(
+        f, t(3, dtype=F), t(dtype=F), t(3, 3, dtype=F), arrays=[np.ones(3), 1.0, np.ones((3, 3))]
+    )
+    assert seen == [1.0, 2.0, 4.0] * 2
+
+
+def test_branches_lose_what_nobody_reads() -> None:
+    def f(x: Any, y: Any, z: Any) -> Any:
+        taken = cond_values(
+            x.sum((0,)) > 0.0, lambda: [x * y, z, ops["sin"](z)], lambda: [x, z, z * z]
+        )
+        return taken[:2]
+
+    after = optimised(f, *[t(3, dtype=F)] * 3)
+    assert len(the("cond", after).outputs) == 1
+    assert len(the("cond", after).inputs) == 3
+    assert after.outputs[1] is after.params[2]
