@@ -23,13 +23,19 @@ from graphgrad.compiler.passes import (
 from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
+from graphgrad.compiler.passes.loops_counted import count_steps
+from graphgrad.compiler.passes.loops_hoist import hoist
 from graphgrad.compiler.passes.loops_unused import drop_unused
 from graphgrad.compiler.passes.rewrite import Firing, RuleSet, refused, rewrite, set_refused
 from graphgrad.compiler.passes.transposes import move_transposes
 from graphgrad.compiler.verify import verify
 
 # What is done with loops, after the passes within their bodies.
-LOOPS: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (("unused in loops", drop_unused),)
+LOOPS: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("unused in loops", drop_unused),
+    ("counted loops", count_steps),
+    ("loop invariants", hoist),
+)
 
 # Rounds of inlining and simplifying; each but the last was needed because a rule fired.
 ROUNDS = 4

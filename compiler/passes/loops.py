@@ -15,7 +15,7 @@ from typing import Any
 from graphgrad.compiler.dims import DimScope, Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Builder, Graph, Node, Value
-from graphgrad.compiler.op import Attrs, Op, state
+from graphgrad.compiler.op import Attrs, Op, ops, state
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.rewrite import building
 from graphgrad.compiler.transform.sizes import bind_sizes, outer_sizes, size_makers, specialise
@@ -202,7 +202,8 @@ class Loop:
             attrs["cond_graph"] = Graph(params, g.nodes, g.outputs, g.name)
             if attrs["trips"] is not None:
                 outputs.append(self.node.outputs[-1])
-        return Node(self.node.op, tuple(inputs), attrs, tuple(outputs), self.node.where)
+        op = ops["scan" if self.is_scan else "while_loop"]
+        return Node(op, tuple(inputs), attrs, tuple(outputs), self.node.where)
 
 
 def renamed(nodes: Iterable[Node], replaced: Mapping[Value, Value]) -> list[Node]:

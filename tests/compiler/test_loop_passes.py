@@ -13,7 +13,9 @@ from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.callback import Callback
 from graphgrad.compiler.pipeline import optimise
+from graphgrad.compiler.transform.autodiff import reverse
 from graphgrad.compiler.transform.controlflow import cond_values, scan_values, while_values
+from graphgrad.compiler.transform.segments import has_runtime_sizes
 from tests.compiler.compiling import graph_of, samples, t
 
 F = "float64"
@@ -163,3 +165,102 @@ def test_branches_lose_what_nobody_reads() -> None:
     assert len(the("cond", after).outputs) == 1
     assert len(the("cond", after).inputs) == 3
     assert after.outputs[1] is after.params[2]
+
+
+# -- loops whose steps can be counted
+
+
+def counting(start: int, step: int, test: Callable[[Any], Any], limit: int | None = None) -> Any:
+    def f(x: Any) -> Any:
+        body = lambda i, x: [i + step, x * 1.5 + 1.0]  # noqa: E731
+        return while_values(lambda i, x: test(i), body, [start, x], limit)
+
+    return f
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "test", "limit", "steps"),
+    [
+        (0, 1, lambda i: i < 5, None, 5),
+        (0, 3, lambda i: i < 5, None, 2),
+        (0, 3, lambda i: i <= 6, None, 3),
+        (5, 1, lambda i: i < 5, None, 0),
+        (5, -2, lambda i: i > 0, None, 3),
+        (5, -2, lambda i: i >= 1, None, 3),
+        (0, 2, lambda i: i != 6, None, 3),
+        (0, 1, lambda i: ops["greater"](7, i), None, 7),
+        (0, 1, lambda i: i < 50, 4, 4),
+    ],
+)
+def test_a_loop_that_counts_is_a_scan(
+    start: int, step: int, test: Any, limit: int | None, steps: int
+) -> None:
+    after = optimised(counting(start, step, test, limit), t(3, dtype=F))
+    assert the("scan", after).attrs["length"] == steps
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "test"),
+    [(0, -1, lambda i: i < 5), (0, 2, lambda i: i != 5), (0, 0, lambda i: i < 5)],
+)
+def test_a_loop_that_would_pass_its_limit_stays(start: int, step: int, test: Any) -> None:
+    after = optimise(graph_of(counting(start, step, test, 20), t(3, dtype=F)))[0]
+    assert the("while_loop", after)
+
+
+def test_the_reverse_of_a_loop_that_counts_has_no_unknown_sizes() -> None:
+    def f(x: Any, w: Any) -> Any:
+        body = lambda i, x, w: [i + 1, ops["sin"](x * w), w]  # noqa: E731
+        return while_values(lambda i, x, w: i < 4, body, [0, x, w])[1].sum((0,))
+
+    types = t(3, dtype=F), t(3, dtype=F)
+    back = reverse(graph_of(f, *types), (True,), (True, True))[0]
+    values = [*samples(types), np.zeros(()), np.ones(())]
+    after = optimise(back)[0]
+    for a, b in zip(interpret(back, values), interpret(after, values), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not has_runtime_sizes(after)
+    assert "while_loop" not in names(after)
+    assert not any(n.attrs["masked"] for n in after.nodes if n.op.name == "scan")
+
+
+# -- what is the same in every step
+
+
+def test_what_is_the_same_in_every_step_is_computed_once() -> None:
+    def f(h: Any, w: Any, xs: Any) -> Any:
+        step = lambda h, x: [h * (ops["exp"](w) + w) + ops["matmul"](w, w) @ x]  # noqa: E731
+        return scan_values(step, [h], [xs])
+
+    after = optimised(f, t(3, 3, dtype=F), t(3, 3, dtype=F), t(5, 3, 3, dtype=F), exact=False)
+    assert names(body(after)) == ["add", "matmul", "mul"]
+
+
+def test_the_condition_is_spared_what_is_the_same() -> None:
+    def f(x: Any, w: Any) -> Any:
+        test = lambda x: x.sum((0,)) < ops["exp"](w).sum((0,))  # noqa: E731
+        return while_values(test, lambda x: [x * 2.0], [x])
+
+    types = t(3, dtype=F), t(3, dtype=F)
+    after = optimised(f, *types, arrays=[np.full(3, 0.01), np.ones(3)])
+    assert names(the("while_loop", after).attrs["cond_graph"]) == ["less", "sum"]
+
+
+def test_a_broadcast_stays_where_it_is_read() -> None:
+    def f(h: Any, b: Any, xs: Any) -> Any:
+        return scan_values(lambda h, x: [h + b.broadcast_to((4, 3)) * x], [h], [xs])
+
+    after = optimised(f, t(4, 3, dtype=F), t(3, dtype=F), t(5, 4, 3, dtype=F))
+    assert "broadcast_to" in names(body(after))
+    assert names(after) == ["scan"]
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_what_may_fail_moves_only_if_a_step_is_made(steps: int) -> None:
+    def f(h: Any, table: Any, places: Any, xs: Any) -> Any:
+        return scan_values(lambda h, x: [h + ops["gather"](table, places) * x], [h], [xs])
+
+    types = t(3, dtype=F), t(4, dtype=F), t(3, dtype="int32"), t(steps, 3, dtype=F)
+    arrays = [np.ones(3), np.ones(4), np.arange(3, dtype=np.int32), np.ones((steps, 3))]
+    after = optimised(f, *types, arrays=arrays)
+    assert ("gather" in names(body(after))) == (steps == 0)
