@@ -23,7 +23,9 @@ from graphgrad.compiler.passes import (
 from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
+from graphgrad.compiler.passes.loops_batch import batch_out
 from graphgrad.compiler.passes.loops_counted import count_steps
+from graphgrad.compiler.passes.loops_defer import defer
 from graphgrad.compiler.passes.loops_hoist import hoist
 from graphgrad.compiler.passes.loops_unused import drop_unused
 from graphgrad.compiler.passes.rewrite import Firing, RuleSet, refused, rewrite, set_refused
@@ -35,6 +37,8 @@ LOOPS: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("unused in loops", drop_unused),
     ("counted loops", count_steps),
     ("loop invariants", hoist),
+    ("batched out of loops", batch_out),
+    ("deferred behind loops", defer),
 )
 
 # Rounds of inlining and simplifying; each but the last was needed because a rule fired.

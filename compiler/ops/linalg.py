@@ -139,7 +139,9 @@ def _batch(
     if batched == (False, True) and a.ndim == 2 and b.ndim == 3:
         columns = b.shape[1 if transpose_b else 2]
         if isinstance(columns, int) and columns == 1:
-            z = ops["matmul"](b.reshape((size, a.shape[0 if transpose_a else 1])), a, False, not transpose_a)
+            z = ops["matmul"](
+                b.reshape((size, a.shape[0 if transpose_a else 1])), a, False, not transpose_a
+            )
             return (z.reshape((*z.shape, 1)),)
     if batched == (True, False) and b.ndim == 2 and a.ndim == 3 and not transpose_a:
         z = ops["matmul"](a.reshape((size * a.shape[1], a.shape[2])), b, False, transpose_b)

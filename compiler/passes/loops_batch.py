@@ -9,7 +9,7 @@ computed from.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from graphgrad.compiler.families import Control, Elementwise, Reduce
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -39,7 +39,7 @@ def batched(loop: Loop) -> bool:
     if not worthy and not whole:
         return False
     goals = [v for n in worthy for v in n.outputs] + [s.value for s in whole]
-    env = computed(loop, free, goals)
+    env = for_all_steps(loop, goals, {x.param: x.value for x in loop.scanned}, before=True)
     for s in whole:
         loop.stacked.remove(s)
         loop.replaced[s.result] = env[s.value]
@@ -54,23 +54,30 @@ def batched(loop: Loop) -> bool:
 def independent(loop: Loop) -> list[Node]:
     """The nodes of the body that are computed from slices, and from captures, alone; each from a
     slice at least."""
+    same = unchanging(loop)
     slices = {x.param for x in loop.scanned}
-    same = {c.param for c in loop.captures}
     found = []
     for node in loop.nodes:
-        if has_effect(node) or node.op.raises:
+        if same.issuperset(node.outputs) or not can_batch(node):
             continue
-        if same.issuperset(node.inputs):
-            same.update(node.outputs)
-        elif can_batch(node) and (slices | same).issuperset(node.inputs):
+        if (slices | same).issuperset(node.inputs):
             slices.update(node.outputs)
             found.append(node)
     return found
 
 
+def unchanging(loop: Loop) -> set[Value]:
+    """The values of the body that are the same in every step, and may be computed outside."""
+    same = {c.param for c in loop.captures}
+    for node in loop.nodes:
+        if same.issuperset(node.inputs) and not (has_effect(node) or node.op.raises):
+            same.update(node.outputs)
+    return same
+
+
 def can_batch(node: Node) -> bool:
-    """Is a node for all steps one node?"""
-    if isinstance(node.op, Control):
+    """Is a node for all steps one node, that may run outside of them?"""
+    if isinstance(node.op, Control) or has_effect(node) or node.op.raises:
         return False
     return node.op.batch is not None or isinstance(node.op, Elementwise | Reduce)
 
@@ -95,23 +102,24 @@ def fits(loop: Loop, values: Sequence[Value]) -> bool:
     return each * steps <= max(MOST_BYTES, 4 * scanned)
 
 
-def computed(loop: Loop, free: list[Node], goals: list[Value]) -> dict[Value, Value]:
-    """What is in front of the scan the stack of each of the `goals`, and of what they need."""
-    wanted = set(goals)
-    chosen = set[Node]()
+def for_all_steps(
+    loop: Loop, goals: Collection[Value], given: Mapping[Value, Value], before: bool
+) -> dict[Value, Value]:
+    """The stacks of values of the body, computed outside from the stacks `given` for some."""
+    wanted, chosen = set(goals) - given.keys(), set[Node]()
     for node in reversed(loop.nodes):
         if not wanted.isdisjoint(node.outputs):
             chosen.add(node)
-            wanted.update(node.inputs)
-    stacks = {x.param: x.value for x in loop.scanned}
-    same = {c.param: c.value for c in loop.captures}
-    lanes = set(free)
-    with loop.outside(before=True):
+            wanted.update(x for x in node.inputs if x not in given)
+    stacks, same = dict(given), {c.param: c.value for c in loop.captures}
+    with loop.outside(before):
         for node in loop.nodes:
             if node in chosen:
                 marks = tuple(x in stacks for x in node.inputs)
-                xs = tuple(stacks[x] if m else same[x] for x, m in zip(node.inputs, marks))
+                xs = tuple(
+                    stacks[x] if m else same[x] for x, m in zip(node.inputs, marks, strict=True)
+                )
                 with at(node.where):
                     outs, _ = batch_op(node.op, xs, marks, loop.length, node.attrs)
-                (stacks if node in lanes else same).update(zip(node.outputs, outs, strict=True))
+                (stacks if any(marks) else same).update(zip(node.outputs, outs, strict=True))
     return stacks

@@ -11,7 +11,6 @@ import numpy as np
 
 from graphgrad.compiler.dims import Extent, Symbol, is_runtime_size, symbols_of
 from graphgrad.compiler.ir import Graph, Node, Value
-from graphgrad.compiler.op import ops
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.loops import Carried, Loop, over_loops
 from graphgrad.compiler.transform.sizes import specialise

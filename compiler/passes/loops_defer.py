@@ -4,25 +4,28 @@
 
 A sum over the steps of products x_t.T @ y_t is one product of the stacks, so the steps store their
 factors, which is less than to read and write the sum. Sums of what is stacked anyway follow: those
-of biases. Likewise a stacked result that the state does not depend on is computed from the stacks of
-what it depends on.
+of biases. Likewise a stacked result that the state does not depend on is computed from the stacks
+of what it depends on.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
-from graphgrad.compiler.families import View
+from graphgrad.compiler.families import View, add_all
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.op import ops, reapply
-from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.passes.loops import Carried, Loop, over_loops
-from graphgrad.compiler.passes.loops_batch import can_batch, fits, merges
+from graphgrad.compiler.passes.loops_batch import (
+    can_batch,
+    fits,
+    for_all_steps,
+    merges,
+    unchanging,
+)
 from graphgrad.compiler.passes.loops_unused import needed
 from graphgrad.compiler.transform.autodiff import at
-from graphgrad.compiler.transform.batching import batch_op
 from graphgrad.compiler.transform.residuals import nominal_bytes
 
 # Bytes that may be stored for each that a step reads and writes no longer.
@@ -31,11 +34,11 @@ WORTH = 4
 
 def defer(graph: Graph) -> Graph:
     """Scans of `graph` without what can be computed from all steps at once behind them."""
-    return over_loops(graph, deferred)
+    return over_loops(over_loops(graph, deferred), postponed)
 
 
 def deferred(loop: Loop) -> bool:
-    """Move sums over the steps, and results that the state does not depend on, behind a scan."""
+    """Move sums over the steps behind a scan."""
     if not loop.is_scan or loop.flags is not None:
         return False
     changed = False
@@ -47,7 +50,7 @@ def deferred(loop: Loop) -> bool:
     for total in sums:
         if total.moved:
             finish(loop, total)
-    return postponed(loop) or changed
+    return changed
 
 
 @dataclass(eq=False)
@@ -84,27 +87,28 @@ def summed(loop: Loop, part: Carried) -> Sum | None:
 def move_terms(loop: Loop, total: Sum, product: bool) -> bool:
     """Move those terms of a sum that are products, or those that are stacked, behind the scan."""
     makers = {v: node for node in loop.nodes for v in node.outputs}
-    changed = False
-    for v in list(total.terms):
+    kept = []
+    for v in total.terms:
         views, inner = [], v
         while inner in makers and isinstance(makers[inner].op, View):
             views.append(makers[inner])
             inner = makers[inner].inputs[0]
         node = makers.get(inner)
-        if any(view.op.name not in ("reshape", "transpose") for view in views):
-            continue
-        if product:
-            result = product_of_stacks(loop, node) if node is not None else None
-        else:
-            result = sum_of_stack(loop, inner, node)
+        result = None
+        if all(view.op.name in ("reshape", "transpose") for view in views):
+            if not product:
+                result = sum_of_stack(loop, inner, node)
+            elif node is not None:
+                result = product_of_stacks(loop, node)
         if result is None:
+            kept.append(v)
             continue
         with loop.outside(before=False):
             for view in reversed(views):
                 (result,) = reapply(view.op, (result,), view.attrs)
-        total.terms.remove(v)
         total.moved.append(result)
-        changed = True
+    changed = len(kept) < len(total.terms)
+    total.terms = kept
     return changed
 
 
@@ -112,6 +116,12 @@ def stack_at_hand(loop: Loop, v: Value) -> Value | None:
     """What has the values of `v` in each step already."""
     found = next((x.value for x in loop.scanned if x.param is v), None)
     return next((s.result for s in loop.stacked if s.value is v), found)
+
+
+def stack_of(loop: Loop, v: Value) -> Value:
+    """The values of `v` in each step, stacked if they were not."""
+    found = stack_at_hand(loop, v)
+    return found if found is not None else loop.stack(v)
 
 
 def product_of_stacks(loop: Loop, node: Node) -> Value | None:
@@ -123,12 +133,14 @@ def product_of_stacks(loop: Loop, node: Node) -> Value | None:
     inner = a.type.shape[0 if left else 1]
     if not (left and right) and not (isinstance(inner, int) and inner == 1):
         return None
+    if not unchanging(loop).isdisjoint((a, b)):
+        return None
     missing = [v for v in dict.fromkeys((a, b)) if stack_at_hand(loop, v) is None]
     if sum(nominal_bytes(v.type) for v in missing) > WORTH * nominal_bytes(node.out.type):
         return None
     if not fits(loop, missing):
         return None
-    stacks = [stack_at_hand(loop, v) or loop.stack(v) for v in (a, b)]
+    stacks = [stack_of(loop, v) for v in (a, b)]
     rows, columns = node.out.type.shape
     with loop.outside(before=False), at(node.where):
         tall = [
@@ -150,7 +162,7 @@ def sum_of_stack(loop: Loop, v: Value, node: Node | None) -> Value | None:
         return None
     with loop.outside(before=False), at(loop.node.where):
         every = (0, *(axis + 1 for axis in axes))
-        total = ops["sum"](stack, axes=every, keepdims=False)
+        (total,) = reapply(ops["sum"], (stack,), {"axes": every, "keepdims": False})
         result: Value = ops["reshape"](total, shape)
     return result
 
@@ -158,16 +170,26 @@ def sum_of_stack(loop: Loop, v: Value, node: Node | None) -> Value | None:
 def finish(loop: Loop, total: Sum) -> None:
     """Add the terms that were moved to the result; the state keeps adding the others."""
     part = total.part
-    before, result = part.init, part.result
+    result, moved = part.result, total.moved
     if total.terms:
-        part.result = before = Value(result.type, None, result.where)
+        part.result = Value(result.type, None, result.where)
         part.next = inner_sum(loop, part, total.terms)
+        moved = [part.result, *moved]
     else:
         loop.carried.remove(part)
+        moved = moved if is_zero(loop, part.init) else [part.init, *moved]
     with loop.outside(before=False):
-        for term in total.moved:
-            before = ops["add"](before, term)
-    loop.replaced[result] = before
+        loop.replaced[result] = add_all(moved)
+
+
+def is_zero(loop: Loop, v: Value) -> bool:
+    """Is a value from outside zeros, to which adding a sum, which is never -0, changes nothing?"""
+    node = loop.producer(v)
+    while node is not None and node.op.name == "broadcast_to":
+        node = loop.producer(node.inputs[0])
+    if node is None or node.op.name != "constant":
+        return False
+    return not any(node.attrs["value"].array.tobytes())
 
 
 def inner_sum(loop: Loop, part: Carried, terms: list[Value]) -> Value:
@@ -183,40 +205,28 @@ def inner_sum(loop: Loop, part: Carried, terms: list[Value]) -> Value:
 def postponed(loop: Loop) -> bool:
     """Compute stacked results that the state does not depend on from other stacks, if that makes
     one product of many, or less to be stacked."""
-    state = needed(loop.nodes, [c.next for c in loop.carried])
-    late = [n for n in loop.nodes if state.isdisjoint(n.outputs) and not has_effect(n)]
-    fixed = {c.param for c in loop.captures}
-    lanes = {c.param for c in loop.carried} | {x.param for x in loop.scanned}
-    movable = set[Node]()
-    for node in loop.nodes:
-        if fixed.issuperset(node.inputs) and not node.op.raises and not has_effect(node):
-            fixed.update(node.outputs)
-    for node in late:
-        if can_batch(node) and not node.op.raises and not fixed.issuperset(node.outputs):
-            movable.add(node)
-    moved = {v for n in movable for v in n.outputs}
-    # What a node that stays reads cannot be had only later.
-    for node in reversed(loop.nodes):
-        if node not in movable and not fixed.issuperset(node.outputs):
-            for x in node.inputs:
-                movable -= {m for m in movable if x in m.outputs}
-    moved = {v for n in movable for v in n.outputs}
-    goals = [s for s in loop.stacked if s.value in moved]
+    if not loop.is_scan or loop.flags is not None:
+        return False
+    same = unchanging(loop)
+    stay = [n for n in loop.nodes if not can_batch(n) and not same.issuperset(n.outputs)]
+    roots = [c.next for c in loop.carried] + [v for n in stay for v in n.outputs]
+    early = needed(loop.nodes, roots) | same
+    late = [n for n in loop.nodes if early.isdisjoint(n.outputs)]
+    made = {v for n in late for v in n.outputs}
+    goals = [s for s in loop.stacked if s.value in made]
     if not goals:
         return False
-    wanted, chosen = {s.value for s in goals}, set[Node]()
-    for node in reversed(loop.nodes):
-        if node in movable and not wanted.isdisjoint(node.outputs):
-            chosen.add(node)
-            wanted.update(node.inputs)
-    frontier = dict.fromkeys(
-        x for n in loop.nodes if n in chosen for x in n.inputs if x not in moved and x not in fixed
-    )
+    read = needed(late, [s.value for s in goals])
+    frontier = [v for v in read if v not in made and v not in same]
     missing = [v for v in frontier if stack_at_hand(loop, v) is None]
     more = sum(nominal_bytes(v.type) for v in missing)
     less = sum(nominal_bytes(s.value.type) for s in goals)
-    products = any(merges(n, set(n.inputs) - fixed) for n in chosen)
-    if not (more < less or (products and more <= WORTH * less and fits(loop, missing))):
+    products = any(merges(n, set(n.inputs) - same) for n in late)
+    if more >= less and not (products and more <= WORTH * less and fits(loop, missing)):
         return False
-    compute_behind(loop, chosen, fixed, {v: stack_at_hand(loop, v) or loop.stack(v) for v in frontier})
+    given = {v: stack_of(loop, v) for v in frontier}
+    env = for_all_steps(loop, [s.value for s in goals], given, before=False)
+    for s in goals:
+        loop.stacked.remove(s)
+        loop.replaced[s.result] = env[s.value]
     return True
