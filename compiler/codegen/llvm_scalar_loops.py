@@ -9,6 +9,7 @@ its place of the result at once. Which loops these are, `kernels/scalar_loops.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from graphgrad.compiler.kernels.scalar_loops import (
     reduced_places,
     seen_through,
 )
+from graphgrad.compiler.scalar.trigonometric import cos_near_zero, sin_near_zero
 from graphgrad.compiler.types import TensorType, element_count
 
 LITERAL_SIZE = 64  # sizes up to this are written into the function, others are arguments
@@ -71,7 +73,13 @@ Env = dict[Value, Known]
 
 
 class ScalarEmitter(VectorEmitter):
-    """One lane, that knows how to fail."""
+    """One lane, that knows how to fail.
+
+    A step of a loop waits for the one before, so the way through a function is to be short: where
+    processors can guess which way that is, it is a branch.
+    """
+
+    is_serial = True
 
     def __init__(self, text: FunctionText) -> None:
         super().__init__(text, 1, "entry")
@@ -85,6 +93,42 @@ class ScalarEmitter(VectorEmitter):
         leave(self.text, self.failures[kind], "0", a, b)
         self.begin(ok)
         return cond
+
+    def named(self, fn: str, args: tuple[Lanes, ...], attr: Any = None) -> Lanes:
+        """As the base class; sines of small angles by a branch, without range reduction."""
+        near = {"sin": sin_near_zero, "cos": cos_near_zero}.get(fn)
+        if near is None:
+            return super().named(fn, args, attr)  # type: ignore[no-any-return]
+        (x,), key = args, f"{fn} {self.typed(args[0])}"
+        if key not in self._known:
+            small = self.le(self.abs(x), math.pi / 4)
+            ways = [lambda: near(self, x), lambda: super(ScalarEmitter, self).named(fn, args)]
+            self._known[key] = self.either(small, *ways).text
+        return Lanes(self._known[key], x.dtype)
+
+    def either(
+        self, condition: Lanes, taken: Callable[[], Lanes], other: Callable[[], Lanes]
+    ) -> Lanes:
+        """One of two values, computed where it is needed."""
+        labels = [self.text.name(s) for s in ("then", "else", "joined")]
+        self.text.line(f"br i1 {condition.text}, label %{labels[0]}, label %{labels[1]}")
+        ways = []
+        for label, compute in zip(labels, (taken, other), strict=False):
+            with self.aside():
+                self.begin(label)
+                found = compute()
+                ways.append((self.label, found))
+                self.text.line(f"br label %{labels[2]}")
+        self.begin(labels[2])
+        return self.joined(ways)
+
+    def joined(self, ways: Sequence[tuple[str | None, Lanes]]) -> Lanes:
+        """The value that belongs to the block from which control comes."""
+        dtype = ways[0][1].dtype
+        if len({x.text for _, x in ways}) == 1:
+            return ways[0][1]
+        arms = ", ".join(f"[ {x.text}, %{label} ]" for label, x in ways)
+        return Lanes(self.text.assign(f"phi {llvm_type(dtype)} {arms}"), dtype)
 
     def begin(self, label: str) -> None:
         """Begin a basic block."""
@@ -404,17 +448,9 @@ class ScalarLoopEmitter:
         e.begin(labels[2])
         (taken, yes), (other, no) = ends
         return [
-            tuple(self.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
+            tuple(e.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
             for x, y in zip(yes, no, strict=True)
         ]
-
-    def joined(self, ways: Sequence[tuple[str | None, Lanes]]) -> Lanes:
-        """The value that belongs to the block from which control comes."""
-        dtype = ways[0][1].dtype
-        if len({x.text for _, x in ways}) == 1:
-            return ways[0][1]
-        arms = ", ".join(f"[ {x.text}, %{label} ]" for label, x in ways)
-        return Lanes(self.text.assign(f"phi {llvm_type(dtype)} {arms}"), dtype)
 
     def loop(self, node: Node, inputs: Sequence[Known], targets: Sequence[str]) -> list[Known]:
         """The results of a loop; it stacks rows where `targets` say, one for each output."""
@@ -486,7 +522,7 @@ class ScalarLoopEmitter:
                     [(last, x), *([(skipped, old)] if skipped else [])]
                     for x, old in zip(xs, now, strict=True)
                 ]
-                following.append([self.joined(w) if skipped else w[0][1] for w in ways])
+                following.append([e.joined(w) if skipped else w[0][1] for w in ways])
             next_trip = text.assign(f"add nsw i64 {trip}, 1")
             text.line(f"br label %{step}")
         phis = [(trip, "i64", "0", next_trip)]
