@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from graphgrad.compiler.assembly import CompiledStep
 from graphgrad.compiler.dims import Dim, symbols_of
-from graphgrad.compiler.driver import Compilation, CompiledStep
+from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where

@@ -62,7 +62,7 @@ def kernels_text(trace: ConcreteFunction) -> str:
 
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
-    from graphgrad.compiler.driver import CompiledStep
+    from graphgrad.compiler.assembly import CompiledStep
     from graphgrad.execution import runner
 
     if compilation.parts is None:

@@ -25,7 +25,7 @@ CHUNK_BYTES = 1 << 26  # of the stacks of a chunk, beyond which it grows no furt
 
 
 def chunk_graph(cond_graph: Graph, body_graph: Graph, carried: int) -> Graph:
-    """(state, captures, room) -> (state, stacks, flags): as many steps as `room` is long at most."""
+    """(state, captures, room) -> (state, stacks, flags): at most as many steps as room is long."""
     key = ("chunk", id(cond_graph))
     if key not in body_graph.memo:
         types = body_graph.types
