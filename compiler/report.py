@@ -49,9 +49,10 @@ class Apart:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """A kernel, or one operation run by a library routine or by NumPy."""
+    """A kernel, a loop or condition of native code, or one operation run by a library routine or by
+    NumPy."""
 
-    kind: str  # kernel | routine | host
+    kind: str  # kernel | routine | loop | branch | host
     name: str
     loops: str  # of a kernel, with sizes
     ops: tuple[tuple[str, tuple[str, ...]], ...]  # (user's line, operations of that line)
@@ -174,7 +175,13 @@ _NOT_COUNTED = {
     "routine": "what the BLAS library packs matrices into, which it keeps for the whole process",
     "host": "what NumPy allocates inside its calls",
 }
-_KINDS = (("kernel", "kernel"), ("routine", "library call"), ("host", "NumPy call"))
+_KINDS = (
+    ("kernel", "kernel"),
+    ("routine", "library call"),
+    ("loop", "loop"),
+    ("branch", "condition"),
+    ("host", "NumPy call"),
+)
 
 
 def make_report(
