@@ -49,6 +49,7 @@ from graphgrad.compiler.kernels.scalar_loops import (
     seen_through,
 )
 from graphgrad.compiler.scalar.trigonometric import cos_near_zero, sin_near_zero
+from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import TensorType, element_count
 
 LITERAL_SIZE = 64  # sizes up to this are written into the function, others are arguments
@@ -68,7 +69,14 @@ class Held:
     is_input: bool
 
 
-Known: TypeAlias = Any  # Small or Held
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Values that are computed where they are read, from their place."""
+
+    element: Callable[[str], Lanes]
+
+
+Known: TypeAlias = Any  # Small, Held or Range
 Env = dict[Value, Known]
 
 
@@ -153,6 +161,7 @@ class ScalarLoopEmitter:
         self.text = FunctionText(parts)
         self.e = ScalarEmitter(self.text)
         self.sizes: dict[Extent, int] = {}  # with their numbers, in order
+        self.counts: dict[Extent, str] = {}  # sizes that values tell
         self.frame: list[str] = []  # memory of the function
 
     def emit(self) -> str:
@@ -207,6 +216,9 @@ class ScalarLoopEmitter:
         if op.name == "cond":
             env.update(zip(node.outputs, self.branches(node, inputs), strict=True))
             return
+        if any(is_runtime(v.type) for v in node.outputs):
+            env[node.out] = self.range(node, inputs)
+            return
         if op.name == "constant":
             found = self.constant(node)
         elif isinstance(op, Elementwise):
@@ -256,6 +268,27 @@ class ScalarLoopEmitter:
         assert isinstance(op, Elementwise | Generator)
         lanes = [e.convert(x, compute_dtype(x.dtype)) for x in inputs]
         return e.convert(op.scalar(e, *lanes, **node.attrs), node.out.type.dtype)  # type: ignore[no-any-return]
+
+    def range(self, node: Node, inputs: Sequence[Known]) -> Range:
+        """Numbers in a row, as many as a value says."""
+        if node.op.name == "places":
+            ((count,),) = inputs
+            self.counts[node.attrs["size"]] = self.e.convert(count, dtypes.int64).text
+            return Range(lambda place: Lanes(place, dtypes.int64))
+
+        def at(x: Known, place: str) -> Lanes:
+            return x.element(place) if isinstance(x, Range) else x[0]
+
+        if node.op.name == "broadcast_to":
+            return Range(lambda place: at(inputs[0], place))
+        failures = self.e.failures
+
+        def element(place: str) -> Lanes:
+            lanes = [at(x, place) for x in inputs]
+            self.e.failures = failures
+            return self.scalar(node, lanes)
+
+        return Range(element)
 
     def generated(self, node: Node, inputs: Sequence[Known]) -> Small:
         """One element after the other, from its index and the elements of the inputs."""
@@ -459,7 +492,8 @@ class ScalarLoopEmitter:
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
         start = [self.loaded(x) for x in inputs[:carried]]
-        scanned = [self.held(x, v) for x, v in zip(inputs, node.inputs, strict=True)][carried:split]
+        pairs = zip(inputs[carried:split], node.inputs[carried:split], strict=True)
+        scanned = [self.in_rows(x, v) for x, v in pairs]
         # What is small and stays is loaded before the loop.
         stay = [
             self.loaded(x) if is_small(v.type) else x
@@ -571,16 +605,18 @@ class ScalarLoopEmitter:
         self.frame.append(f"  {name} = alloca [{max(1, count * size)} x i8], align 64")
         return name
 
-    def held(self, x: Known, v: Value) -> Held:
-        """A value in memory."""
-        if isinstance(x, Held):
+    def in_rows(self, x: Known, v: Value) -> Held | Range:
+        """A value of which each step reads a row: a small one is put into memory."""
+        if isinstance(x, Held | Range):
             return x
         place = self.place(v, {})
         self.store(x, place, v.type)
         return Held(place, contiguous(v.type.shape), v.type.dtype, False)
 
-    def entry(self, x: Held, row: str) -> Held:
+    def entry(self, x: Held | Range, row: str) -> Known:
         """An entry along the first axis."""
+        if isinstance(x, Range):
+            return (x.element(row),)
         pointer = self.moved(x, self.product(row, x.layout.strides[0]))
         return Held(pointer, x.layout.rows(), x.dtype, x.is_input)
 
@@ -654,6 +690,8 @@ class ScalarLoopEmitter:
         """A size as an operand: a literal where it is small and known, else an argument."""
         if isinstance(extent, int) and abs(extent) <= LITERAL_SIZE:
             return str(extent)
+        if extent in self.counts:
+            return self.counts[extent]
         return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
 
     def product(self, a: str, b: Extent | str) -> str:

@@ -266,7 +266,7 @@ def test_accuracy(name: str) -> None:
         return scan(body, s, xs, carried=1, scanned=1, length=len(xs_))
 
     xs_ = xs
-    compilation = scalar(f, t(dtype=F), t(5000, dtype=F), arrays=[np.float64(0.0), xs])
+    compilation = compile_full(graph_of(f, t(dtype=F), t(5000, dtype=F)))
     found = run_compiled(compilation, [np.float64(0.0), xs])[1]
     exact = getattr(np, {"atan": "arctan"}.get(name, name))(xs.astype(np.longdouble))
     error = np.abs(found - exact) / np.spacing(np.abs(exact.astype(float)))
