@@ -40,7 +40,9 @@ from graphgrad.compiler.kernels.loops import compute_dtype
 from graphgrad.compiler.kernels.scalar_loops import (
     LOOPS,
     Layout,
+    are_cheap,
     contiguous,
+    is_power_of_two,
     is_small,
     most_trips,
     picked,
@@ -104,6 +106,11 @@ class ScalarEmitter(VectorEmitter):
 
     def named(self, fn: str, args: tuple[Lanes, ...], attr: Any = None) -> Lanes:
         """As the base class; sines of small angles by a branch, without range reduction."""
+        if fn in ("floordiv", "mod") and args[0].dtype.is_integer:
+            by = args[1].number
+            if by is not None and is_power_of_two(by):
+                x, by = args[0], int(by)
+                return self.and_(x, by - 1) if fn == "mod" else self.shifted(x, by.bit_length() - 1)
         near = {"sin": sin_near_zero, "cos": cos_near_zero}.get(fn)
         if near is None:
             return super().named(fn, args, attr)  # type: ignore[no-any-return]
@@ -113,6 +120,10 @@ class ScalarEmitter(VectorEmitter):
             ways = [lambda: near(self, x), lambda: super(ScalarEmitter, self).named(fn, args)]
             self._known[key] = self.either(small, *ways).text
         return Lanes(self._known[key], x.dtype)
+
+    def shifted(self, x: Lanes, bits: int) -> Lanes:
+        """x divided by a power of two, rounded down."""
+        return self.ashr(x, bits) if x.dtype.kind == "i" else self.lshr(x, bits)  # type: ignore[no-any-return]
 
     def either(
         self, condition: Lanes, taken: Callable[[], Lanes], other: Callable[[], Lanes]
@@ -225,6 +236,8 @@ class ScalarLoopEmitter:
             found = self.elementwise(node, inputs)
         elif isinstance(op, Generator):
             found = self.generated(node, inputs)
+        elif op.name == "matmul":
+            found = self.product_of(node, *inputs)
         elif isinstance(op, Reduce):
             found = self.reduced(node, inputs[0])
         elif isinstance(op, View) and isinstance(inputs[0], Held):
@@ -317,6 +330,23 @@ class ScalarLoopEmitter:
             for part in parts[1:]:
                 total = combine(e, op.combiner, total, part)
             found.append(e.convert(total, dtype))
+        return tuple(found)
+
+    def product_of(self, node: Node, a: Small, b: Small) -> Small:
+        """The matrix product, term after term."""
+        e, dtype = self.e, node.out.type.dtype
+        wide = compute_dtype(dtype)
+        rows, columns = (numbers(x.type.shape) for x in node.inputs)
+        rows = rows.T if node.attrs["transpose_a"] else rows
+        columns = columns if node.attrs["transpose_b"] else columns.T
+        found = []
+        for row in rows.tolist():
+            for column in columns.tolist():
+                total = e.const(0, wide)
+                for k, (i, j) in enumerate(zip(row, column, strict=True)):
+                    term = e.mul(e.convert(a[i], wide), e.convert(b[j], wide))
+                    total = e.add(total, term) if k else term
+                found.append(e.convert(total, dtype))
         return tuple(found)
 
     def rearranged(self, node: Node, inputs: Sequence[Small]) -> Small:
@@ -468,8 +498,15 @@ class ScalarLoopEmitter:
 
     def branches(self, node: Node, inputs: Sequence[Known]) -> list[Small]:
         """The results of the branch that is taken."""
-        e, text = self.e, self.text
+        e, text, attrs = self.e, self.text, node.attrs
         (condition,), labels = inputs[0], [text.name(s) for s in ("then", "else", "joined")]
+        graphs = attrs["true_graph"], attrs["false_graph"]
+        if are_cheap(*graphs):
+            yes, no = (self.graph(g, inputs[1:], {}) for g in graphs)
+            return [
+                tuple(a if a == b else e.select(condition, a, b) for a, b in zip(x, y, strict=True))
+                for x, y in zip(yes, no, strict=True)
+            ]
         text.line(f"br i1 {condition.text}, label %{labels[0]}, label %{labels[1]}")
         ends: list[tuple[str | None, list[Known]]] = []
         for label, key in zip(labels, ("true_graph", "false_graph"), strict=False):
