@@ -478,3 +478,34 @@ def test_gradients_of_a_table_are_scattered_once() -> None:
     for a, b in zip(interpret(back, values), interpret(after, values), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
     assert names(after).count("scatter_add") == 1
+
+
+# -- products that are in part independent of the state
+
+
+def lstm(h: Any, xs: Any, w: Any) -> Any:
+    def step(h: Any, x: Any) -> Any:
+        return [ops["tanh"](ops["matmul"](ops["concat"]([h, x], 1), w))]
+
+    return scan_values(step, [h], [xs])
+
+
+LSTM = t(2, 3, dtype=F), t(5, 2, 4, dtype=F), t(7, 3, dtype=F)
+
+
+def test_a_product_of_state_and_slices_is_split() -> None:
+    after = optimised(lstm, *LSTM, exact=False)
+    assert the("matmul", after).inputs[0].type == t(10, 4, dtype=F)
+    assert the("matmul", body(after)).inputs[0].type == t(2, 3, dtype=F)
+
+
+def test_the_reverse_of_a_split_product_is_split() -> None:
+    back, values = gradients(lstm, *LSTM)
+    after = optimise(back)[0]
+    for a, b in zip(interpret(back, values), interpret(after, values), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    for n in after.nodes:
+        if n.op.name == "scan":
+            product = the("matmul", n.attrs["body_graph"])
+            assert product.out.type == t(2, 3, dtype=F)
+    assert names(after).count("matmul") == 3  # xs @ w, the gradients of xs and of w
