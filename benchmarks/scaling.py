@@ -136,7 +136,8 @@ FAMILIES = {f.__name__: f for f in (chain, scalars, fan, layers, mixed, reductio
 def graphgrad_stages(family: str, nodes: int) -> Result:
     """Seconds of each stage for about `nodes` traced operations, and of a call."""
     import graphgrad as gg
-    from graphgrad.compiler.driver import Assembly, compile_in_full
+    from graphgrad.compiler.assembly import Assembly
+    from graphgrad.compiler.driver import compile_in_full
     from graphgrad.compiler.kernels.fusion import Fusion
     from graphgrad.compiler.pipeline import optimise
     from graphgrad.runtime.engine import host_target

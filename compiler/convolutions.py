@@ -45,17 +45,17 @@ class Convolutions:
 
     def with_epilogues(self, launches: Sequence[Launch]) -> list[Launch]:
         """The launches, those that have become epilogues with their convolutions as one."""
+        nodes = [launch[0][0].node for launch in launches]
+        own = [(k, n, c) for k, n in enumerate(nodes) if n is not None and (c := self.kernel(n))]
+        if not own:
+            return list(launches)
         readers: dict[Value, list[int]] = {}
         for k, launch in enumerate(launches):
             for v in dict.fromkeys(chain.from_iterable(self.read_by(*part) for part in launch)):
                 readers.setdefault(v, []).append(k)
         returned = {self.fusion.memory_of(v) for v in self.fusion.graph.outputs}
         found: dict[int, Launch] = {}
-        for k, launch in enumerate(launches):
-            node = launch[0][0].node
-            kernel = None if node is None else self.kernel(node)
-            if node is None or kernel is None:
-                continue
+        for k, node, kernel in own:
             reading = readers.get(node.out, [])
             if not reading or reading[0] in found or len(launches[reading[0]]) > 1:
                 continue

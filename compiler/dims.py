@@ -418,6 +418,8 @@ def at_least(a: Extent, b: Extent) -> bool:
     difference = a - b
     if isinstance(difference, int):
         return difference >= 0
+    if all(c > 0 and all(isinstance(a, Symbol) for a in m) for m, c in difference.terms):
+        return True  # sizes are not negative
     return _scope(difference).decide("nonnegative", difference, default=True)
 
 

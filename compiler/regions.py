@@ -19,13 +19,14 @@ from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.fusion import Fusion, Plan
 from graphgrad.compiler.kernels.updates import fused
+from graphgrad.compiler.memory_reuse import find_updates
 from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import Size
 
 if TYPE_CHECKING:
-    from graphgrad.compiler.driver import Assembly, CompiledStep
+    from graphgrad.compiler.assembly import Assembly, CompiledStep
 
 NATIVE = ("cond", "while_loop", "scan")
 OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
@@ -40,6 +41,11 @@ class Storage:
     temp: int = -1
     word: int = -1
     outer: Storage | None = None
+
+    def is_at(self, other: Storage) -> bool:
+        """Is it the same memory?"""
+        same = (self.slot, self.temp, self.word) == (other.slot, other.temp, other.word)
+        return self is other or (same and self.temp < 0 and self.outer is other.outer)
 
 
 @dataclass(eq=False)
@@ -175,9 +181,15 @@ def branch(around: Assembly, node: Node) -> Branch:
     outputs = [*map(around.locate, node.outputs)]
 
     def side(graph: Graph) -> Region:
-        body = around.body(graph)
-        assert body is not None
-        return region(around, body, [*map(seen, inputs)], [*map(seen, outputs)])
+        inner = around.inside(graph)
+        updated = []
+        for k, v in enumerate(node.outputs):
+            memory = around.merged.get(v)
+            for p, x in zip(inner.graph.params, node.inputs[1:], strict=True):
+                if memory is not None and around.fusion.memory_of(x) is memory:
+                    updated.append((p, k))
+        find_updates(inner, updated)
+        return region(around, graph, [*map(seen, inputs)], [*map(seen, outputs)])
 
     taken, other = side(node.attrs["true_graph"]), side(node.attrs["false_graph"])
     storage = [condition, *inputs, *outputs, taken.arena, other.arena]
@@ -190,22 +202,23 @@ def seen(s: Storage) -> Storage:
 
 
 def region(
-    around: Assembly, body: Body, params: list[Storage], outputs: list[Storage | None]
+    around: Assembly, graph: Graph, params: list[Storage], outputs: list[Storage | None]
 ) -> Region:
     """A sub-graph whose parameters lie at `params` and whose outputs are to lie at `outputs`, or
     stay where they are (None)."""
-    inner = around.within(body)
-    for typed, p, s in zip(body.typed.params, body.graph.params, params, strict=True):
+    inner = around.inside(graph)
+    del around.ready[id(graph)]  # it has its place from here on
+    for typed, p, s in zip(graph.params, inner.graph.params, params, strict=True):
         inner.storage[typed] = inner.storage[p] = s
-    inner.route = inner.launches()
     copies = []
-    for v, target in zip(body.graph.outputs, outputs, strict=True):
+    for v, target in zip(inner.graph.outputs, outputs, strict=True):
         if target is None:
             continue
         memory = inner.memory_of(v)
-        node = body.fusion.producers.get(memory)
+        node = inner.fusion.producers.get(memory)
         if memory in inner.storage or node is None or node.op.name == "constant":
-            copies.append((inner.locate(v), target, nbytes(v.type)))
+            if not inner.locate(v).is_at(target):
+                copies.append((inner.locate(v), target, nbytes(v.type)))
         else:
             inner.storage[memory] = target
     arena = inner.plan_temps([s for s, *_ in copies])
@@ -215,15 +228,15 @@ def region(
 def repeated(around: Assembly, node: Node) -> Repeated:
     """A `while_loop` or a `scan` as a step of the graph around."""
     attrs = node.attrs
-    body = around.body(attrs["body_graph"])
-    asked = around.body(attrs["cond_graph"]) if "cond_graph" in attrs else None
-    assert body is not None
+    body: Graph = attrs["body_graph"]
     carried: int = attrs["carried"]
+    inner = around.inside(body)
+    find_updates(inner, [(p, i) for i, p in enumerate(inner.graph.params[:carried])])
     masked: bool = attrs.get("masked", False)
     split = carried + masked + attrs.get("scanned", 0)
     inputs, ends = [*map(around.locate, node.inputs)], [*map(around.locate, node.outputs)]
     capacity = attrs.get("trips")
-    made = _Layout(around, body, node, inputs, ends)
+    made = _Layout(around, inner, node, inputs, ends)
     for i in range(carried):
         made.state(i)
     for i in range(carried + masked, split):
@@ -245,9 +258,11 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         words=made.words,
         backwards=attrs.get("reverse", False),
     )
-    if asked is not None:
+    if "cond_graph" in attrs:
         loop.flag = around.add_temp(dtypes.bool_, (), 1)
-        loop.condition = region(around, asked, made.params, [Storage(outer=loop.flag)])
+        loop.condition = region(
+            around, attrs["cond_graph"], made.params, [Storage(outer=loop.flag)]
+        )
     extra = [loop.flag] if loop.flag is not None else []
     extra += [s for *_, s in made.states if s is not None]
     loop.storage = [*inputs, *ends, *extra, *(r.arena for r in loop.regions)]
@@ -268,7 +283,7 @@ class _Layout:
     """Which word of a loop's frame points at what."""
 
     around: Assembly
-    body: Body
+    inner: Assembly
     node: Node
     inputs: list[Storage]
     ends: list[Storage]
@@ -284,7 +299,7 @@ class _Layout:
     def __post_init__(self) -> None:
         """Each stacked value has a word."""
         carried = self.node.attrs["carried"]
-        outputs, memory_of = self.body.graph.outputs, self.body.fusion.memory_of
+        outputs, memory_of = self.inner.graph.outputs, self.inner.memory_of
         self.stack_of: dict[Value, int] = {}
         self.outputs = [None] * carried
         for k, v in enumerate(outputs[carried:]):
@@ -299,8 +314,8 @@ class _Layout:
 
     def state(self, i: int) -> None:
         """State number i: see `State`."""
-        param, out = self.body.graph.params[i], self.body.graph.outputs[i]
-        memory = self.body.fusion.memory_of(out)
+        param, out = self.inner.graph.params[i], self.inner.graph.outputs[i]
+        memory = self.inner.fusion.memory_of(out)
         start, end, size = self.inputs[i], self.ends[i], nbytes(out.type)
         if memory is param:
             self.fixed.append((State(Place(), Place(), size), start, end))
@@ -308,7 +323,11 @@ class _Layout:
             return
         read = self.word()
         self.params.append(Storage(word=read))
-        node = self.body.fusion.producers.get(memory)
+        memory = self.inner.root(memory)
+        if memory is param:
+            self.states.append((State(Place(), Place(), size, read), start, end, None))
+            return
+        node = self.inner.fusion.producers.get(memory)
         computed = node is not None and node.op.name != "constant"
         if computed and memory in self.stack_of:
             made = State(Place(), Place(), size, read, stack=self.stack_of[memory])
@@ -323,7 +342,7 @@ class _Layout:
         """Input number i has a row for each step."""
         word = self.word()
         self.params.append(Storage(word=word))
-        size = nbytes(self.body.typed.params[param].type)
+        size = nbytes(self.inner.graph.params[param].type)
         self.slices.append((Rows(Place(), size, word), self.inputs[i]))
 
     def capture(self, i: int, param: int) -> None:

@@ -55,7 +55,8 @@ CLASSES = {
         "Within a multiple of eps",
         "The order of a compiled reduction follows from its extents alone; eager NumPy has "
         "another, and a matrix product that of the BLAS. Convolutions are such sums too, and held "
-        "to 16. The number is what tests allow on the samples of the table, times eps, times the "
+        "to 16; so are the means of windows, to 4, and their maxima are equal to the bit. The "
+        "number is what tests allow on the samples of the table, times eps, times the "
         "largest input or result.",
     ),
     "parts": (

@@ -148,12 +148,25 @@ class Growable(RowArray):
 
     rows: Any
     grows = True
+    is_list = True  # results of functions arrive as Python's lists
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Growable:
         """The list of `values`."""
         found = cls()
         return found.extended(list(values))
+
+    @classmethod
+    def of_rows(cls, rows: Any) -> Growable:
+        """The list whose items are these rows."""
+        return cls()._with(rows)
+
+    def __graphgrad_value__(self) -> Any:
+        """The elements as one tensor, as operations take a list of tensors."""
+        rows = self.stack()
+        if not isinstance(rows, Arith):
+            raise ArgumentError("a list of structures is no tensor", here())
+        return rows
 
     @property
     def typed(self) -> bool:  # type: ignore[override]

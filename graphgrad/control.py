@@ -132,7 +132,7 @@ def _run_loop(
     while (limit is None or steps < limit) and bool(cond(*values)):
         values = nest.map_structure(lift, _as_before(loop_vars, body(*values)))
         steps += 1
-    return values
+    return values if steps else _settled_arrays(values, lambda xs: _as_before(xs, body(*xs)))
 
 
 def _limited(
@@ -205,7 +205,11 @@ def _run_scan(once: Callable[..., Any], start: Any, elems: Any, reverse: bool) -
     types = [x.type for x in nest.flatten(elems)]
     places = range(types[0].shape[0])
     if not places:
-        return start, _no_rows(once, start, elems)
+        typed = _settled_arrays(
+            start, lambda a, *xs: once(a, nest.pack(elems, xs))[0],
+            [tensor_type(t.shape[1:], t.dtype) for t in types],
+        )  # fmt: skip
+        return typed, _no_rows(once, start, elems)
     rows: list[Any] = []
     carried = start
     for i in reversed(places) if reverse else places:
@@ -225,8 +229,7 @@ def _no_rows(once: Callable[..., Any], start: Any, elems: Any) -> Any:
         found.append(given)
         return nest.flatten(given)
 
-    options = {} if state.builder is not None else {"value_class": SymbolicTensor}
-    trace(traced, types, "one step", **options)
+    trace_once(traced, types)
     return nest.map_structure(lambda y: blank(0, y.type.shape, y.dtype), found[0])
 
 
@@ -290,8 +293,17 @@ def _settled_arrays(
             found.append(body(nest.pack(before, xs[:count]), *xs[count:]))
         return []
 
-    trace(traced, [*(x.type for x in flat), *types], "loop body")
+    trace_once(traced, [*(x.type for x in flat), *types])
     return map_arrays(_dense, before, found[0])
+
+
+def trace_once(fn: Callable[..., Any], types: Sequence[TensorType]) -> None:
+    """Trace `fn` for what it tells of types, with no effect."""
+    if state.builder is not None:
+        trace(fn, types, "loop body")
+        return
+    with tracing.replay():
+        trace(fn, types, "loop body", value_class=SymbolicTensor)
 
 
 def _dense(array: Any, other: Any = None) -> Any:
@@ -335,20 +347,27 @@ class _Branch:
             self.writes = [] if table is None else list(table.writes.values())
             self.structure = map_arrays(_dense, found, self.like)
             ends = [v.value() for v in written]
-        return [_lift(x) for x in [*nest.flatten(self.structure), *ends]]
+        return [_lift(x) for x in [*nest.flatten(self.structure), *ends] if x is not None]
 
     def alone(self, written: list[Variable]) -> Callable[[], list[Any]]:
         return lambda: self.run((), written)
 
     def grows(self) -> list[bool]:
         """For each result: is it the rows of an array that may grow?"""
-        return growing_leaves(self.structure)
+        marks = zip(growing_leaves(self.structure), nest.flatten(self.structure))
+        return [mark for mark, x in marks if x is not None]
 
 
 def _agree(taken: _Branch, other: _Branch) -> bool:
     """Do the branches return the same structure? Not yet, if an array of one knows its elements,
     and that of the other is empty: then it is told."""
-    same_state(taken.structure, other.structure, "cond: the results of the branches")
+    what = "cond: the results of the branches"
+    same_state(taken.structure, other.structure, what)
+    for (path, x), y in zip(nest.flatten_with_path(taken.structure), nest.flatten(other.structure)):
+        if (x is None) != (y is None):
+            raise ArgumentError(
+                f"{what} differ at {path or 'the top'}: one of them is None", here()
+            )
     pairs = zip(array_groups(taken.structure), array_groups(other.structure), strict=True)
     if all(a is None or b is None or a.typed == b.typed for (a, _), (b, _) in pairs):
         return True
@@ -412,4 +431,5 @@ def _finish(structure: Any, results: list[Any], written: list[Variable]) -> Any:
     for v, value in zip(written, results[count:]):
         assert builder is not None
         builder.write(v, value)
-    return nest.pack(structure, results[:count])
+    values = iter(results[:count])
+    return nest.pack(structure, [x if x is None else next(values) for x in nest.flatten(structure)])

@@ -19,7 +19,7 @@ from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
-from graphgrad.conversion import scan
+from graphgrad.conversion import forms
 from graphgrad.donation import offered, positions, run_donating
 from graphgrad.eager import EagerTensor, array_of, owned_array
 from graphgrad.guards import Guards
@@ -209,25 +209,14 @@ class Function(Generic[P, R]):
     def _run_eagerly(self, arguments: Arguments) -> Any:
         """As plain Python, with tensors where a trace would have them."""
         leaves = [_as_tensor(x) if is_tensor_leaf(x) else x for x in arguments.leaves]
-        function = self._python_function
-        if self._converts and scan.assigns_elements(function):
-            function = self._converted()
-        result = call_unmodified(function, self._signature, arguments, leaves)
-        return as_eager(self._name, result)
-
-    def _converted(self) -> Callable[..., Any]:
-        """The Python function, with its control flow on tensors converted."""
-        # Imported here: most functions need no conversion.
-        from graphgrad.conversion.convert import convert
-
-        found: Callable[..., Any] = convert(self._python_function)
-        return found
+        function: Any = self._python_function
+        function = forms.to_run(function) if self._converts else function
+        return as_eager(self._name, call_unmodified(function, self._signature, arguments, leaves))
 
     def _to_trace(self) -> Callable[..., Any]:
         """What runs while the function is traced."""
-        if self._converts and scan.may_need_conversion(self._python_function):
-            return self._converted()
-        return self._python_function
+        function: Any = self._python_function
+        return forms.to_trace(function) if self._converts else function
 
     def _inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Inside another trace: the function becomes part of it."""
@@ -426,7 +415,7 @@ class Function(Generic[P, R]):
             # The scan takes a method for the library's by its name, and may be wrong.
             if not self._converts or function is not self._python_function:
                 raise
-            converted = self._converted()
+            converted = forms.converted(function)
             if converted is function:
                 raise
             return self._trace_as(converted, arguments, specs)

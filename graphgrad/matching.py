@@ -221,6 +221,23 @@ class Slot:
         self.index = index
 
 
+class Listed:
+    """Stands for a list, of as many items as the outputs in the structure `rows` have rows."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+
+def listed(rows: Any) -> list[Any]:
+    """The items of a list, given as a structure of tensors with a further first axis."""
+    if rows is None:
+        return []
+    count = nest.flatten(rows)[0].type.shape[0]
+    return [nest.map_structure(lambda x, i=i: x[i], rows) for i in range(count)]
+
+
 def result_builder(structure: Any, tensors: bool = False) -> Callable[[list[Any]], Any]:
     """A function from the list of output arrays, or tensors, to what the call returns."""
     w = _Writer()
@@ -232,6 +249,8 @@ def result_builder(structure: Any, tensors: bool = False) -> Callable[[list[Any]
 def _build(w: _Writer, x: Any) -> str:
     if isinstance(x, Slot):
         return f"{w.wrap}(o[{x.index}])"
+    if isinstance(x, Listed):
+        return f"{w.name(listed)}({_build(w, x.rows)})"
     if not nest.is_nest(x):
         return w.name(x)
     if type(x) is list or type(x) is tuple:

@@ -12,9 +12,9 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim
 from graphgrad.compiler.errors import DTypeError
 from graphgrad.compiler.ir import Value
-from graphgrad.compiler.op import current_kind, ops
+from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.source import here
-from graphgrad.matching import Slot
+from graphgrad.matching import Listed, Slot, listed
 from graphgrad.tensor import TensorShape
 
 if TYPE_CHECKING:
@@ -37,14 +37,23 @@ def as_tensor(x: Any) -> Any:
 def template(name: str, result: Any, outputs: list[Value], builder: FunctionBuilder) -> Any:
     """The structure of the result of the function `name`, with a Slot for each tensor, which goes
     to `outputs`."""
-    leaves: list[Any] = []
-    for x in nest.flatten(result):
+
+    def leaf(x: Any) -> Any:
         if is_data(x):
             outputs.append(builder.lift(as_tensor(x)))
-            leaves.append(Slot(len(outputs) - 1))
-        else:
-            leaves.append(_checked(name, x))
-    return nest.pack(result, leaves)
+            return Slot(len(outputs) - 1)
+        if isinstance(x, Listed):
+            return Listed(nest.map_structure(leaf, x.rows))
+        return _checked(name, x)
+
+    return nest.map_structure(leaf, _with_lists(result))
+
+
+def _with_lists(x: Any) -> Any:
+    """`x` with a leaf in place of each list whose length only the run knows."""
+    if getattr(type(x), "is_list", False):
+        return Listed(x.rows if x.typed else None)
+    return nest.with_parts(x, _with_lists) if nest.is_nest(x) else x
 
 
 def as_eager(name: str, result: Any) -> Any:
@@ -70,5 +79,22 @@ def _checked(name: str, x: Any) -> Any:
 
 def pack(template: Any, outputs: Any) -> Any:
     """A result from its template and the outputs."""
-    leaves = [outputs[x.index] if isinstance(x, Slot) else x for x in nest.flatten(template)]
+    leaves = [
+        outputs[x.index]
+        if isinstance(x, Slot)
+        else _list(x, outputs)
+        if isinstance(x, Listed)
+        else x
+        for x in nest.flatten(template)
+    ]
     return nest.pack(template, leaves)
+
+
+def _list(x: Listed, outputs: Any) -> Any:
+    """A list of tensors; within a trace, where its length is not known, one that grows."""
+    rows = pack(x.rows, outputs)
+    if state.builder is None or rows is None:
+        return listed(rows)
+    from graphgrad.arrays import Growable  # loaded by whoever made the list
+
+    return Growable.of_rows(rows)

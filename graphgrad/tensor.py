@@ -413,8 +413,13 @@ class SymbolicTensor(Tensor, Value):
         )
 
     def __bool__(self) -> bool:
+        # Imported here: errors alone need it.
+        from graphgrad.conversion.reasons import reason
+
+        why = reason()
         raise self._no_value(
             "a Python condition (if, while, and, or, not, assert)",
+            f"{why}{'; ' if why else ''}"
             "use gg.cond(pred, true_fn, false_fn), gg.while_loop or gg.where",
         )
 

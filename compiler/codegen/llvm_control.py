@@ -99,9 +99,9 @@ class LoopEmitter:
         rows = [*loop.slices, *loop.stacks, *([loop.mask] if loop.mask else [])]
         self.moves = {r: self.sets_out(r) for r in rows}
         for k, s in enumerate(loop.states):
-            if not s.spare and s.stack < 0:
+            if not s.spare and s.stack < 0 and s.start != s.end:
                 w.memcpy(self.starts[k], self.ends[k], self.bytes[k])
-        for s in loop.fixed:
+        for s in (s for s in loop.fixed if s.start != s.end):
             w.copy(s.start, s.end, s.nbytes)
 
     def first(self, state: State, end: str, spare: str) -> str:

@@ -33,7 +33,7 @@ from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.convolution_tiles import tiling
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import MAC, chunks, quotient, times, total
-from graphgrad.compiler.kernels.epilogues import CHANNEL, Epilogue
+from graphgrad.compiler.kernels.epilogues import CHANNEL, SAME, Epilogue
 from graphgrad.runtime.program import STATUS_THREAD
 
 # Picoseconds of an element of the filter on its way to a panel, as it lies or turned.
@@ -60,7 +60,13 @@ class TiledConvolution(PanelEmitter):
         self.columns = [t.columns] if t.is_closed else sorted({t.columns, 1}, reverse=True)
 
     def accepts(self, epilogue: Epilogue) -> bool:
-        return CHANNEL not in epilogue.walks or self.t.keeps_channels
+        t = self.t
+        if CHANNEL in epilogue.walks and not t.keeps_channels:
+            return False
+        # Another array of the result's shape is read a panel at a time: of several panels, that is
+        # in so short pieces that a kernel of its own is faster.
+        others = {s.attr for s in epilogue.stmts if s.fn == "load"} - {epilogue.result}
+        return t.panels * t.conv.groups == 1 or all(epilogue.walks[k] != SAME for k in others)
 
     @property
     def copy_bytes(self) -> int:

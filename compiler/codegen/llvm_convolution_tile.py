@@ -10,6 +10,7 @@ many tiles share (`TOLD`), and the pointers of the result and of the epilogue's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_scalar import (
@@ -33,6 +34,16 @@ TOLD = 7
 # Instructions that an epilogue may have for all sums of a tile to be written one by one; else they
 # are a loop over its targets.
 INLINE = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Neighbouring channels that are stored at a time: `lanes` of them from `first` on, of which
+    `inside` are there."""
+
+    first: int
+    lanes: int
+    inside: int
 
 
 class TileEmitter(ConvolutionKernel, VectorMemory):
@@ -70,15 +81,15 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
             at = self.text.assign(f"getelementptr i64, ptr %told, i64 {i}")
             words.append(self.text.assign(f"load i64, ptr {at}"))
         places = [(r, c) for r in range(t.rows) for c in range(columns)]
+        self.fetch_ahead(places, width, words[LINE])
         sums = self.sums(words, places, width)
         count = t.made * t.run - (t.panels - 1) * t.width * t.lanes if is_last else width * t.lanes
-        lanes = [min(t.lanes, count - v * t.lanes) for v in range(width)]
-        self.finish(places, sums, lanes, words[LINE])
+        stack = self.finish(places, sums, width, count, words[LINE])
         head = (
             f"define internal void {name}(ptr %x, ptr %w, i64 %at, i64 %channel, ptr %told) "
             f"{ATTRIBUTES} {{"
         )
-        return "\n".join([head, "entry:", *self.text.lines, "  ret void", "}"])
+        return "\n".join([head, "entry:", *stack, *self.text.lines, "  ret void", "}"])
 
     # -- sums
 
@@ -155,48 +166,82 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
     # -- results
 
     def finish(
-        self, places: Sequence[tuple[int, int]], sums: Sequence[str], lanes: Sequence[int],
+        self, places: Sequence[tuple[int, int]], sums: Sequence[str], width: int, count: int,
         line: str,
-    ) -> None:  # fmt: skip
-        """Store the sums, or what the epilogue makes of them; `lanes` of each vector are inside."""
-        t, width = self.t, len(lanes)
+    ) -> list[str]:  # fmt: skip
+        """Store the sums, or what the epilogue makes of them; `count` channels are there.
+
+        Returns what the function needs on the stack.
+        """
+        t, work = self.t, 1.0
         across = t.run * t.axes[2].spread * self.target_elements
-        known = [self.shared_values(v, lanes[v]) for v in range(width)]
-        work = 1.0
         if self.epilogue is not None:
             work += sum(cost(s.fn) for s in self.epilogue.stmts if s.fn != "const")
         if work * len(sums) <= INLINE or self.epilogue is None:
+            pieces = self.pieces(width, count, 1)
+            known = [self.shared_values(piece) for piece in pieces]
             for (r, c), k in zip(places, range(0, len(sums), width), strict=True):
                 start = self.add(self.add("%at", self.mul(line, r)), c * across)
-                for v in range(width):
-                    self.result(start, v, lanes[v], sums[k + v], known[v])
-            return
-        self.text.line(f"%sums = alloca [{len(sums)} x {self.vector}], align 64")
+                for v, piece in enumerate(pieces):
+                    self.result(start, piece, sums[k + v], known[v])
+            return []
         for k, s in enumerate(sums):
             at = self.text.assign(f"getelementptr {self.vector}, ptr %sums, i64 {k}")
             self.text.line(f"store {self.vector} {s}, ptr {at}, align {self.vector_bytes}")
         columns = 1 + max(c for _, c in places)
+        pieces = self.pieces(width, count, 2)
+        known = [self.shared_values(piece) for piece in pieces]
 
         def row(r: str, _: list[str]) -> list[str]:
             begin = self.add("%at", self.mul(line, r))
 
             def place(c: str, _: list[str]) -> list[str]:
                 start = self.add(begin, self.mul(c, across))
-                first = self.mul(self.add(self.mul(r, columns), c), width)
-                for v in range(width):
-                    k = self.add(first, v)
-                    at = self.text.assign(f"getelementptr {self.vector}, ptr %sums, i64 {k}")
-                    s = self.text.assign(f"load {self.vector}, ptr {at}, align {self.vector_bytes}")
-                    self.result(start, v, lanes[v], s, known[v])
+                first = self.mul(self.add(self.mul(r, columns), c), width * self.vector_bytes)
+                own = self.at("%sums", first)
+                for piece, shared in zip(pieces, known, strict=True):
+                    at = self.at(own, str(piece.first * self.bytes))
+                    vector = f"<{piece.lanes} x {self.element}>"
+                    s = self.text.assign(f"load {vector}, ptr {at}, align {self.vector_bytes}")
+                    self.result(start, piece, s, shared)
                 return []
 
             self.loop("0", str(columns), 1, [], place)
             return []
 
         self.loop("0", str(t.rows), 1, [], row)
+        return [f"  %sums = alloca [{len(sums)} x {self.vector}], align 64"]
 
-    def shared_values(self, v: int, lanes: int) -> dict[int, Lanes]:
-        """What the epilogue reads that is the same for all targets, for vector `v` of a panel."""
+    def fetch_ahead(self, places: Sequence[tuple[int, int]], width: int, line: str) -> None:
+        """Ask for the elements of other arrays that the epilogue reads: they come while the sums
+        are made. Where an array ends, more may be asked for than there is, which does nothing."""
+        t = self.t
+        if self.epilogue is None:
+            return
+        self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        read = {s.attr: s.dtype for s in self.epilogue.stmts if s.fn == "load"}
+        for array, dtype in read.items():
+            if array == self.epilogue.result or self.epilogue.walks[array] != SAME:
+                continue
+            base = self.base(array)
+            for r, c in places:
+                across = c * t.run * t.axes[2].spread * self.target_elements
+                start = self.add(self.add("%at", self.mul(line, r)), across)
+                for v in range(width):
+                    at = self.element_at(base, self.add(start, v * t.lanes), dtype)
+                    self.text.line(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)")
+
+    def pieces(self, width: int, count: int, most: int) -> list[Piece]:
+        """The channels of a place in pieces of `most` vectors. Long computations go two vectors at
+        a time: between what waits for a result of the one there is work for the other."""
+        lanes, found = self.t.lanes, []
+        for v in range(0, width, most):
+            size = min(most, width - v) * lanes
+            found.append(Piece(v * lanes, size, min(size, count - v * lanes)))
+        return found
+
+    def shared_values(self, piece: Piece) -> dict[int, Lanes]:
+        """What the epilogue reads that is the same for all targets."""
         found: dict[int, Lanes] = {}
         if self.epilogue is None:
             return found
@@ -205,32 +250,33 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
                 continue
             walk = self.epilogue.walks[s.attr]
             if walk == SCALAR:
-                found[s.id] = self.splat(self.load_one(self.base(s.attr), "0", s.dtype))
+                with self.lanes(piece.lanes):
+                    found[s.id] = self.splat(self.load_one(self.base(s.attr), "0", s.dtype))
             elif walk == CHANNEL:
-                found[s.id] = self.channel_values(s, v, lanes)
+                found[s.id] = self.channel_values(s, piece)
         return found
 
-    def channel_values(self, s: Stmt, v: int, lanes: int) -> Lanes:
+    def channel_values(self, s: Stmt, piece: Piece) -> Lanes:
         """A value a channel; of a run of targets, those of one after the other."""
         t = self.t
-        base, e = self.base(s.attr), VectorEmitter(self.text, t.lanes)
+        base, e = self.base(s.attr), VectorEmitter(self.text, piece.lanes)
         if t.run == 1:
-            at = self.element_at(base, self.add("%channel", v * t.lanes), s.dtype)
-            return self.load_lanes(e, at, s.dtype, lanes)
+            at = self.element_at(base, self.add("%channel", piece.first), s.dtype)
+            return self.load_lanes(e, at, s.dtype, piece.inside)
         vector = "zeroinitializer"
-        for lane in range(lanes):
-            one = self.load_one(base, str((v * t.lanes + lane) % t.made), s.dtype)
+        for lane in range(piece.inside):
+            one = self.load_one(base, str((piece.first + lane) % t.made), s.dtype)
             element = f"{llvm_type(s.dtype)} {one.text}"
             vector = self.text.assign(
                 f"insertelement {e.type(s.dtype)} {vector}, {element}, i64 {lane}"
             )
         return Lanes(vector, s.dtype)
 
-    def result(self, start: str, v: int, lanes: int, sums: str, known: dict[int, Lanes]) -> None:
-        """One vector of results: `start` is the element of the target's first channel."""
-        t = self.t
-        e = VectorEmitter(self.text, t.lanes, self.block)
-        at = self.add(start, v * t.lanes)
+    def result(self, start: str, piece: Piece, sums: str, known: dict[int, Lanes]) -> None:
+        """A piece of the results: `start` is the element of the target's first channel."""
+        lanes = piece.inside
+        e = VectorEmitter(self.text, piece.lanes, self.block)
+        at = self.add(start, piece.first)
         made = e.convert(Lanes(sums, self.dtype), self.given)
         if self.epilogue is None or self.epilogue.keeps:
             self.store_vector(e, self.element_at(self.pointer(0), at, self.given), made, lanes)
@@ -275,11 +321,11 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
         one = self.text.assign(f"load {memory_type(dtype)}, ptr {at}, align {dtype.itemsize}")
         return self.from_memory(Lanes(one, dtype), 1)
 
-    def inside(self, lanes: int) -> Mask:
+    def inside(self, lanes: int, width: int) -> Mask:
         """The first `lanes` of a vector."""
-        if lanes == self.t.lanes:
+        if lanes == width:
             return Mask()
-        bits = ", ".join(f"i1 {'true' if i < lanes else 'false'}" for i in range(self.t.lanes))
+        bits = ", ".join(f"i1 {'true' if i < lanes else 'false'}" for i in range(width))
         return Mask(f"<{bits}>")
 
     def store_vector(self, e: VectorEmitter, at: str, x: Lanes, lanes: int) -> None:
@@ -291,7 +337,7 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
         if self.has_masks(x.dtype):
             name, mask = f"@llvm.masked.store.v{e.width}{suffix(x.dtype)}.p0", f"<{e.width} x i1>"
             self.parts.declares.add(f"declare void {name}({vector}, ptr, i32, {mask})")
-            inside = f"{mask} {self.inside(lanes).text}"
+            inside = f"{mask} {self.inside(lanes, e.width).text}"
             self.text.line(f"call void {name}({vector} {value}, ptr {at}, i32 {align}, {inside})")
             return
         for first, count in powers(lanes):
@@ -302,7 +348,7 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
     def load_lanes(self, e: VectorEmitter, at: str, dtype: DType, lanes: int) -> Lanes:
         """The first `lanes` of a vector in memory; no others are read."""
         if lanes == e.width or self.has_masks(dtype):
-            return self.load_vector(e, at, dtype, self.inside(lanes))
+            return self.load_vector(e, at, dtype, self.inside(lanes, e.width))
         element, vector = memory_type(dtype), "zeroinitializer"
         for first, count in powers(lanes):
             place = self.element_at(at, str(first), dtype)

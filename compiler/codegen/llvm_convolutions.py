@@ -21,11 +21,13 @@ from collections.abc import Sequence
 from graphgrad.compiler.codegen.llvm_convolution import TiledConvolution
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_depthwise import DepthwiseConvolution
+from graphgrad.compiler.codegen.llvm_depthwise_filter import DepthwiseFilterGradient
 from graphgrad.compiler.codegen.llvm_filter_gradient import FilterGradient
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 
 EMITTERS: Sequence[type[ConvolutionKernel]] = (
     DepthwiseConvolution,
+    DepthwiseFilterGradient,
     TiledConvolution,
     FilterGradient,
 )

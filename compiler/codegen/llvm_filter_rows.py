@@ -43,18 +43,20 @@ class BlockRows(PartialSums):
         self.depth, self.height, self.width = places
         self.x_sizes = [self.size(n) for n in conv.sizes]
         self.row_count = self.mul(self.mul(images, self.depth), self.height)
-        self.cuts = self.up(self.width, t.columns)
-        self.columns = self.up(self.width, self.cuts)
+        # Where there are no places, one block of none.
+        self.cuts = self.max(self.up(self.width, t.columns), "1")
+        self.columns = self.max(self.up(self.width, self.cuts), "1")
         rows = self.div(str(t.places), self.columns)
         self.pitch = self.mul(self.x_sizes[2], conv.inputs * self.bytes)
         if t.is_copied:
             apart = self.mul(self.sub(self.columns, "1"), conv.strides[2])
             self.pitch = self.mul(self.add(apart, t.span[1]), conv.inputs * self.bytes)
             room = self.mul(self.pitch, t.copied_rows)
-            rows = self.min(rows, self.div(str(t.copied_bytes), room))
+            rows = self.min(rows, self.div(str(t.copy_limit), room))
         is_cut = self.text.assign(f"icmp sgt i64 {self.cuts}, 1")
         rows = self.text.assign(f"select i1 {is_cut}, i64 1, i64 {rows}")
-        self.rows = self.up(self.row_count, self.up(self.row_count, rows))
+        self.blocks_down = self.max(self.up(self.row_count, rows), "1")
+        self.rows = self.max(self.up(self.row_count, self.blocks_down), "1")
         self.blocks_down = self.up(self.row_count, self.rows)
 
     def up(self, a: str, b: str | int) -> str:
@@ -131,7 +133,7 @@ class BlockRows(PartialSums):
             place = self.at("%status", str(STATUS_THREAD * 8))
             thread = self.text.assign(f"load i64, ptr {place}")
             each = self.t.copied_bytes + self.t.converted_bytes
-            self.copies = self.at("%copies", self.mul(thread, each))
+            self.copies = self.at("%copies", self.mul(thread, self.size(each)))
 
     def copy_function(self) -> str:
         """`void @KERNEL_copy(ptr %to, ptr %from, i64 %count)` of elements, which converts them."""
@@ -158,8 +160,8 @@ class BlockRows(PartialSums):
     def converted(self, row: str) -> str:
         """Where the copy of a row of g is."""
         at = self.mul(self.sub(row, self.block_rows[0]), self.columns)
-        at = self.add(self.mul(at, self.conv.outputs * self.bytes), self.t.copied_bytes)
-        return self.at(self.copies, at)
+        at = self.mul(at, self.conv.outputs * self.bytes)
+        return self.at(self.copies, self.add(at, self.size(self.t.copied_bytes)))
 
     def convert(self, row: str) -> None:
         """Copy a row of g in the block."""

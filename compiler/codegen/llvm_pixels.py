@@ -205,7 +205,7 @@ class FilterLanes(Protocol):
     def load_wide(self, pointer: str) -> list[str]: ...
     def put_wide(self, pointer: str, values: Sequence[str]) -> None: ...
     def load_narrow(self, pointer: str) -> list[str]: ...
-    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None: ...
+    def put_narrow(self, pointer: str, values: Sequence[str]) -> None: ...
     def load_filter(self, pointer: str) -> list[str]: ...
 
 
@@ -244,10 +244,10 @@ class WideLanes(ChannelLanes):
             found.append(self.memory.shuffle(x, "poison", v.lanes, picked))
         return found
 
-    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None:
+    def put_narrow(self, pointer: str, values: Sequence[str]) -> None:
         m = self.multiplier
         if m == 1:
-            self.put(pointer, values, add)
+            self.put(pointer, values, add=False)
             return
         for v, (start, mask), value in zip(self.columns, self.narrow, values, strict=True):
             type_, total = self.memory.type(v.lanes), ""
@@ -255,15 +255,14 @@ class WideLanes(ChannelLanes):
                 picked = [(i * m + j) % v.lanes for i in range(v.lanes)]
                 term = self.memory.shuffle(value, "poison", v.lanes, picked)
                 total = self.memory.text.assign(f"fadd {type_} {total}, {term}") if j else term
-            write = self.memory.add if add else self.memory.store
-            write(self.memory.at(pointer, start), total, v.lanes, mask)
+            self.memory.store(self.memory.at(pointer, start), total, v.lanes, mask)
 
 
 class SeveralPixels:
     """The vectors of neighbouring places: so many elements apart where arrays are narrow, and where
     they are wide."""
 
-    def __init__(self, lanes: WideLanes, pixels: int, narrow: int, wide: int) -> None:
+    def __init__(self, lanes: WideLanes | TiledLanes, pixels: int, narrow: int, wide: int) -> None:
         self.lanes, self.pixels, self.narrow, self.wide = lanes, pixels, narrow, wide
 
     @property
@@ -287,10 +286,10 @@ class SeveralPixels:
         for i, p in enumerate(self.places(pointer, self.wide)):
             self.lanes.put_wide(p, values[i * n : (i + 1) * n])
 
-    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None:
+    def put_narrow(self, pointer: str, values: Sequence[str]) -> None:
         n = len(self.lanes.types)
         for i, p in enumerate(self.places(pointer, self.narrow)):
-            self.lanes.put_narrow(p, values[i * n : (i + 1) * n], add)
+            self.lanes.put_narrow(p, values[i * n : (i + 1) * n])
 
 
 class TiledLanes(PixelLanes):
@@ -302,16 +301,17 @@ class TiledLanes(PixelLanes):
         picked = [i % self.channels for i in range(self.lanes)]
         return [self.memory.shuffle(x, "poison", self.lanes, picked)]
 
-    def load_narrow(self, pointer: str) -> list[str]:
-        return self.load(pointer)
-
-    load_wide = load_narrow
+    def load_wide(self, pointer: str) -> list[str]:
+        return self.load_flat(pointer)
 
     def put_wide(self, pointer: str, values: Sequence[str]) -> None:
         self.put_flat(pointer, values)
 
-    def put_narrow(self, pointer: str, values: Sequence[str], add: bool) -> None:
-        self.put_flat(pointer, values)
+    def load_narrow(self, pointer: str) -> list[str]:
+        return self.load(pointer)
+
+    def put_narrow(self, pointer: str, values: Sequence[str]) -> None:
+        self.put(pointer, values, add=False)
 
 
 def pixels_together(channels: int, stride: int, lanes: int) -> int:

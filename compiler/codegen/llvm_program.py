@@ -26,10 +26,13 @@ from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.ir import Node
 from graphgrad.compiler.kernels.batches import at_length
 from graphgrad.compiler.kernels.division import (
     LANES,
@@ -45,7 +48,15 @@ from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
 from graphgrad.compiler.kernels.tiles import crosswise
 from graphgrad.compiler.kernels.wide_folds import rows_in_one
 from graphgrad.compiler.types import element_count
-from graphgrad.runtime.program import PARALLEL, PRODUCTS, STATUS_THREADS, Size
+from graphgrad.runtime.program import (
+    PARALLEL,
+    PRODUCTS,
+    STATUS_A,
+    STATUS_B,
+    STATUS_FAILURE,
+    STATUS_THREADS,
+    Size,
+)
 
 # Run functions are cut into parts of about so many lines: LLVM's time grows with the square of a
 # function's length.
@@ -433,6 +444,44 @@ class ModuleWriter:
         self.arguments(kernel, places)
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
+
+    def scalar_loop(self, node: Node, places: list[Place], numbers: Numbers) -> KernelText:
+        """Call the function of a loop: its inputs and its outputs lie at `places`."""
+        emitter = ScalarLoopEmitter(node, numbers, self.parts)
+        text = emitter.emit()
+        kernel = named(node.op.name, text, map(to_size, emitter.sizes))
+        self.arguments(kernel, places)
+        self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
+        return kernel
+
+    def moved(
+        self, place: Place, starts: list[tuple[Place, DType, Size, Size]], failure: int
+    ) -> Place:
+        """A place, moved by integers in memory: for each its own place, its type, the bytes that it
+        counts, and the most that it may be."""
+        self.cut(ahead=40 * len(starts))
+        pointer = self.pointer(place)
+        for at, dtype, stride, most in starts:
+            raw = self.emit(f"load i{dtype.bits}, ptr {self.pointer(at)}")
+            widen = "sext" if dtype.kind == "i" else "zext"
+            start = self.emit(f"{widen} i{dtype.bits} {raw} to i64") if dtype.bits < 64 else raw
+            limit = self.size(most)
+            least = self.emit(f"icmp sge i64 {start}, 0")
+            below = self.emit(f"icmp sle i64 {start}, {limit}")
+            inside = self.emit(f"and i1 {least}, {below}")
+            fail, on = self.fresh()[1:], self.fresh()[1:]
+            self.lines += [f"  br i1 {inside}, label %{on}, label %{fail}", f"{fail}:"]
+            for word, value in (
+                (STATUS_FAILURE, str(failure)),
+                (STATUS_A, start),
+                (STATUS_B, limit),
+            ):
+                to = self.emit(f"getelementptr i64, ptr %status, i64 {word}")
+                self.lines.append(f"  store i64 {value}, ptr {to}")
+            self.lines += ["  ret i32 1", f"{on}:"]
+            by = self.emit(f"mul i64 {start}, {self.size(stride)}")
+            pointer = self.emit(f"getelementptr i8, ptr {pointer}, i64 {by}")
+        return Place(register=pointer)
 
     def pool(self, pool: Pool, places: list[Place]) -> KernelText:
         """Call the kernel of a pooling operation: its inputs and its result lie at `places`."""

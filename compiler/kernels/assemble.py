@@ -53,9 +53,13 @@ def unslice(node: Node) -> list[Piece]:
 
 def copy(node: Node, shape: Shape, offset: Extent, strides: tuple[Extent, ...]) -> LoopNest:
     """A contiguous array of `shape` into places of the output."""
+    return between(node, shape, Affine(0, row_major(shape)), Affine(offset, strides))
+
+
+def between(node: Node, shape: Shape, source: Affine, target: Affine) -> LoopNest:
+    """Elements of one array into places of another."""
     dtype = node.out.type.dtype
-    read = Access(0, Affine(0, row_major(shape)))
-    write = Access(1, Affine(offset, strides))
+    read, write = Access(0, source), Access(1, target)
     stmts = (
         Stmt(0, "load", (), dtype, read, node.where),
         Stmt(1, "store", (0,), dtype, write, node.where),

@@ -54,8 +54,8 @@ INSTRUCTION, BYTE, APART, TURNED, SCALAR, ROW = 6, 6, 600, 100, 400, 10_000
 # Picoseconds of a multiplication and addition in a product.
 MAC = {"sgemm": 10, "dgemm": 20, "sgemv": 24, "dgemv": 48, "sdot": 48, "ddot": 96}
 # Picoseconds of an element of a window in pooling.
-TAP = {"max_pool": 20, "mean_pool": 20, "max_pool_tangent": 60, "max_pool_gradient": 80,
-       "mean_pool_gradient": 40}  # fmt: skip
+TAP = {"max_pool": 50, "mean_pool": 40, "max_pool_tangent": 100, "max_pool_gradient": 130,
+       "mean_pool_gradient": 60}  # fmt: skip
 # The BLAS keeps products with fewer multiplications on one thread by itself, also with vectors.
 SMALL_PRODUCT, SMALL_VECTOR_PRODUCT = 1 << 18, 1 << 13
 # Rows or columns of a product go to threads in multiples of this, and rows that run together.

@@ -19,6 +19,7 @@ from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import larger, quotient, times
 from graphgrad.compiler.kernels.loops import compute_dtype
+from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
 from graphgrad.runtime.program import Size
 
 # How many vectors a panel may have.
@@ -160,18 +161,45 @@ class FilterTiles:
         return max(self.span[0], self.conv.strides[1]) if self.merged else 1
 
     @property
+    def copy_limit(self) -> int:
+        """The most bytes that copies of x take."""
+        return max(COPY_BYTES, self.copied_rows * self.copied_row(self.columns))
+
+    def copied_row(self, columns: int) -> int:
+        """Bytes of a copied row of x that so many places read."""
+        across = (columns - 1) * self.conv.strides[2] + self.span[1]
+        return across * self.conv.inputs * self.dtype.itemsize
+
+    @property
+    def block(self) -> tuple[int, int] | None:
+        """Rows and columns of a block; None where sizes are open."""
+        *lead, width = (self.conv.images, *self.conv.places)
+        rows = math.prod(lead)
+        if not isinstance(rows, int) or not isinstance(width, int):
+            return None
+        cuts = -(-width // self.columns)
+        columns = -(-width // cuts)
+        fitting = self.places // columns
+        if self.is_copied:
+            fitting = min(fitting, self.copy_limit // self.copied_row(columns) // self.copied_rows)
+        fitting = 1 if cuts > 1 else fitting
+        return -(-rows // -(-rows // fitting)), columns
+
+    @property
     def copied_bytes(self) -> int:
         """Memory of copies of x."""
         if not self.is_copied:
             return 0
-        across = (self.columns - 1) * self.conv.strides[2] + self.span[1]
-        row = across * self.conv.inputs * self.dtype.itemsize
-        return -(-max(COPY_BYTES, self.copied_rows * row) // 64) * 64
+        block = self.block
+        if block is None:
+            return up(self.copy_limit)
+        return up(block[0] * self.copied_rows * self.copied_row(block[1]))
 
     @property
     def converted_bytes(self) -> int:
         """Memory of copies of g."""
-        return self.places * self.conv.outputs * self.dtype.itemsize if self.converts else 0
+        places = self.places if self.block is None else math.prod(self.block)
+        return up(places * self.conv.outputs * self.dtype.itemsize) if self.converts else 0
 
     # -- parts, which threads share
 
@@ -194,6 +222,8 @@ class FilterTiles:
     def per_part(self) -> int:
         """Panels of a part."""
         panels = self.panels * self.conv.groups
+        if self.is_copied and self.conv.groups > 1:  # copies are of all groups
+            return panels
         one = math.prod(self.conv.taps) // self.row_parts * self.panel
         most = max(1, SUMS_BYTES // (one * self.tall * self.dtype.itemsize))
         wanted = max(1, panels * self.row_parts // PARTS, -(-REUSE // one))
@@ -269,6 +299,11 @@ def tile_cycles(rows: int, vectors: int) -> float:
     """As the ports of a processor would have it: two vectors loaded, and two multiplied and added,
     in a cycle, the sums not sooner than 4 cycles later."""
     return max(rows * vectors / 2, (rows + vectors) / 2, 4) + 0.5
+
+
+def up(count: int) -> int:
+    """Bytes in whole cache lines."""
+    return -(-count // ALIGNMENT) * ALIGNMENT
 
 
 def cut(run: int, most: int) -> list[int]:

@@ -52,7 +52,20 @@ def together(values: Sequence[Any], op: str) -> tuple[Any, ...]:
 # -- concat
 
 
+def _rows_in_turn(rows: Any, axis: int) -> Any:
+    """The rows of a list, which are stacked along the first axis, one after the other along
+    `axis` of theirs."""
+    if rows.ndim < 2:
+        raise ShapeError(f"concat: the tensors have to have an axis, and the list is {rows.type}")
+    place = normalize_axis(axis, rows.ndim - 1, "concat")
+    moved = _rows_along(rows, place)
+    n, m = moved.type.shape[place : place + 2]
+    return moved.reshape((*moved.type.shape[:place], n * m, *moved.type.shape[place + 2 :]))
+
+
 def _bind_concat(values: Any, axis: int = 0, name: str | None = None) -> Bound:
+    if hasattr(values, "__graphgrad_value__"):
+        values = [_rows_in_turn(current_kind().lift(values), int(axis))]
     xs = together(tuple(values), "concat")
     return xs, {"axis": normalize_axis(int(axis), xs[0].ndim, "concat")}
 
@@ -117,6 +130,12 @@ concat = Indexed(
 )  # fmt: skip
 
 
+def _rows_along(rows: Any, axis: int) -> Any:
+    """Rows, stacked along the first axis, stacked along another one."""
+    place = normalize_axis(axis, rows.ndim, "stack")
+    return rows.transpose((*range(1, place + 1), 0, *range(place + 1, rows.ndim)))
+
+
 @located
 def stack(values: Any, axis: int = 0, name: str | None = None) -> Any:
     """Tensors of one shape along a new axis.
@@ -126,6 +145,8 @@ def stack(values: Any, axis: int = 0, name: str | None = None) -> Any:
     array([[1, 3],
            [2, 4]], dtype=int32)
     """
+    if hasattr(values, "__graphgrad_value__"):  # a list that grows, or a variable
+        return _rows_along(current_kind().lift(values), int(axis))
     xs = together(tuple(values), "stack")
     place = normalize_axis(int(axis), xs[0].ndim + 1, "stack")
     for x in xs:

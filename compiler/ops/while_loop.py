@@ -17,6 +17,9 @@ their own there, which each step binds anew. What is stacked may then differ in 
 `padded` lists such axes, as (place among the stacked outputs, axis, size of the stack), and the
 entries are followed by zeros up to the largest. The reverse cuts them to their sizes again.
 
+With `lists` some of what is stacked are the elements of lists of the user: their lengths follow
+from `trips`, so examples of a vmap must all make as many steps.
+
 A `scan` also reads one slice a step of each *scanned* input. The reverse of either loop is a scan
 over the stacks in the other direction, so derivatives of any order are loops with stacked values,
 never copies of whole histories. A `masked` scan has bool flags as its first scanned input: a step
@@ -86,6 +89,7 @@ def stacked_type(t: TensorType, length: Extent) -> TensorType:
 def _while_type(
     *types: TensorType, cond_graph: Graph, body_graph: Graph, carried: int,
     maximum_iterations: int | None, trips: Extent | None, varying: Axes = (), padded: Axes = (),
+    lists: bool = False,
 ) -> tuple[TensorType, ...]:  # fmt: skip
     (condition,) = output_types("while_loop", cond_graph, types)
     if condition != tensor_type((), dtypes.bool_):
@@ -104,6 +108,7 @@ def _while_type(
 def _run_while(
     *arrays: Array, cond_graph: Graph, body_graph: Graph, carried: int,
     maximum_iterations: int | None, trips: Extent | None, varying: Axes = (), padded: Axes = (),
+    lists: bool = False,
 ) -> tuple[Array, ...]:  # fmt: skip
     if isinstance(trips, Dim) and not (varying or padded) and compiles_graphs():
         from graphgrad.compiler.transform.loop_chunks import run_in_chunks

@@ -17,6 +17,7 @@ from graphgrad.compiler.ir import Builder, Graph, Value, trace
 from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
 from graphgrad.compiler.source import here
+from graphgrad.compiler.transform.appends import only_appended
 from graphgrad.compiler.transform.loop_sizes import padded_axes
 from graphgrad.compiler.transform.sizes import runtime_size
 from graphgrad.compiler.transform.subgraphs import floating
@@ -69,16 +70,27 @@ def while_values(
         return None
     check_loop("while_loop", start, body.outputs, names, types, varying)
     captures = union([condition_captures, body_captures])
+    asked = share(condition, len(types), condition_captures, captures)
+    step = share(body, len(types), body_captures, captures)
+    lists = only_appended(step, len(types), varying, asked)
+    if lists is not None:
+        trips = runtime_size("trips", lambda: state.where or here())
+        asked = Graph(tuple(lists.kept(asked.params)), asked.nodes, asked.outputs, asked.name)
+        step, varying, kept = lists.body, lists.varying, lists.kept(start)
+    else:
+        trips, kept = None, start
     attrs = {
-        "cond_graph": share(condition, len(types), condition_captures, captures),
-        "body_graph": share(body, len(types), body_captures, captures),
-        "carried": len(types),
+        "cond_graph": asked,
+        "body_graph": step,
+        "carried": len(kept),
         "maximum_iterations": maximum_iterations,
-        "trips": None,
+        "trips": trips,
+        "lists": lists is not None,
         "varying": varying,
         "padded": (),
     }
-    return apply_control("while_loop", [*start, *captures], len(types), attrs)
+    outs = apply_control("while_loop", [*kept, *captures], len(step.outputs), attrs)
+    return outs if lists is None or trips is None else lists.results(start, outs, trips, False)
 
 
 def scan_values(
@@ -100,17 +112,22 @@ def scan_values(
     if not ready():
         return None
     check_loop("scan", inputs[:count], body.outputs[:count], names, types, varying)
+    lists = only_appended(body, count, varying)
+    kept = inputs[:count]
+    if lists is not None:
+        body, varying, kept = lists.body, lists.varying, lists.kept(kept)
     attrs = {
         "body_graph": body,
-        "carried": count,
+        "carried": len(kept),
         "scanned": len(slices),
         "length": length,
         "reverse": reverse,
         "masked": False,
         "varying": varying,
-        "padded": padded_axes(body, count, varying),
+        "padded": padded_axes(body, len(kept), varying),
     }
-    return apply_control("scan", [*inputs, *captures], len(body.outputs), attrs)
+    outs = apply_control("scan", [*kept, *inputs[count:], *captures], len(body.outputs), attrs)
+    return outs if lists is None else lists.results(inputs[:count], outs, length, reverse)
 
 
 def opened(

@@ -20,7 +20,6 @@ from graphgrad.compiler.transform.batching import (
     select_lanes,
     stretch,
 )
-from graphgrad.compiler.transform.sizes import runtime_size
 from graphgrad.compiler.transform.subgraphs import apply, build, must_be_chosen, place
 from graphgrad.compiler.types import tensor_type
 
@@ -55,14 +54,14 @@ def batched_state(body: Graph, batched: Mask, carried: int, size: Extent) -> Mas
 def batch_while(
     xs: tuple[Any, ...], batched: Mask, size: Extent, *, cond_graph: Graph, body_graph: Graph,
     carried: int, maximum_iterations: int | None, trips: Dim | None, varying: Axes = (),
-    padded: Axes = (),
+    padded: Axes = (), lists: bool = False,
 ) -> Batched:  # fmt: skip
     """Until every lane is done; a lane whose condition fails keeps its state from then on."""
     n, extra = carried, len(body_graph.outputs) - carried
     marks = batched_state(body_graph, batched, n, size)
     apart = batch_graph(cond_graph, marks, size)[1][0]
     if apart:
-        if varying:
+        if varying or lists:
             raise own_ends("while_loop")
         marks = (True,) * n + marks[n:]
     wanted = marks[:n] + (True,) * extra
@@ -80,7 +79,7 @@ def batch_while(
         ops["while_loop"],
         [*stretched(xs[:n], batched[:n], marks[:n], size), *xs[n:]],
         cond_graph=condition, body_graph=body, carried=n, maximum_iterations=maximum_iterations,
-        trips=trips and runtime_size("trips"),
+        trips=trips, lists=lists,
         varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
         padded=tuple((k, axis + 1, end) for k, axis, end in padded),
     )  # fmt: skip

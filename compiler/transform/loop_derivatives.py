@@ -92,6 +92,14 @@ def active_params(body: Graph, carried: int, needs: Sequence[bool]) -> Mask:
         marked = now
 
 
+def active_results(body: Graph, carried: int, active: Mask) -> Mask:
+    """Which results of the loop depend on the parameters that `active` marks: after no step at all,
+    the state is what it was before."""
+    return tuple(
+        a or (i < carried and active[i]) for i, a in enumerate(reached(body, active))
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """The reverse of one step: its graph, which cotangents it is given, and which it gives."""
@@ -146,7 +154,7 @@ def augmented_body(body: Graph, carried: int, active: Mask, varying: Axes = ()) 
     """`body` that also stacks what its reverse reads."""
     inner = with_residuals(body, active, carried)
     count = len(body.outputs)
-    seeds = [a and i < count for i, a in enumerate(reached(inner, active))]
+    seeds = [a and i < count for i, a in enumerate(active_results(inner, carried, active))]
     step = reverse_step(inner, carried, seeds, active)
     missing = missing_stacks(inner, carried, step)
     found = Graph(inner.params, inner.nodes, (*inner.outputs, *missing), inner.name)
@@ -275,7 +283,7 @@ def vjp_while(
 ) -> tuple[Any, ...]:  # fmt: skip
     """A reverse scan; where the loop did not stack what it reads, the loop runs again first."""
     active = active_params(body_graph, carried, needs)
-    after = reached(body_graph, active)
+    after = active_results(body_graph, carried, active)
     gs = tuple(g if a else None for g, a in zip(gs, after))  # the flags have none
     step = reverse_step(body_graph, carried, given(gs), active)
     if not any(step.given):
@@ -347,7 +355,8 @@ def vjp_scan(
     }  # fmt: skip
     asked = without_flags(needs, carried, masked)
     active = active_params(body_graph, carried, asked)
-    gs = tuple(g if a else None for g, a in zip(gs, reached(body_graph, active), strict=True))
+    after = active_results(body_graph, carried, active)
+    gs = tuple(g if a else None for g, a in zip(gs, after, strict=True))
     step = reverse_step(body_graph, carried, given(gs), active)
     if not any(step.given):
         return (None,) * len(inputs)

@@ -129,13 +129,33 @@ def is_symbolic(graph: Graph) -> bool:
 def own_sizes(graph: Graph) -> Graph:
     """A sub-graph with its unknown sizes as those of its own arguments, to be run by itself.
 
-    A trace names sizes after its arguments, and a sub-graph has others, in another order.
+    A trace names sizes after its arguments, and a sub-graph has others, in another order. Run-time
+    sizes become sizes of its arguments as well where these tell them all, and the user's code asked
+    nothing about them that each run has to check.
     """
     if not is_symbolic(graph):
         return graph
     if "own sizes" not in graph.memo:
-        graph.memo["own sizes"] = specialise(graph, _moved(graph))
+        told = _told_runtime_sizes(graph)
+        named = specialise(graph, told) if told else graph
+        graph.memo["own sizes"] = specialise(named, _moved(named))
     return graph.memo["own sizes"]  # type: ignore[no-any-return]
+
+
+def _told_runtime_sizes(graph: Graph) -> dict[Symbol, Extent]:
+    """New symbols for the run-time sizes of a graph, as sizes of its arguments; none if a node
+    finds one out, or the run has to check something of them."""
+    found = set[Symbol]()
+    for x in (v.type for v in (*graph.params, *graph.producers)):
+        found |= runtime_symbols(x)
+    scope, new = DimScope(), dict[Symbol, Extent]()
+    for argument, t in enumerate(graph.types):
+        for axis, n in enumerate(t.shape):
+            s = _told(n)
+            if s is not None and s.argument == RUNTIME and s not in new:
+                new[s] = scope.symbol(s.name, argument, axis)
+    checked = any(g.where is not None for s in new for g in s.scope.guards.values())
+    return new if found <= new.keys() and not checked else {}
 
 
 def _moved(graph: Graph) -> dict[Symbol, Extent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphgrad.conversion.library import MARK
+from graphgrad.conversion.library import mark
 from graphgrad.conversion.operators.loop_options import set_loop_options
 
 __all__ = ["do_not_convert", "set_loop_options"]
@@ -24,5 +24,5 @@ def do_not_convert(func: Callable[..., Any] | None = None) -> Any:
     if func is None:
         return do_not_convert
     function: Any = getattr(func, "python_function", func)
-    setattr(getattr(function, "__func__", function), MARK, True)
+    mark(getattr(function, "__func__", function))
     return func

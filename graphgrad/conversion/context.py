@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from graphgrad.conversion.expressions import Expressions
 
 
+def load(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
+
+
+def store(name: str) -> ast.Name:
+    return ast.Name(name, ast.Store())
+
+
 class Context:
     """`operators` is the name that generated code has for the module of operators."""
 
@@ -74,11 +82,18 @@ class Context:
 
     @classmethod
     def place(cls, node: Any, at: ast.AST) -> Any:
-        """`node` at the place of `at`, with its parts that have none yet."""
+        """`node` at the first line of `at`, with its parts that have no place yet.
+
+        On one line: Python counts the call of an attribute to the last line of the attribute.
+        """
         if "lineno" in node._attributes:
             if hasattr(node, "lineno"):
                 return node
-            ast.copy_location(node, at)
+            place: Any = at
+            node.lineno = node.end_lineno = place.lineno
+            node.col_offset, node.end_col_offset = place.col_offset, place.end_col_offset
+            if place.end_lineno != place.lineno:
+                node.end_col_offset = place.col_offset + 1
         for x in ast.iter_child_nodes(node):
             cls.place(x, at)
         return node

@@ -17,9 +17,10 @@ to it.
 from __future__ import annotations
 
 import ast
+import copy
 from typing import Any
 
-from graphgrad.conversion.context import Context
+from graphgrad.conversion.context import Context, load, store
 from graphgrad.conversion.expressions import Expressions
 from graphgrad.conversion.jumps import LOOPS, Jumps
 from graphgrad.conversion.names import (
@@ -52,7 +53,7 @@ def convert_body(node: Function, context: Context, outer: Expressions | None = N
         body.tracked = body.unsure = unsure
         node.body = body.expression(node.body)
         return
-    jumps = Jumps(context.fresh, lambda name: context.call("unwrap", node, _load(name)))
+    jumps = Jumps(context.fresh, lambda name: context.call("unwrap", node, load(name)))
     node.body = jumps.function(node.body)
     scope = Scope(node)
     if outer is not None:
@@ -77,7 +78,7 @@ class Statements(Updates):
         self._live = Liveness(scope, body)
         self._defined = Definedness(scope, body)
         self._states: dict[int, list[str]] = {}
-        self._outer_unsure = unsure
+        self._conditions = 0  # that surround the statement and may be tensors
         self.tracked = unsure | self._plan(body)
 
     def _plan(self, body: list[ast.stmt]) -> Names:
@@ -119,7 +120,7 @@ class Statements(Updates):
     def _mark(self, name: str, at: ast.stmt) -> ast.stmt:
         label = ast.Constant(self.context.labels.get(name, name))
         value = self.context.call("Undefined", at, label)
-        found: ast.stmt = self.context.place(ast.Assign([_store(name)], value), at)
+        found: ast.stmt = self.context.place(ast.Assign([store(name)], value), at)
         return found
 
     def block(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -147,6 +148,8 @@ class Statements(Updates):
                 return [self._class(s)]
             case ast.Assert():
                 return self._assert(s)
+            case ast.Raise() if s.exc is not None and self._conditions:
+                return self._raise(s)
             case ast.Delete():
                 return self._delete(s)
             case ast.AnnAssign():
@@ -193,6 +196,14 @@ class Statements(Updates):
         check = self.context.call("assert_", s, test, message, self.context.where(s))
         return [self.context.place(ast.Expr(check), s)]
 
+    def _raise(self, s: ast.Raise) -> list[ast.stmt]:
+        """Python's `raise`, but in a branch of the graph, where it is a part of that."""
+        error = self.context.later(self.expression(copy.deepcopy(s.exc)))
+        later = self.context.call("raises_later", s, error, self.context.where(s))
+        self.parts(s)
+        test = ast.UnaryOp(ast.Not(), later)
+        return [self.context.place(ast.If(test, [s], []), s)]
+
     def _delete(self, s: ast.Delete) -> list[ast.stmt]:
         found: list[ast.stmt] = []
         for t in s.targets:
@@ -212,12 +223,12 @@ class Statements(Updates):
         test = self.expression(s.test)
         places = self._places(s, [*s.body, *s.orelse])
         then = self._part("then", s, state, s.body)
-        names: list[ast.expr] = [_load(then.name)]
+        names: list[ast.expr] = [load(then.name)]
         made: list[ast.stmt] = [then]
         if s.orelse:
             other = self._part("orelse", s, state, s.orelse)
             made.append(other)
-            names.append(_load(other.name))
+            names.append(load(other.name))
         else:
             rest = self.context.local("state")
             names.append(ast.Lambda(self.context.arguments([], rest.id), rest))
@@ -232,7 +243,7 @@ class Statements(Updates):
         condition = self._condition(s, state, test)
         places = self._places(s, s.body)
         body = self._part("body", s, state, s.body)
-        functions: list[ast.expr] = [_load(condition.name), _load(body.name)]
+        functions: list[ast.expr] = [load(condition.name), load(body.name)]
         return [condition, body, self._result("while_", s, state, functions, where, places)]
 
     def _for(self, s: Any) -> list[ast.stmt]:
@@ -244,7 +255,7 @@ class Statements(Updates):
         options: dict[str, ast.expr] = {}
         if s.stop:
             made.append(self._condition(s, state, None))
-            options["test"] = _load(made[0].name)  # type: ignore[attr-defined]
+            options["test"] = load(made[0].name)  # type: ignore[attr-defined]
         if tensors is not None:
             held = self.expression(self.context.place(_tuple(tensors), s))
             options["rolled"] = self.context.later(held)
@@ -252,7 +263,7 @@ class Statements(Updates):
         item = self.context.local("item")
         take = self.context.place(ast.Assign([s.target], item), s.target)
         body = self._part("body", s, state, s.body, [item.id], [take])
-        given = [iterable, _load(body.name)]
+        given = [iterable, load(body.name)]
         result = self._result("for_", s, state, given, where, places | options)
         return [*made, body, result]
 
@@ -260,7 +271,7 @@ class Statements(Updates):
         """Whether a loop goes on: its flag is down, and its own test holds."""
         call = self.context.call
         if s.stop:
-            on = call("not_", s, _load(s.stop))
+            on = call("not_", s, load(s.stop))
             if test is not None:
                 on = call("and_", s, self.context.later(on), self.context.later(test))
             test = on
@@ -283,7 +294,9 @@ class Statements(Updates):
         if isinstance(s, LOOPS):
             needed = NONE  # it would be part of the state
         unset = (local & self.tracked) - needed
+        self._conditions += 1
         statements = [*(before or []), *self.block(body)]
+        self._conditions -= 1
         give = self.context.place(ast.Return(_tuple(state)), body[-1])
         return self._function(role, s, state, needed, unset, [*statements, give], parameters or [])
 
@@ -302,14 +315,14 @@ class Statements(Updates):
         arguments = self.context.arguments(parameters, rest)
         for name in sorted(needed):
             arguments.kwonlyargs.append(ast.arg(name))
-            arguments.kw_defaults.append(_load(name))
+            arguments.kw_defaults.append(load(name))
         before: list[ast.stmt] = [self._mark(name, at) for name in sorted(unset)]
         if state:
             module = [n for n in state if n in self.scope.module]
             cells = [n for n in state if n not in self.scope.module]
             before += [ast.Global(module)] if module else []
             before += [ast.Nonlocal(cells)] if cells else []
-            before.append(ast.Assign([_tuple(state, ast.Store())], _load(rest)))
+            before.append(ast.Assign([_tuple(state, ast.Store())], load(rest)))
         name = self.context.function(role)
         found: Any = ast.FunctionDef(name, arguments, [*before, *body], [], None)
         found.type_params = []  # from Python 3.12 on
@@ -389,14 +402,6 @@ def _makes_list(node: ast.expr | None) -> bool:
         case ast.BinOp(op=ast.Mult(), left=left, right=right):
             return isinstance(left, ast.List) or isinstance(right, ast.List)
     return False
-
-
-def _load(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
-def _store(name: str) -> ast.Name:
-    return ast.Name(name, ast.Store())
 
 
 def _tuple(names: list[str], context: ast.expr_context | None = None) -> ast.expr:

@@ -22,6 +22,11 @@ from graphgrad.methods import WeakMethod
 
 # Their results depend on the variables of their caller, or lead to them.
 _LOOK_ROUND = {"dir", "eval", "exec", "locals", "vars"}
+_NOTHING = "there is nothing to convert in it"
+_PYTHONS_OWN = (
+    "here Python itself decides: in a comprehension, a generator, a `match`, or in what a Python "
+    "function calls; write an `if` or a `for` loop in its place"
+)
 _LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _lock = threading.RLock()
 
@@ -117,8 +122,11 @@ def _recipe(f: types.FunctionType) -> Recipe:
         return Recipe(reason=str(e))
     _tell(f, "is converted", tree)
     if not context.changes:
-        return Recipe(reason="there is nothing to convert in it")
-    code = factory.user_code(tree, f, context)
+        return Recipe(reason=_NOTHING)
+    try:
+        code = factory.user_code(tree, f, context)
+    except (SyntaxError, RecursionError) as e:  # such as too many nested blocks
+        return Recipe(reason=f"Python cannot compile what it is converted to ({e})")
     return Recipe(code, context.operators, updates=context.updates)
 
 
@@ -160,6 +168,15 @@ def why_not(f: types.FunctionType) -> str:
     if MARK in f.__dict__:
         return "it is marked with gg.autograph.experimental.do_not_convert"
     return recipe_of(f).reason
+
+
+def reason_of(code: types.CodeType) -> str:
+    """Why conditions in `code` are Python's own, a sentence; "" where nobody knows."""
+    found = _recipes.get(id(code))
+    if id(code) in _made or (found is not None and found.reason == _NOTHING):
+        return _PYTHONS_OWN
+    name = "the lambda" if code.co_name == "<lambda>" else f"`{code.co_name}`"
+    return "" if found is None else f"{name} is not converted: {found.reason}"
 
 
 def set_verbosity(level: int, alsologtostdout: bool = False) -> None:

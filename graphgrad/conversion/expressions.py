@@ -100,7 +100,7 @@ class Expressions:
     def _chain(self, at: ast.expr, left: Any, ops: Any, others: Any) -> ast.expr:
         """Each operand is evaluated once, and the later ones only if the chain holds so far."""
         x, y = (self.context.local(n) for n in ("left", "right"))
-        here: Any = ast.Compare(x, ops[:1], [y])
+        here = self.context.place(ast.Compare(x, ops[:1], [y]), at)
         if len(ops) > 1:
             rest = self._chain(at, self.context.local("right"), ops[1:], others[1:])
             here = self.context.call("and_", at, self.context.later(here), self.context.later(rest))

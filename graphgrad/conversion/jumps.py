@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from graphgrad.conversion.context import Context, load
 from graphgrad.conversion.names import activity, blocks, leaves
 from graphgrad.conversion.plain import is_plain_iterable, is_plain_test
 
@@ -47,7 +48,7 @@ class Jumps:
         for k, s in enumerate(body):
             if not _is_native(s):
                 self._value, self._returned = self._fresh("return"), self._fresh("returned")
-                last = _at(ast.Return(_load(self._value)), body[-1])
+                last = Context.place(ast.Return(load(self._value)), body[-1])
                 return [*self._plain(body[:k]), *self._valued(body[k:], s), last]
         return self._plain(body)
 
@@ -99,7 +100,7 @@ class Jumps:
                 found.append(s)
             known = _assign(self._value, self._unwrap(self._value), s)
             following = self._valued(rest, s)
-            return [*found, _at(ast.If(_load(self._returned), [known], following), s)]
+            return [*found, Context.place(ast.If(load(self._returned), [known], following), s)]
         return [*found, _assign(self._value, ast.Constant(None), at)]
 
     # Statements that may jump
@@ -123,17 +124,17 @@ class Jumps:
                 found, rest = found + statements, other + rest
                 if not returns:
                     return found + self._guarded(rest, loop)
-                test: ast.expr = _load(self._returned)
-                after = _at(ast.Pass(), s)
+                test: ast.expr = load(self._returned)
+                after = Context.place(ast.Pass(), s)
                 if loop is not None:
                     after = _assign(loop.stop, ast.Constant(True), s)
             else:
                 self._guard_blocks(s, loop)
                 found.append(s)
                 test = self._flag(jumps, loop)
-                after = _at(ast.Pass(), s)
+                after = Context.place(ast.Pass(), s)
             if rest or not isinstance(after, ast.Pass):
-                found.append(_at(ast.If(test, [after], self._guarded(rest, loop)), s))
+                found.append(Context.place(ast.If(test, [after], self._guarded(rest, loop)), s))
             return found
         return found
 
@@ -149,10 +150,10 @@ class Jumps:
     def _flag(self, jumps: set[str], loop: _Loop | None) -> ast.expr:
         """What tells that one of `jumps` was made."""
         if loop is None:
-            return _load(self._returned)
+            return load(self._returned)
         names = [loop.stop] if jumps & {"return", "break"} else []
         names += [loop.skip] if "continue" in jumps else []
-        flags: list[ast.expr] = [_load(n) for n in names]
+        flags: list[ast.expr] = [load(n) for n in names]
         return flags[0] if len(flags) == 1 else ast.BoolOp(ast.Or(), flags)
 
     def _guard_blocks(self, s: ast.stmt, loop: _Loop | None) -> None:
@@ -161,7 +162,11 @@ class Jumps:
                 raise NotConverted(f"line {s.lineno}: `finally` holds a jump")
             if s.orelse and _jumps_of(s.body):
                 test = self._flag(_jumps_of(s.body), loop)
-                s.orelse = [_at(ast.If(test, [_at(ast.Pass(), s)], s.orelse), s.orelse[0])]
+                s.orelse = [
+                    Context.place(
+                        ast.If(test, [Context.place(ast.Pass(), s)], s.orelse), s.orelse[0]
+                    )
+                ]
         _each_block(s, lambda body: self._guarded(body, loop))
 
     def _loop(self, s: Any) -> tuple[list[ast.stmt], list[ast.stmt]]:
@@ -183,16 +188,18 @@ class Jumps:
         else:
             s.body = self._plain(s.body)
         if s.after and condition is not None:
-            s.after = [_at(ast.If(_load(condition), s.after, []), s)]
+            s.after = [Context.place(ast.If(load(condition), s.after, []), s)]
         elif s.after and s.stop is not None:
-            s.after = [_at(ast.If(_load(s.stop), [_at(ast.Pass(), s)], s.after), s)]
+            s.after = [
+                Context.place(ast.If(load(s.stop), [Context.place(ast.Pass(), s)], s.after), s)
+            ]
         return [*before, s], s.after
 
     def _test_within(self, s: ast.While) -> tuple[list[ast.stmt], str]:
         """Move a test that assigns into the body; the name that tells that the test has failed."""
         ended = self._fresh("break")
-        ends = [_assign(ended, ast.Constant(True), s), _at(ast.Break(), s)]
-        s.body.insert(0, _at(ast.If(s.test, [_at(ast.Pass(), s)], ends), s))
+        ends = [_assign(ended, ast.Constant(True), s), Context.place(ast.Break(), s)]
+        s.body.insert(0, Context.place(ast.If(s.test, [Context.place(ast.Pass(), s)], ends), s))
         s.test = ast.copy_location(ast.Constant(True), s.test)
         return [_assign(ended, ast.Constant(False), s)], ended
 
@@ -260,20 +267,5 @@ def _each_block(s: ast.stmt, change: Callable[[list[ast.stmt]], list[ast.stmt]])
                 setattr(part, name, change(body))
 
 
-def _load(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
 def _assign(name: str, value: ast.expr, at: ast.stmt) -> ast.stmt:
-    return _at(ast.Assign([ast.Name(name, ast.Store())], value), at)
-
-
-def _at(node: Any, at: ast.AST) -> Any:
-    """`node` at the place of `at`, with its parts that have none yet."""
-    if "lineno" in node._attributes:
-        if hasattr(node, "lineno"):
-            return node
-        ast.copy_location(node, at)
-    for x in ast.iter_child_nodes(node):
-        _at(x, at)
-    return node
+    return Context.place(ast.Assign([ast.Name(name, ast.Store())], value), at)

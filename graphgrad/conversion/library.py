@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import types
+import weakref
 from typing import Any
 
 from graphgrad.compiler.source import is_internal
 
 MARK = "__graphgrad_do_not_convert__"  # the attribute of functions that stay as they are
+_marked: dict[int, Any] = {}  # weak references to their codes, by identity
 _PYTHON = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(str(sys.modules["numpy"].__file__))) + os.sep
 _PACKAGES = tuple(os.sep + name + os.sep for name in ("site-packages", "dist-packages"))
@@ -26,3 +28,17 @@ def is_library_code(code: types.CodeType, scope: dict[str, Any]) -> bool:
             for x in scope.values()
         )
     return file.startswith(_PYTHON)
+
+
+def mark(function: Any) -> None:
+    """Have `function` stay as it is."""
+    setattr(function, MARK, True)
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        key = id(code)
+        _marked[key] = weakref.ref(code, lambda _: _marked.pop(key, None))
+
+
+def is_marked(code: types.CodeType) -> bool:
+    """Is it the code of a function that is to stay as it is?"""
+    return id(code) in _marked

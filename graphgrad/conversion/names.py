@@ -238,7 +238,7 @@ class Liveness:
 
     def block(self, body: list[ast.stmt], after: Names) -> Names:
         for s in reversed(body):
-            self.after[id(s)] = after | self.scope.lasting
+            self.after[id(s)] = after | self._handled | self.scope.lasting
             after = self._statement(s, after) | self._handled
         self.before[id(body)] = after
         return after
@@ -361,8 +361,10 @@ class Definedness:
                 for c in s.cases:
                     found = _both(found, self.block(c.body, having | self._assigned(c.pattern)))
                 return found
-            case ast.Return() | ast.Raise() | ast.Break() | ast.Continue():
+            case ast.Return() | ast.Break() | ast.Continue():
                 return None
+            case ast.Raise():  # under a tensor condition, what follows is traced
+                return having
             case ast.Delete():
                 return having - self.scope.activity(s).writes
             case ast.Assign():

@@ -13,8 +13,8 @@ from graphgrad.conversion.jumps import NotConverted
 _INDENT = re.compile(r"[ \t]*")
 _LAMBDA = re.compile(rb"\blambda\b")
 _NO_SOURCE = (
-    "its source is not available (functions typed at a prompt or made by exec have none); "
-    "put it into a file, or use gg.cond, gg.while_loop and gg.where"
+    "its source is not available, as of functions typed at a prompt or made by exec; put it into "
+    "a file"
 )
 _TRIES = 50  # ends of a function or expression that are tried
 
@@ -46,7 +46,7 @@ def _definition(code: CodeType, lines: list[str]) -> ast.FunctionDef | None:
             continue
         ast.increment_lineno(tree, first - bool(indent))
         body = tree.body[0].body if indent else tree.body  # type: ignore[attr-defined]
-        node: Any = body[0]
+        node: Any = body[0] if body else None
         matches = isinstance(node, ast.FunctionDef) and _mangled_equal(node.name, code.co_name)
         return node if matches and _has_arguments(node.args, code) else None
     return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from graphgrad.conversion.context import load, store
 from graphgrad.conversion.expressions import Expressions
 from graphgrad.conversion.names import NONE, Names
 
@@ -46,9 +47,9 @@ class Updates(Expressions):
             if self._is_element(s.target):
                 return self._augment(s)
             if isinstance(s.target, ast.Name) and s.target.id in self.unsure:
-                read = self.expression(_at(_load(s.target.id), s.target))
+                read = self.expression(_at(load(s.target.id), s.target))
                 self.parts(s)
-                return [self._assignment(_store(s.target.id), read, s), s]
+                return [self._assignment(store(s.target.id), read, s), s]
         self.parts(s)
         return [s]
 
@@ -90,12 +91,12 @@ class Updates(Expressions):
             parts = [x.value if isinstance(x, ast.Starred) else x for x in target.elts]
             names = [self.context.fresh("value") for _ in parts]
             stores: list[ast.expr] = [
-                ast.Starred(_store(n), ast.Store()) if isinstance(x, ast.Starred) else _store(n)
+                ast.Starred(store(n), ast.Store()) if isinstance(x, ast.Starred) else store(n)
                 for n, x in zip(names, target.elts)
             ]
             found.append(self._assignment(ast.Tuple(stores, ast.Store()), value, s))
             for name, x in zip(names, parts):
-                self._store(x, _load(name), s, found)
+                self._store(x, load(name), s, found)
         else:
             found.append(self._assignment(self.expression(target), value, s))
 
@@ -107,37 +108,37 @@ class Updates(Expressions):
             function = ast.Attribute(self._operators(), operator, ast.Load())
             where = self.context.where(s)
             new = self.context.call(
-                "update_item", s, self.expression(_at(_load(name), target)), index, function,
+                "update_item", s, self.expression(_at(load(name), target)), index, function,
                 value, ast.Constant(name), where,
             )  # fmt: skip
             self.context.updates = True
-            return [self._assignment(_store(name), new, s)]
+            return [self._assignment(store(name), new, s)]
         found: list[ast.stmt] = []
         index = self._held(self._index(target), s, found)
-        old = ast.Subscript(self.expression(_at(_load(name), target)), index, ast.Load())
+        old = ast.Subscript(self.expression(_at(load(name), target)), index, ast.Load())
         held = self._held(_at(old, target), s, found)
-        store = _store(held.id)
-        found.append(self.context.place(ast.AugAssign(store, s.op, self.expression(s.value)), s))
-        found.append(self._set(target, _load(index.id), _load(held.id), s))
+        place = store(held.id)
+        found.append(self.context.place(ast.AugAssign(place, s.op, self.expression(s.value)), s))
+        found.append(self._set(target, load(index.id), load(held.id), s))
         return found
 
     def _operators(self) -> ast.expr:
-        return ast.Attribute(_load(self.context.operators), "operator", ast.Load())
+        return ast.Attribute(load(self.context.operators), "operator", ast.Load())
 
     def _set(self, target: Any, index: ast.expr, value: ast.expr, s: ast.stmt) -> ast.stmt:
         name = target.value.id
         self.context.updates = True
-        old = self.expression(_at(_load(name), target))
+        old = self.expression(_at(load(name), target))
         where = self.context.where(s)
         new = self.context.call("set_item", s, old, index, value, ast.Constant(name), where)
-        return self._assignment(_store(name), new, s)
+        return self._assignment(store(name), new, s)
 
     def _index(self, target: ast.Subscript) -> ast.expr:
         """What stands in the brackets, slices included."""
         index = self.expression(target.slice)
         if not any(isinstance(x, ast.Slice) for x in ast.walk(index)):
             return index
-        key = ast.Attribute(_load(self.context.operators), "key", ast.Load())
+        key = ast.Attribute(load(self.context.operators), "key", ast.Load())
         found: ast.expr = self.context.place(ast.Subscript(key, index, ast.Load()), target)
         return found
 
@@ -162,7 +163,7 @@ class Updates(Expressions):
         where = self.context.where(s)
         values = self.expression(call.func.value), self.expression(call.args[0])
         new = self.context.call("append", s, *values, ast.Constant(name), where)
-        return [self._assignment(_store(name), new, s)]
+        return [self._assignment(store(name), new, s)]
 
     def _pop(self, call: Any, target: ast.expr | None, s: ast.stmt) -> list[ast.stmt]:
         name = call.func.value.id
@@ -171,18 +172,18 @@ class Updates(Expressions):
         where = self.context.where(s)
         new = self.context.call("pop", s, old, index, ast.Constant(name), where)
         held = self.context.fresh("value")
-        pair = ast.Tuple([_store(name), _store(held)], ast.Store())
+        pair = ast.Tuple([store(name), store(held)], ast.Store())
         found = [self._assignment(pair, new, s)]
         if target is not None:
-            found.append(self._assignment(target, _load(held), s))
+            found.append(self._assignment(target, load(held), s))
         return found
 
     # Pieces
 
     def _held(self, value: ast.expr, s: ast.stmt, found: list[ast.stmt]) -> ast.Name:
         name = self.context.fresh("value")
-        found.append(self._assignment(_store(name), value, s))
-        return self.context.place(_load(name), s)
+        found.append(self._assignment(store(name), value, s))
+        return self.context.place(load(name), s)
 
     def _assignment(self, target: ast.expr, value: ast.expr, s: ast.stmt) -> ast.stmt:
         found: ast.stmt = self.context.place(ast.Assign([target], value), s)
@@ -197,11 +198,3 @@ def _is_simple(node: ast.expr) -> bool:
 
 def _at(node: Any, at: ast.AST) -> Any:
     return ast.copy_location(node, at)
-
-
-def _load(name: str) -> ast.Name:
-    return ast.Name(name, ast.Load())
-
-
-def _store(name: str) -> ast.Name:
-    return ast.Name(name, ast.Store())

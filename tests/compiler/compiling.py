@@ -11,9 +11,10 @@ import numpy as np
 
 import graphgrad.compiler.ops  # noqa: F401 -- fills the registry
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.assembly import CompiledStep
 from graphgrad.compiler.codegen.python_nest import python_kernel, python_sizes, run_python_kernel
 from graphgrad.compiler.dims import evaluate
-from graphgrad.compiler.driver import Compilation, CompiledStep, compile_in_full
+from graphgrad.compiler.driver import Compilation, compile_in_full
 from graphgrad.compiler.families import Reduce
 from graphgrad.compiler.interpret import interpret_all, run_node
 from graphgrad.compiler.ir import Graph, Value, trace

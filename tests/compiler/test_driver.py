@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphgrad.compiler import driver
+from graphgrad.compiler import assembly, memory_reuse
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.driver import Options, compile_in_full
 from graphgrad.compiler.errors import GraphgradError
@@ -90,7 +90,7 @@ def test_memory_is_used_again() -> None:
 def test_planted_overlap_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = graph_of(both(mlp, [1, 2]), *MLP)
     check(graph)
-    monkeypatch.setattr(driver, "plan_memory", lambda lives: ([0] * len(lives), plan(lives)[1]))
+    monkeypatch.setattr(assembly, "plan_memory", lambda lives: ([0] * len(lives), plan(lives)[1]))
     with pytest.raises(AssertionError):
         check(graph, python=False)
     assert memory_plan.plan is plan
@@ -151,7 +151,7 @@ def test_planted_unsafe_donation_is_found(monkeypatch: pytest.MonkeyPatch) -> No
         roles = [(i, a.role) for i, a in enumerate(nest.arrays)]
         return [(o, i) for o, r in roles if r == "out" for i, q in roles if q == "in"]
 
-    monkeypatch.setattr(driver, "in_place_pairs", every_pair)
+    monkeypatch.setattr(memory_reuse, "in_place_pairs", every_pair)
     graph = graph_of(lambda x: x + x.transpose((1, 0)), t(20, 20))
     compilation = compile_full(graph)
     arrays = samples(graph.types)

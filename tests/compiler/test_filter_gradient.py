@@ -104,6 +104,8 @@ class Case:
         a = self.attrs
         x = np.pad(x.astype(np.float64), ((0, 0), *a["padding"], (0, 0)))
         found = np.zeros((*self.taps, self.inputs, self.outputs * self.groups))
+        if not g.size:
+            return found
         rows = g.astype(np.float64).reshape(-1, self.groups, self.outputs)
         for tap in itertools.product(*map(range, self.taps)):
             at = [slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, s, n in
@@ -116,6 +118,8 @@ class Case:
 def guarded(shape: Sequence[int], dtype: Any) -> Array:
     """An array whose last byte is the last of a page, with a page after it that traps on Linux."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if not size:
+        return np.empty(shape, dtype)
     pages = -(-size // mmap.PAGESIZE)
     memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
     if sys.platform == "linux":
@@ -178,6 +182,7 @@ LARGE = [
     Case(3, (24, 24), 16, 17, (3, 3), padding=same, dtype="float64"),
     Case(2, (40, 40), 40, 6, (1, 1)),  # swapped
     Case(2, (14, 14), 64, 100, (3, 3), padding=same),
+    Case(5, (20, 20), 4, 4, (3, 3), padding=same, groups=8),
     Case(4, (24, 24), 16, 17, (3, 3), padding=same, dtype="bfloat16"),
 ]
 
@@ -271,7 +276,7 @@ def loaded(kernel: FilterGradient) -> Callable[[str, Sequence[Array], int, int],
 def test_one_program_serves_any_number_of_images(case: Case) -> None:
     graph = case.graph(DimScope().symbol("n", 0, 0))
     prepared = executor.prepare(compile_in_full(graph, HOST).program, HOST)
-    for images in (1, case.images, 2 * case.images):
+    for images in (1, case.images, 2 * case.images, 0):
         of_size = replace(case, images=images)
         operands = of_size.operands()
         of_size.check(prepared.run(operands)[0], *operands)
@@ -288,6 +293,23 @@ def test_it_sums_in_blocks(inputs: int, outputs: int) -> None:
     assert np.abs(got / right - 1).max() < limit
     one_by_one = np.cumsum(x[0, :, :1] * g[0, :, :1], axis=0, dtype=np.float32)[-1, 0]
     assert abs(one_by_one / right[0, 0, 0] - 1) > limit
+
+
+def test_sizes_may_be_open_and_leave_no_places() -> None:
+    scope = DimScope()
+    height, width = (scope.symbol(name, 0, 1 + i) for i, name in enumerate("hw"))
+    attrs = {"strides": (2, 1), "padding": ((1, 0), (2, 2)), "dilations": (1, 1), "groups": 1}
+    for inputs, outputs in ((3, 5), (20, 17)):
+        x = t(2, height, width, inputs)
+        y = t(2, *output_sizes((height, width), (3, 5), (2, 1), attrs["padding"], (1, 1)), outputs)  # type: ignore[arg-type]
+        graph = graph_of(
+            lambda x, g: ops["conv_filter_gradient"](x, g, **attrs, filter_size=(3, 5)), x, y
+        )
+        prepared = executor.prepare(compile_in_full(graph, HOST).program, HOST)
+        for sizes in ((7, 9), (2, 1), (8, 300), (1, 4), (40, 1)):
+            case = Case(2, sizes, inputs, outputs, (3, 5), (2, 1), ((1, 0), (2, 2)))
+            operands = case.operands()
+            case.check(prepared.run(operands)[0], *operands)
 
 
 def test_a_planted_mistake_is_seen() -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
+from graphgrad.compiler import assembly
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.report import make_report
 from graphgrad.compiler.transform.controlflow import cond_values, while_values
 from graphgrad.runtime.program import Host
 from tests.compiler.compiling import check, compile_full, graph_of, run_compiled, t
 
 F = "float64"
+
+
+@pytest.fixture(autouse=True)
+def regions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops of few scalars, which are functions of their own, take the way of the others here."""
+    monkeypatch.setattr(assembly, "is_scalar_loop", lambda node: False)
 
 
 def native(fn: Any, *types: Any, **options: Any) -> Compilation:
@@ -196,3 +205,107 @@ def test_a_failure_within_a_loop() -> None:
     compilation = native(f, t(12, dtype=F), t(dtype="int32"), arrays=[np.arange(12.0), np.int32(2)])
     with pytest.raises(Exception, match="index 12 is out of range"):
         run_compiled(compilation, [np.arange(12.0), np.int32(5)])
+
+
+def test_a_report_shows_what_runs_within() -> None:
+    def step(i: Any, x: Any) -> Any:
+        halved = cond_values(x.sum((0,)) > 3.0, lambda: [x * 0.5], lambda: [ops["sin"](x)])
+        return [i + 1, *halved]
+
+    compilation = native(lambda x: while_values(lambda i, x: i < 3, step, [0, x]), t(4, dtype=F))
+    report = make_report(compilation)
+    (loop,) = report.steps
+    branch = next(s for s in loop.within if s.kind == "branch")
+    assert [s.fused for s in branch.within] == [("mul",), ("sin",)]
+    assert len(report.kernels) == 5  # of the condition and the body, two of them in the branch
+    assert "1 loop" in str(report)
+    assert "        kernel k_sin_" in str(report)
+
+
+# -- updates in place
+
+
+def test_a_table_is_updated_where_it_lies() -> None:
+    def step(i: Any, table: Any) -> Any:
+        row = ops["dynamic_slice"](table, (i,), (2,))
+        new = ops["sum"](row, 0).reshape((1,))
+        return [i + 1, ops["update_slice"](table, new, (i + 2,))]
+
+    def f(table: Any) -> Any:
+        return while_values(lambda i, t: i < 8, step, [0, table])
+
+    compilation = native(f, t(10, dtype=F))
+    assert copies(compilation, 1) == 0
+
+
+def test_a_branch_that_updates_a_table_of_the_loop_around() -> None:
+    def step(i: Any, table: Any) -> Any:
+        value = ops["dynamic_slice"](table, (i,), (1,))
+        replaced = cond_values(
+            value.reshape(()) > 0.0,
+            lambda: [ops["update_slice"](table, value * 2.0, (i + 1,))],
+            lambda: [table],
+        )
+        return [i + 1, *replaced]
+
+    def f(table: Any) -> Any:
+        return while_values(lambda i, t: i < 9, step, [0, table])
+
+    compilation = native(f, t(10, dtype=F))
+    assert copies(compilation, 1) == 0
+
+
+def test_a_table_that_an_inner_loop_updates() -> None:
+    def f(table: Any) -> Any:
+        def inner(i: Any, j: Any, table: Any) -> Any:
+            value = ops["gather"](table, i) + 1.0
+            place = (i + j).reshape((1,))
+            return [i, j + 1, ops["scatter"](table, value.reshape((1,)), place, "update")]
+
+        def outer(i: Any, table: Any) -> Any:
+            return [i + 1, while_values(lambda i, j, t: j < 3, inner, [i, 0, table])[2]]
+
+        return while_values(lambda i, t: i < 6, outer, [0, table])
+
+    assert copies(native(f, t(10, dtype=F)), 0) == 0
+
+
+def test_a_table_is_copied_where_its_old_value_is_still_needed() -> None:
+    def step(i: Any, table: Any, seen: Any) -> Any:
+        new = ops["update_slice"](table, seen.reshape((1,)), (i,))
+        return [i + 1, new, ops["sum"](table, 0) + ops["sum"](new, 0) * 0.1]
+
+    def f(table: Any) -> Any:
+        return while_values(lambda i, *_: i < 8, step, [0, table, ops["sum"](table, 0)])
+
+    def stacked(i: Any, table: Any) -> Any:
+        return [i + 1, ops["update_slice"](table, ops["sin"](table), (0,)), table]
+
+    assert copies(native(f, t(10, dtype=F)), 1) == 1
+    body = graph_of(stacked, t(dtype="int32"), t(10, dtype=F))
+    native(
+        lambda x: scan(body, 0, x, carried=2, scanned=0, length=4),
+        t(10, dtype=F),
+    )
+
+
+def test_two_tables_that_begin_as_one_array() -> None:
+    def step(i: Any, a: Any, b: Any) -> Any:
+        one = ops["dynamic_slice"](b, (i,), (1,))
+        return [i + 1, ops["update_slice"](a, one * 2.0, (i + 1,)),
+                ops["update_slice"](b, one * 3.0, (i + 2,))]  # fmt: skip
+
+    def f(x: Any) -> Any:
+        y = ops["sin"](x)
+        return while_values(lambda i, *_: i < 7, step, [0, y, y])
+
+    native(f, t(10, dtype=F))
+
+
+def copies(compilation: Compilation, blocks: int) -> int:
+    """How many copies the regions of a program make, beside so many of updated blocks."""
+    text = "".join(
+        re.findall(r"define internal i32 @region_\d+\(.*?\n}", compilation.program.module, re.S)
+    )
+    calls = re.findall(r"call i32 @k_(?:update_slice|scatter)_[0-9a-f]{12}\(", text)
+    return len(calls) - blocks + text.count("memcpy")

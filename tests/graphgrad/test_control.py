@@ -204,3 +204,18 @@ def test_sub_graphs_of_open_sizes(f):
         for x, y in zip(slope(compiled)(s, z), slope(f)(s, z)):
             np.testing.assert_allclose(x, y)
     assert compiled.experimental_get_tracing_count() == 1
+
+
+@MODES
+def test_a_loop_without_steps_passes_derivatives_on(compiled):
+    """Also of what each step would replace by a constant."""
+    f = mode(
+        lambda x, n: gg.while_loop(lambda i, a: i < n, lambda i, a: (i + 1, 0.25), (0, x))[1] * 3.0,
+        compiled,
+    )
+    for n, slope in ((0, 3), (2, 0)):
+        x = gg.constant(2.0)
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            y = f(x, gg.constant(n))
+        assert float(tape.gradient(y, x, unconnected_gradients="zero")) == slope

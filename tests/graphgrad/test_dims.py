@@ -96,9 +96,16 @@ def test_python_cannot_know_the_size():
     f = open_sizes([None])(lambda x: [v for v in x])
     with pytest.raises(gg.errors.TraceError, match="first size n is not known while tracing"):
         f(gg.zeros(2))
-    f = open_sizes([None])(lambda x: len(x))
+    spec = gg.TensorSpec([None], gg.float32)
+    f = gg.function(lambda x: len(x), input_signature=[spec], autograph=False)
     with pytest.raises(gg.errors.TraceError, match=r"x.shape\[0\] in shapes"):
         f(gg.zeros(2))
+
+
+def test_a_converted_function_asks_for_the_size():
+    f = open_sizes([None])(lambda x: len(x))
+    assert int(f(gg.zeros(2))) == 2
+    assert int(f(gg.zeros(5))) == 5
 
 
 def test_variables_of_open_shape_in_a_function():

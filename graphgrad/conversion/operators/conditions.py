@@ -14,6 +14,7 @@ from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.transform.controlflow import apply_control, check_branches, share, union
 from graphgrad.compiler.types import element_count, show_shape
+from graphgrad.conversion.operators.containers import is_array
 from graphgrad.conversion.operators.joins import Join, filled, lifted
 from graphgrad.conversion.operators.names import place_of
 from graphgrad.conversion.operators.numbers import is_symbolic
@@ -26,6 +27,8 @@ Lines = tuple[Where | None, Where | None]
 
 def truth(x: Any, what: str = "a condition") -> Any:
     """What `bool(x)` gives, as a Python bool, or as a bool tensor where only the run knows it."""
+    if is_array(x) and getattr(x, "is_list", False):
+        x = x.length() > 0
     if not is_symbolic(x):
         return bool(x)
     value = current_kind().lift(x)

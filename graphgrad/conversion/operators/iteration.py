@@ -52,12 +52,12 @@ def for_(
         if _may_roll(iterable, (*values, *rolled())):
             with suppress(Exception):  # then it runs as Python, which says what is wrong
                 return _rolled(iterable, body, values, names, line)
-    return _python(iterable, body, values, names, test)
+    return _python(iterable, body, values, names, test, places)
 
 
 def _python(
     iterable: Iterable[Any], body: Step, values: tuple[Any, ...], names: Sequence[str],
-    test: Test | None,
+    test: Test | None, places: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Trip by trip; from the first trip on that a tensor may call off, each is conditional."""
     trips = 0
@@ -71,9 +71,12 @@ def _python(
                     f"made {ENDLESS} trips while it is traced; write `while True`, or loop over a "
                     "tensor or gg.range", here()
                 )  # fmt: skip
-            values = choose(
-                goes_on, lambda *s, item=item: body(item, *s), lambda *s: s, values, names
+            held = Places(() if places is None else places())
+            results = choose(
+                goes_on, held.around(lambda *s, item=item: body(item, *s)),
+                held.around(lambda *s: s), (*values, *held.values()), (*names, *held.labels),
             )  # fmt: skip
+            values = held.settle(results)
         else:
             values = body(item, *values)
         if test is not None:

@@ -218,7 +218,7 @@ class Join:
     def _undefined(self, name: str, a: Any, b: Any) -> str:
         side, missing = (MAIN, 0) if isinstance(a, Undefined) else (ELSE, 1)
         given = b if missing == 0 else a
-        made = origin(given, self.lines[1 - missing])
+        made = _line_of(given, self.sides[1 - missing], self.lines[1 - missing])
         at = f"; it is set in {made}" if made else ""
         return (
             f"{label(name)} must also be initialized in {side}{at}, under a condition that is a "
@@ -233,11 +233,16 @@ class Join:
         error = kind(
             f"{label(name, path)} {verb} {one} in {MAIN}, but {two} in {ELSE}; {advice}", here()
         )
-        for side, x, line in zip((MAIN, ELSE), (a, b), self.lines):
-            made = origin(x, line)
+        for side, text, x in zip((0, 1), (MAIN, ELSE), (a, b)):
+            made = _line_of(x, self.sides[side], self.lines[side])
             if made:
-                error.at(None, f"{side}: {made}")
+                error.at(None, f"{text}: {made}")
         return error
+
+
+def _line_of(x: Any, side: SubTrace, start: Where | None) -> str:
+    """Where a branch made `x`, or where the branch begins if it comes from elsewhere."""
+    return origin(x if getattr(x, "builder", None) is side.builder else None, start)
 
 
 def _differ_in_length(a: Any, b: Any) -> bool:

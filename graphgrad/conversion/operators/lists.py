@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from graphgrad.arrays import Growable
+from graphgrad.compiler.errors import GraphgradError
+from graphgrad.compiler.source import here
+from graphgrad.conversion.operators.names import label
 from graphgrad.conversion.operators.numbers import is_symbolic
 
 
 def append(xs: Any, value: Any, name: str, where: Any = None) -> Any:
     """What `name` is after `name.append(value)`, where it was `xs`."""
     if isinstance(xs, Growable):
-        return xs.append(value)
+        try:
+            return xs.append(value)
+        except GraphgradError as error:
+            raise error.at(
+                here(),
+                f"{label(name)} changes its length in a loop over tensors, so it has to be a list "
+                "of tensors of one type",
+            ) from None
     xs.append(value)
     return xs
 

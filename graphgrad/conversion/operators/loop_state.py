@@ -35,12 +35,13 @@ from graphgrad.conversion.operators.numbers import (
 )
 from graphgrad.conversion.operators.staleness import marks
 from graphgrad.conversion.operators.undefined import Maybe, Undefined
+from graphgrad.variable import Variable
 
 Path = tuple[str, str]  # a name, and the way to a part of its value
 
 
 _ADVICE = (
-    "start with a tensor of that shape, or allow the change with "
+    "keep its shape, or allow the change with "
     "gg.autograph.experimental.set_loop_options(shape_invariants=[(x, shape)]), with None for the "
     "sizes that change"
 )
@@ -63,6 +64,7 @@ class LoopState:
         self.failure: GraphgradError | None = None  # no guess fits the types
         self.fixed: set[Path] = set()  # numbers that stay Python
         self.limit: Any = None  # of the number of trips
+        self.read: set[Path] = set()  # variables in whose place other tensors come
         self.growing: set[Path] = set()  # lists whose length changes
         self.invariants: dict[str, tuple[Any, ...]] = {}  # by label: shapes, None for what changes
         self.dtypes: dict[Path, DType] = {}  # of numbers that adopted one
@@ -117,6 +119,8 @@ class LoopState:
             parts = [self._plan(name, path + step, part) for step, part in nest.children(x)]
             return Parts(x, parts, None)
         if not is_numeric(x) or (is_weak(x) and (name, path) in self.fixed):
+            return x
+        if isinstance(x, Variable) and (name, path) not in self.read:
             return x
         return self._carry(name, path, lift(x, self.dtypes.get((name, path))))
 
@@ -212,8 +216,11 @@ class LoopState:
         if is_weak(plan) and is_numeric(out) and not same_number(plan, out):
             self.fixed.discard((name, path))
             raise GuessAgain
-        if same_number(plan, out) or (not is_numeric(out) and same_object(plan, out)):
+        if same_number(plan, out) or same_object(plan, out):
             return plan
+        if isinstance(plan, Variable) and is_numeric(out):
+            self.read.add((name, path))
+            raise GuessAgain
         raise self._error(ArgumentError, name, path, plan, out, described(plan), described(out),
                           "only tensors and numbers can change in a loop over tensors")  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from graphgrad import control
 from graphgrad.compiler.arith import Arith
-from graphgrad.compiler.errors import NoValueError
+from graphgrad.compiler.errors import GraphgradError
 from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.source import Where
 from graphgrad.conversion.operators.conditions import truth
@@ -109,13 +109,15 @@ def settled(guess: LoopState, attempt: Callable[[], tuple[Any, ...]]) -> tuple[A
     Where the body wants the value of a tensor, lists become such that tensors can index, and then
     numbers stay Python, those excepted that the body changes.
     """
-    refused: NoValueError | None = None
+    refused: Exception | None = None
     while True:
         try:
             return attempt()
         except GuessAgain:
             continue
-        except NoValueError as error:
+        except (GraphgradError, TypeError, ValueError, IndexError) as error:
+            if error is guess.failure:
+                raise
             lists, weak = guess.lists(), guess.weak()
             if lists:
                 guess.growing.update(lists)

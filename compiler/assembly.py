@@ -1,0 +1,580 @@
+"""The steps of one graph put together: where values lie, and the code of each step in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen.llvm_blas import emit_product
+from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
+from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.convolutions import Convolutions, Launch
+from graphgrad.compiler.dims import Symbol, to_size
+from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.interpret import run_node
+from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.kernels.assemble import pieces_of
+from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
+from graphgrad.compiler.kernels.blocks import Block, block_of
+from graphgrad.compiler.kernels.convolutions import Registers
+from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
+from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
+from graphgrad.compiler.kernels.loops import LoopNest
+from graphgrad.compiler.kernels.lower import Lowered, lower
+from graphgrad.compiler.kernels.memory_plan import Lifetime
+from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
+from graphgrad.compiler.kernels.pools import pool_of
+from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
+from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
+from graphgrad.compiler.memory_reuse import donations, find_updates
+from graphgrad.compiler.regions import (
+    Body,
+    Branch,
+    Repeated,
+    Storage,
+    body_of,
+    described,
+    planned,
+    sub_graphs,
+)
+from graphgrad.compiler.source import Where
+from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
+from graphgrad.compiler.types import TensorType, element_count
+from graphgrad.runtime.program import (
+    THREADS,
+    Failure,
+    Host,
+    Native,
+    Program,
+    Size,
+    Slot,
+    Target,
+    Temp,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledStep:
+    """One step of a Program, for reports: a kernel, a routine call, a loop or a branch with the
+    steps within, or a host step."""
+
+    kind: str  # kernel | routine | loop | branch | host
+    nodes: tuple[Node, ...]
+    nest: LoopNest | None = None
+    kernel: KernelText | None = None
+    arrays: tuple[Value | None, ...] = ()
+    others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
+    # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
+    epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
+    within: tuple[CompiledStep, ...] = ()
+
+    @property
+    def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
+        """The nests that a kernel's launch runs, with their arrays."""
+        return () if self.nest is None else ((self.nest, self.arrays), *self.others)
+
+
+def flattened(steps: Iterable[CompiledStep]) -> Iterator[CompiledStep]:
+    """The steps, each followed by those within it."""
+    for step in steps:
+        yield step
+        yield from flattened(step.within)
+
+
+def slot(kind: str, t: TensorType) -> Slot:
+    return Slot(kind, t.dtype.name, tuple(map(to_size, t.shape)))
+
+
+@dataclass
+class Assembly:
+    """Puts the steps of one graph together into a Program."""
+
+    graph: Graph
+    fusion: Fusion
+    plan: Plan
+    target: Target
+    slots: list[Slot] = field(default_factory=list)
+    storage: dict[Value, Storage] = field(default_factory=dict)
+    constants: list[Any] = field(default_factory=list)
+    temps: list[tuple[DType, tuple[Size, ...], Size]] = field(default_factory=list)  # and bytes
+    failures: list[Failure] = field(default_factory=list)
+    places: list[Where | None] = field(default_factory=list)  # of the failures
+    callables: list[Callable[..., Any]] = field(default_factory=list)
+    report: list[CompiledStep] = field(default_factory=list)
+    numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
+    apart: bool = False  # an entry for each step
+    # The graph whose parameters and outputs have the types that callers see, where not `graph`.
+    typed: Graph | None = None
+    adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
+    # Of a sub-graph that becomes a region: the graph around it, and where in the arena its own
+    # temporaries begin.
+    around: Assembly | None = None
+    base: Size = 0
+    bodies: dict[int, Body | None] = field(default_factory=dict)  # of sub-graphs, by identity
+    ready: dict[int, Assembly] = field(default_factory=dict)  # of sub-graphs that are not placed
+    controls: dict[Node, Branch | Repeated] = field(default_factory=dict)
+    scalars: dict[Node, bool] = field(default_factory=dict)  # which loops are scalar code
+    route: list[Launch] = field(default_factory=list)  # the launches in order
+    offsets: list[Size] = field(default_factory=list)  # of the temporaries
+    merged: dict[Value, Value] = field(default_factory=dict)  # memory that others are updated in
+
+    def __post_init__(self) -> None:
+        self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
+
+    def run(self) -> Program:
+        graph = self.graph
+        typed = self.typed or graph
+        for given, p in zip(typed.params, graph.params, strict=True):
+            self.storage[given] = self.storage[p] = Storage(
+                self.add_slot(slot("input", given.type))
+            )
+        launches = self.route = self.launches()
+        find_updates(self)
+        outputs = self.output_slots()
+        arena = self.plan_temps()
+        features = self.target.features.split(",")
+        writer = ModuleWriter(len(self.slots), ModuleParts("+avx512f" in features))
+        steps: list[Native | Host] = []
+        for batch in launches:
+            self.emit(batch, writer, steps)
+        if writer.open:
+            steps.append(Native(writer.end_entry()))
+        return Program(
+            fingerprint=typed.fingerprint,
+            module=writer.module(),
+            slots=tuple(self.slots),
+            inputs=tuple(range(len(graph.params))),
+            outputs=outputs,
+            steps=tuple(steps),
+            temps=tuple(
+                Temp(dtype.name, shape, o)
+                for (dtype, shape, _), o in zip(self.temps, self.offsets, strict=True)
+            ),
+            arena_bytes=arena,
+            sizes=writer.all_sizes,
+            routines=tuple(writer.routines),
+            shared=tuple(writer.shared),
+            donations=donations(self, launches, outputs),
+            failures=tuple(self.failures),
+            constants=tuple(self.constants),
+            callables=tuple(self.callables),
+        )
+
+    # -- storage
+
+    def add_slot(self, s: Slot) -> int:
+        self.slots.append(s)
+        return len(self.slots) - 1
+
+    def add_temp(self, dtype: DType, shape: tuple[Size, ...], nbytes: Size) -> Storage:
+        self.temps.append((dtype, shape, nbytes))
+        return Storage(temp=len(self.temps) - 1)
+
+    def launches(self) -> list[Launch]:
+        """The steps in order, those of one launch together."""
+        steps = self.plan.steps
+        lowered = [self.lower(step) for step in steps]
+        if self.around is None:
+            order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+        else:  # what a batch reads is to lie where the table says
+            order = [[k] for k in range(len(steps))]
+        for low in lowered:
+            if low is not None:
+                low.nest = divided(self.adjust(low.nest))
+        found = [[(steps[k], lowered[k]) for k in batch] for batch in order]
+        return self.convolutions.with_epilogues(found)
+
+    def lower(self, step: Step) -> Lowered | None:
+        if step.group is None:
+            return None
+        return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
+
+    def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
+        """The numbers of the checks of a node, each an error, its text and the user's line."""
+        if id(node) not in self.numbers:
+            numbered = []
+            for kind, (error, message) in node.op.failures.items():
+                text = message
+                for key, value in node.attrs.items():
+                    plain = str(value).replace("{", "{{").replace("}", "}}")
+                    text = text.replace("{" + key + "}", plain)
+                numbered.append((kind, len(self.failures)))
+                place = node.where.describe() if node.where is not None else ""
+                self.failures.append(Failure(error.__name__, text, place))
+                self.places.append(node.where)
+            self.numbers[id(node)] = tuple(numbered)
+        return self.numbers[id(node)]
+
+    def output_slots(self) -> tuple[int, ...]:
+        """The slot of each graph output; computed ones get an output slot of the output's shape."""
+        slots = []
+        types = (self.typed or self.graph).output_types
+        for v, t in zip(self.graph.outputs, types, strict=True):
+            memory = self.root(self.fusion.memory_of(v))
+            if memory not in self.storage:
+                node = self.fusion.producers[memory]
+                if node.op.name == "constant":
+                    self.storage[memory] = self.constant(node)
+                else:
+                    kind = "output" if self.is_native(memory) else "host"
+                    self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
+            slots.append(self.storage[memory].slot)
+        return tuple(slots)
+
+    def constant(self, node: Node) -> Storage:
+        self.constants.append(node.attrs["value"].array)
+        return Storage(self.add_slot(slot("constant", node.out.type)))
+
+    def is_native(self, value: Value) -> bool:
+        """Is `value` written by a kernel or a routine (else by a host step)?"""
+        node = self.fusion.producers[value]
+        return value in self.fusion.group_of or self.has_kernels(node)
+
+    def has_kernels(self, node: Node) -> bool:
+        """Has a node that is in no group a native form?"""
+        makers = product_of, pieces_of, scatter_of, block_of, pool_of, self.convolutions.kernel
+        return self.is_native_control(node) or any(f(node) is not None for f in makers)
+
+    def inside(self, graph: Graph) -> Assembly:
+        """What puts a sub-graph together, with its launches."""
+        if id(graph) not in self.ready:
+            body = self.body(graph)
+            assert body is not None
+            inner = self.ready[id(graph)] = self.within(body)
+            inner.route = inner.launches()
+        return self.ready[id(graph)]
+
+    # -- control flow
+
+    @property
+    def refusals(self) -> tuple[tuple[Node, Node, str], ...]:
+        """What was not fused, and why, in the sub-graphs as well."""
+        regions = (r for control in self.controls.values() for r in control.regions)
+        return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
+
+    def is_native_control(self, node: Node) -> bool:
+        """Is `node` a loop or a branch all of whose steps are native?"""
+        if self.is_scalar(node):
+            return True
+        graphs = sub_graphs(node)
+        return bool(graphs) and all(self.body(g) is not None for g in graphs)
+
+    def is_scalar(self, node: Node) -> bool:
+        """Is `node` a loop that becomes one function of scalar code?"""
+        if node not in self.scalars:
+            self.scalars[node] = is_scalar_loop(node)
+        return self.scalars[node]
+
+    def body(self, graph: Graph) -> Body | None:
+        """A sub-graph divided into kernels, if all of its steps are native."""
+        if id(graph) not in self.bodies:
+            body = body_of(graph)
+            if body is not None:
+                inner = self.within(body)
+                alone = (s.node for s in body.plan.steps if s.node is not None)
+                if not all(n.outputs and inner.has_kernels(n) for n in alone):
+                    body = None
+            self.bodies[id(graph)] = body
+        return self.bodies[id(graph)]
+
+    def within(self, body: Body) -> Assembly:
+        """What puts a sub-graph together."""
+        return Assembly(
+            body.graph, body.fusion, body.plan, self.target, slots=self.slots,
+            constants=self.constants, failures=self.failures, places=self.places,
+            numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
+        )  # fmt: skip
+
+    def control(self, node: Node) -> Branch | Repeated:
+        """A native loop or branch, with its memory."""
+        if node not in self.controls:
+            self.controls[node] = planned(self, node)
+        return self.controls[node]
+
+    def place(self, s: Storage) -> Place:
+        """Where a storage is, when all memory is planned."""
+        if s.outer is not None:
+            assert self.around is not None
+            return self.around.place(s.outer)
+        if s.temp >= 0:
+            return Place(offset=total(self.base, self.offsets[s.temp]))
+        return Place(s.slot, word=s.word)
+
+    def moves(self, s: Storage) -> bool:
+        """Does a word of the frame point at it?"""
+        if s.outer is not None:
+            assert self.around is not None
+            return self.around.moves(s.outer)
+        return s.word >= 0
+
+    def memory_of(self, value: Value) -> Value:
+        """The value in whose memory `value` lies."""
+        memory = self.fusion.memory_of(value)
+        if memory in self.fusion.places:
+            return self.fusion.places[memory].memory
+        return self.root(memory)
+
+    def root(self, memory: Value) -> Value:
+        """The first of those that are updated one in the place of the other."""
+        while memory in self.merged:
+            memory = self.merged[memory]
+        return memory
+
+    def locate(self, value: Value) -> Storage:
+        """The storage of a value that has memory, made when first asked for."""
+        memory = self.memory_of(value)
+        if memory not in self.storage:
+            node = self.fusion.producers[memory]
+            if node.op.name == "constant":
+                self.storage[memory] = self.constant(node)
+            elif self.is_native(memory):
+                t = memory.type
+                nbytes = to_size(element_count(t.shape) * t.dtype.itemsize)
+                shape = tuple(map(to_size, t.shape))
+                self.storage[memory] = self.add_temp(t.dtype, shape, nbytes)
+            else:
+                self.storage[memory] = Storage(self.add_slot(slot("host", memory.type)))
+        return self.storage[memory]
+
+    def touch(self, step: Step, low: Lowered | None) -> list[Storage]:
+        """The storage that a step reads or writes."""
+        if low is None:
+            assert step.node is not None
+            kernel = self.convolutions.kernel(step.node)
+            if kernel is not None:
+                return self.touch_convolution(kernel, step.node)
+            if self.is_native_control(step.node) and not self.is_scalar(step.node):
+                return self.control(step.node).storage
+            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+        found = []
+        for i, v in enumerate(low.values):
+            found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
+        for dtype, count, row in partials(low.nest):
+            found.append(
+                self.add_temp(dtype, (count, row), times(times(count, row), dtype.itemsize))
+            )
+        low.storage = found
+        return found
+
+    def scratch(self, nest: LoopNest, array: int) -> Storage:
+        """A row for each thread that may work at the kernel."""
+        threads = THREADS if nest.division is not None else 1
+        row = row_bytes(nest, nest.arrays[array])
+        return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
+
+    def touch_convolution(self, kernel: ConvolutionKernel, node: Node) -> list[Storage]:
+        """What the kernel of a convolution gets, in order: see `ConvolutionKernel`. A buffer is one
+        for each thread that may work at it, or for all."""
+        found = [self.locate(v) for v in node.inputs]
+        keeps = kernel.epilogue is None or kernel.epilogue.keeps
+        found.append(self.locate(node.out) if keeps else found[0])
+        for buffer in kernel.buffers:
+            parts = THREADS if buffer.each_thread else 1
+            nbytes = times(parts, buffer.nbytes)
+            found.append(self.add_temp(dtypes.uint8, (parts, buffer.nbytes), nbytes))
+        found += map(self.locate, self.convolutions.arrays_after(node))
+        self.buffers[node.out] = found
+        return found
+
+    def plan_temps(self, last: Sequence[Storage] = ()) -> Size:
+        """Give each temporary its offset; the bytes of all. Those of `last` live to the end."""
+        touched = [
+            [s for step, low in launch for s in self.touch(step, low)] for launch in self.route
+        ]
+        self.offsets, arena = self.place_temps([*touched, [*last]])
+        return arena
+
+    def place_temps(self, touched: list[list[Storage]]) -> tuple[list[Size], Size]:
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for k, places in enumerate(touched):
+            for s in places:
+                if s.temp >= 0:
+                    first.setdefault(s.temp, k)
+                    last[s.temp] = k
+        lives = [Lifetime(nbytes, first[i], last[i]) for i, (_, _, nbytes) in enumerate(self.temps)]
+        return plan_memory(lives)
+
+    # -- steps
+
+    def emit(self, launch: Launch, writer: ModuleWriter, steps: list[Native | Host]) -> None:
+        place = self.place
+
+        def done(*what: Any) -> None:
+            whole = isinstance(what[0], CompiledStep)
+            self.report.append(what[0] if whole else CompiledStep(*what))
+            if self.apart and writer.open:
+                steps.append(Native(writer.end_entry()))
+
+        step, low = launch[0]
+        if len(launch) > 1:
+            done(*self.emit_batch(launch, writer, place))
+            return
+        if low is not None:
+            kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
+            done("kernel", tuple(step.nodes), low.nest, kernel, tuple(low.values))
+            return
+        node = step.node
+        assert node is not None
+        product = product_of(node)
+        if product is not None:
+            done(*self.emit_product(product, node, writer, place))
+            return
+        if self.is_scalar(node):
+            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
+            kernel = writer.scalar_loop(node, places, self.number_failures)
+            done("loop", (node,), None, kernel)
+            return
+        if self.is_native_control(node):
+            control = self.control(node)
+            control.emit(self, writer)
+            kind = "branch" if isinstance(control, Branch) else "loop"
+            done(CompiledStep(kind, (node,), within=described(control)))
+            return
+        convolution = self.convolutions.kernel(node)
+        if convolution is not None:
+            places = [place(s) for s in self.buffers[node.out]]
+            kernel = writer.convolution(convolution, places)
+            done(*self.convolution_step(node, kernel))
+            return
+        pieces = pieces_of(node)
+        if pieces is not None:
+            for piece, values in pieces:
+                if self.fusion.memory_of(values[0]) in self.fusion.places:
+                    continue  # the kernel that computes it has written it
+                nest = divided(self.adjust(piece))
+                kernel = writer.kernel(nest, [place(self.locate(v)) for v in values])
+                done("kernel", (node,), nest, kernel, tuple(values))
+            return
+        pool = pool_of(node)
+        if pool is not None:
+            arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
+            done("kernel", (node,), None, writer.pool(pool, arrays))
+            return
+        scatter = scatter_of(node)
+        if scatter is not None:
+            self.emit_scatter(scatter, node, writer, place)
+            done("routine", (node,))
+            return
+        block = block_of(node)
+        if block is not None:
+            done("kernel", (node,), None, self.emit_block(block, node, writer))
+            return
+        if writer.open:
+            steps.append(Native(writer.end_entry()))
+        sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
+        self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
+        reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
+        reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
+        writes = tuple(self.locate(v).slot for v in node.outputs)
+        steps.append(Host(len(self.callables) - 1, reads, writes))
+        done("host", (node,))
+
+    def host_index(self, s: Storage) -> int:
+        return s.slot if s.slot >= 0 else -1 - s.temp
+
+    def emit_batch(
+        self, launch: Launch, writer: ModuleWriter, place: Callable[[Storage], Place]
+    ) -> tuple[Any, ...]:
+        """One kernel over the arrays of several steps; what a report says of it."""
+        parts = [low for _, low in launch if low is not None]
+        nest = general(parts[0].nest)
+        assert nest is not None
+        lengths = [to_size(p.nest.dims[0]) for p in parts]
+        items, division = division_of_rows(nest, lengths)
+        rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths, strict=True)]
+        kernel = writer.batch(nest, rows, items, division)
+        nodes = tuple(n for step, _ in launch for n in step.nodes)
+        first, *others = ((p.nest, tuple(p.values)) for p in parts)
+        together = replace(first[0], division=division)
+        return "kernel", nodes, together, kernel, first[1], tuple(others)
+
+    def convolution_step(self, node: Node, kernel: KernelText) -> tuple[Any, ...]:
+        """What a report says of a convolution."""
+        following = self.convolutions.following.get(node.out)
+        if following is None:
+            return "kernel", (node,), None, kernel
+        step, low = following
+        keeps = self.buffers[node.out][2] is not self.buffers[node.out][0]
+        after = low.nest, tuple(low.values), keeps
+        return "kernel", (node, *step.nodes), None, kernel, (), (), after
+
+    def emit_product(
+        self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
+    ) -> tuple[Any, ...]:
+        """A kernel of our own or a routine of the BLAS; what a report says of it."""
+        values = (*node.inputs, node.out)
+        a, b, c = (place(self.locate(v)) for v in values)
+        wide = "+avx512f" in self.target.features.split(",")
+        if product.is_small or (wide and product.is_slim):
+            kernel = writer.product(product, [a, b, c])
+            return "kernel", (node,), product_nest(product, node), kernel, values
+        emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
+        return "routine", (node,)
+
+    def emit_scatter(
+        self, scatter: Scatter, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
+    ) -> None:
+        """A kernel that fills the result first, and the routine that places the updates."""
+        nest, values = start_of(node)
+        if not self.in_place(node):
+            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
+        ((_, failure),) = self.number_failures(node)
+        values = [node.out, *node.inputs[-2:]]
+        writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
+
+    def emit_block(self, block: Block, node: Node, writer: ModuleWriter) -> KernelText:
+        """A kernel that copies a block from where, or to where, its starts say."""
+        if block.whole is not None and not self.in_place(node):
+            values = node.inputs[0], node.out
+            writer.kernel(divided(block.whole), [self.place(self.locate(v)) for v in values])
+        places = [self.place(self.locate(v)) for v in block.arrays]
+        if block.starts:
+            ((_, failure),) = self.number_failures(node)
+            starts = [
+                (
+                    self.place(self.locate(s.value)),
+                    s.value.type.dtype,
+                    to_size(s.stride * block.dtype.itemsize),
+                    to_size(s.last),
+                )
+                for s in block.starts
+            ]
+            places[block.moved] = writer.moved(places[block.moved], starts, failure)
+        return writer.kernel(divided(self.adjust(block.nest)), places)
+
+    def in_place(self, node: Node) -> bool:
+        """Does a node update its first input where it lies?"""
+        return self.locate(node.inputs[0]) is self.locate(node.out)
+
+
+def run_host(
+    node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
+) -> tuple[Any, ...]:
+    """One node as a host step. A reshape shares the memory of its input, and comes as that.
+
+    After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.
+    """
+    types = [x.type for x in node.inputs]
+    if sizes:
+        known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
+        attrs = {  # a sub-graph that needs none of them stays as it is: compiled once for all
+            k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
+            for k, v in node.attrs.items()
+        }
+        node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
+    return run_node(node, tuple(map(in_shape, arrays[: len(types)], types)))
+
+
+def in_shape(array: Any, t: TensorType) -> Any:
+    """`array` in the shape that its type says, of which one size may be unknown."""
+    shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
+    known = -math.prod(shape) if -1 in shape else 1
+    return array.reshape(shape) if shape.count(-1) < 2 and known > 0 else array
