@@ -322,6 +322,16 @@ def handled_in_the_loop(x, n):
     return x
 
 
+def tests_of_several_kinds(x, n):
+    left = [x[0], x[1]]
+    while left and n and not (x[0] > 5.0 or n > 9):
+        x = x + left.pop()
+        n = n - 1
+    if n or left:
+        x = x * 2.0
+    return x
+
+
 FUNCTIONS = [
     absolute, without_else, chained, numbers, ternary, logic, comparison, countdown, python_numbers,
     forever, over_range, over_rows, over_pairs, backwards, breaks, continues, loop_else,
@@ -329,4 +339,5 @@ FUNCTIONS = [
     stack_of_values, state_in_a_dict, dict_in_place, tuple_state, defined_in_the_loop,
     python_loop_tensor_break, calls, builtin_functions, long_range, nested_return,
     branch_in_branch, no_trip, descends, handled_in_the_loop,
+    tests_of_several_kinds,
 ]  # fmt: skip
