@@ -165,8 +165,17 @@ def _pattern(node: ast.AST, found: Activity) -> None:
 
 def _subscript(node: ast.Subscript, found: Activity) -> None:
     _children(node, found)
-    if isinstance(node.value, ast.Name) and not isinstance(node.ctx, ast.Load):
-        found.altered.add(node.value.id)
+    if not isinstance(node.ctx, ast.Load):
+        root = container_of(node)
+        if isinstance(root, ast.Name):
+            found.altered.add(root.id)
+
+
+def container_of(node: ast.expr) -> ast.expr:
+    """`a` of `a[i][j]`: what an assignment to the element changes."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
 
 
 _SPECIAL: dict[type, Any] = {
@@ -262,11 +271,13 @@ class Liveness:
                 saved, self._handled = self._handled, self._handled | after
                 inside = self.block(s.body, after)
                 self._handled = saved
-                return inside | NONE.union(*(reads(x) for x in s.items))
+                for item in reversed(s.items):
+                    inside = self._set(item.optional_vars, inside) | reads(item.context_expr)
+                return inside
             case ast.Match():
                 found = after | reads(s.subject)
                 for c in s.cases:
-                    found |= self.block(c.body, after) | reads(c.pattern) | reads(c.guard)
+                    found |= self._set(c.pattern, self.block(c.body, after) | reads(c.guard))
                 return found
             case ast.Break():
                 return self._loops[-1][0]
@@ -276,7 +287,13 @@ class Liveness:
                 return reads(s.value)
             case ast.Raise():
                 return reads(s)
-        own = self.scope.activity(s)
+        return self._set(s, after)
+
+    def _set(self, node: ast.AST | None, after: Names) -> Names:
+        """What is live before `node`, which surely assigns to its names."""
+        if node is None:
+            return after
+        own = self.scope.activity(node)
         return (after - (own.writes - own.altered)) | (own.reads & self.scope.own)
 
     def _loop(self, body: list[ast.stmt], after: Names, head: Names, target: Names) -> Names:
@@ -296,7 +313,7 @@ class Liveness:
         saved = self._handled
         self._handled = saved | last if s.finalbody else saved
         handlers = NONE.union(
-            *(self.block(h.body, last) | self.scope.reads(h.type) for h in s.handlers)
+            *(self.block(h.body, last) - {h.name} | self.scope.reads(h.type) for h in s.handlers)
         )
         rest = self.block(s.orelse, last)
         self._handled |= handlers
