@@ -21,17 +21,10 @@ import copy
 from typing import Any
 
 from graphgrad.conversion.context import Context, load, store
+from graphgrad.conversion.dataflow import Definedness, Liveness
 from graphgrad.conversion.expressions import Expressions
 from graphgrad.conversion.jumps import LOOPS, Jumps
-from graphgrad.conversion.names import (
-    NONE,
-    Definedness,
-    Function,
-    Liveness,
-    Names,
-    Scope,
-    blocks,
-)
+from graphgrad.conversion.names import NONE, Function, Names, Scope, blocks
 from graphgrad.conversion.places import places_of
 from graphgrad.conversion.plain import is_plain_test
 from graphgrad.conversion.rolled import rolled

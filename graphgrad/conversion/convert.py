@@ -211,6 +211,9 @@ def set_verbosity(level: int, alsologtostdout: bool = False) -> None:
     """Print which functions are converted (from level 1 on), and to what (from level 3 on).
 
     They go to the standard error stream, or to the standard output if `alsologtostdout`.
+
+    >>> import graphgrad as gg
+    >>> gg.autograph.set_verbosity(0)
     """
     _Verbosity.level, _Verbosity.to_output = int(level), bool(alsologtostdout)
 
