@@ -29,6 +29,7 @@ from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
 from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
 from graphgrad.compiler.memory_reuse import donations, find_updates
 from graphgrad.compiler.regions import (
@@ -111,6 +112,7 @@ class Assembly:
     bodies: dict[int, Body | None] = field(default_factory=dict)  # of sub-graphs, by identity
     ready: dict[int, Assembly] = field(default_factory=dict)  # of sub-graphs that are not placed
     controls: dict[Node, Branch | Repeated] = field(default_factory=dict)
+    scalars: dict[Node, bool] = field(default_factory=dict)  # which loops are scalar code
     route: list[Launch] = field(default_factory=list)  # the launches in order
     offsets: list[Size] = field(default_factory=list)  # of the temporaries
     merged: dict[Value, Value] = field(default_factory=dict)  # memory that others are updated in
@@ -245,8 +247,16 @@ class Assembly:
 
     def is_native_control(self, node: Node) -> bool:
         """Is `node` a loop or a branch all of whose steps are native?"""
+        if self.is_scalar(node):
+            return True
         graphs = sub_graphs(node)
         return bool(graphs) and all(self.body(g) is not None for g in graphs)
+
+    def is_scalar(self, node: Node) -> bool:
+        """Is `node` a loop that becomes one function of scalar code?"""
+        if node not in self.scalars:
+            self.scalars[node] = is_scalar_loop(node)
+        return self.scalars[node]
 
     def body(self, graph: Graph) -> Body | None:
         """A sub-graph divided into kernels, if all of its steps are native."""
@@ -326,7 +336,7 @@ class Assembly:
             kernel = self.convolutions.kernel(step.node)
             if kernel is not None:
                 return self.touch_convolution(kernel, step.node)
-            if self.is_native_control(step.node):
+            if self.is_native_control(step.node) and not self.is_scalar(step.node):
                 return self.control(step.node).storage
             return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
         found = []
@@ -402,6 +412,11 @@ class Assembly:
         product = product_of(node)
         if product is not None:
             done(*self.emit_product(product, node, writer, place))
+            return
+        if self.is_scalar(node):
+            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
+            kernel = writer.scalar_loop(node, places, self.number_failures)
+            done("loop", (node,), None, kernel)
             return
         if self.is_native_control(node):
             control = self.control(node)

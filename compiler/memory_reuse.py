@@ -62,7 +62,7 @@ def values_read(assembly: Assembly, step: Step, low: Lowered | None) -> list[Val
 
 def updates_of(assembly: Assembly, node: Node | None) -> list[tuple[Value, Value]]:
     """The outputs of a node that may be updates of its inputs in place: (output, memory)."""
-    if node is None:
+    if node is None or assembly.is_scalar(node):
         return []
     memory_of = assembly.fusion.memory_of
     if assembly.is_native_control(node):

@@ -389,14 +389,7 @@ class Emitter(VectorEmitter):
             text.line(f"br i1 {any_}, label %{failed}, label %{ok}")
             text.lines.append(f"{failed}:")
             lane = self.first_lane(bits)
-        words = {STATUS_FAILURE: str(failure), STATUS_INDEX: lane}
-        for word, x in ((STATUS_A, a), (STATUS_B, b)):
-            words[word] = self.status_word(x, lane)
-        for word, value in words.items():
-            cell = "%" + text.name()
-            text.line(f"{cell} = getelementptr i64, ptr %status, i64 {word}")
-            text.line(f"store i64 {value}, ptr {cell}")
-        text.line("ret i32 1")
+        leave(text, failure, lane, *(self.one(x, lane) for x in (a, b)))
         text.lines.append(f"{ok}:")
         self.label = ok
         self.nest.block = ok
@@ -410,13 +403,28 @@ class Emitter(VectorEmitter):
         self.text.line(f"{wide} = zext {integer} {name} to i64")
         return wide
 
-    def status_word(self, x: Lanes, lane: str) -> str:
-        """One lane as 64 bits: integers widened, floats as float64 bits."""
-        scalar = x
-        if self.width > 1:
-            name = "%" + self.text.name()
-            self.text.line(f"{name} = extractelement {self.typed(x)}, i64 {lane}")
-            scalar = Lanes(name, x.dtype)
-        e = VectorEmitter(self.text, 1)
-        wide = dtypes.float64 if x.dtype.is_floating else dtypes.int64
-        return e.bitcast(e.convert(scalar, wide), dtypes.int64).text  # type: ignore[no-any-return]
+    def one(self, x: Lanes, lane: str) -> Lanes:
+        """One lane of a value."""
+        if self.width == 1:
+            return x
+        name = "%" + self.text.name()
+        self.text.line(f"{name} = extractelement {self.typed(x)}, i64 {lane}")
+        return Lanes(name, x.dtype)
+
+
+def leave(text: FunctionText, failure: int, index: str, a: Lanes, b: Lanes) -> None:
+    """Fill the status record and leave the function."""
+    words = {STATUS_FAILURE: str(failure), STATUS_INDEX: index}
+    words |= {STATUS_A: status_word(text, a), STATUS_B: status_word(text, b)}
+    for word, value in words.items():
+        cell = "%" + text.name()
+        text.line(f"{cell} = getelementptr i64, ptr %status, i64 {word}")
+        text.line(f"store i64 {value}, ptr {cell}")
+    text.line("ret i32 1")
+
+
+def status_word(text: FunctionText, x: Lanes) -> str:
+    """A value as 64 bits: integers widened, floats as float64 bits."""
+    e = VectorEmitter(text, 1)
+    wide = dtypes.float64 if x.dtype.is_floating else dtypes.int64
+    return e.bitcast(e.convert(x, wide), dtypes.int64).text  # type: ignore[no-any-return]

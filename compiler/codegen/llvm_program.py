@@ -26,11 +26,13 @@ from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.ir import Node
 from graphgrad.compiler.kernels.batches import at_length
 from graphgrad.compiler.kernels.division import (
     LANES,
@@ -441,6 +443,15 @@ class ModuleWriter:
         kernel = named(f"scatter_{scatter.mode}", scatter_text(scatter, failure), sizes)
         self.arguments(kernel, places)
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
+        return kernel
+
+    def scalar_loop(self, node: Node, places: list[Place], numbers: Numbers) -> KernelText:
+        """Call the function of a loop: its inputs and its outputs lie at `places`."""
+        emitter = ScalarLoopEmitter(node, numbers, self.parts)
+        text = emitter.emit()
+        kernel = named(node.op.name, text, map(to_size, emitter.sizes))
+        self.arguments(kernel, places)
+        self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
         return kernel
 
     def moved(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphgrad.compiler import assembly
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.interpret import interpret
@@ -18,6 +19,12 @@ from graphgrad.runtime.program import Host
 from tests.compiler.compiling import check, compile_full, graph_of, run_compiled, t
 
 F = "float64"
+
+
+@pytest.fixture(autouse=True)
+def regions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops of few scalars, which are functions of their own, take the way of the others here."""
+    monkeypatch.setattr(assembly, "is_scalar_loop", lambda node: False)
 
 
 def native(fn: Any, *types: Any, **options: Any) -> Compilation:

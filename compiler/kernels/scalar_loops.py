@@ -1,0 +1,294 @@
+"""Loops whose state fits registers: which ones become one function of straight scalar code.
+
+Values of up to `LANES` elements are *small*: they are as many scalars. Others are *held*: they lie
+in memory, and views of them are other strides over the same elements. A loop qualifies if its
+state is small, and its steps only compute small values, read held ones, and stack rows of either.
+Loops and branches within have to qualify too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from graphgrad.compiler.dims import Dim, Extent, is_runtime_size
+from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
+from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.kernels.index_maps import row_major
+from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.types import Shape, TensorType, element_count
+
+LANES = 16
+# Scalars that the steps of a loop compute, all loops within together: LLVM's time grows with the
+# square of a function's length.
+MOST_SCALARS = 2000
+# Elements of a constant that becomes a part of the module, or of a stack that lies in the frame of
+# the function.
+MOST_HELD = 4096
+
+LOOPS = ("scan", "while_loop")
+OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the elements of a held value lie: `start + sum(strides[d] * index d)`, in elements."""
+
+    shape: Shape
+    strides: tuple[Extent, ...]
+    start: Extent = 0
+
+    @property
+    def is_contiguous(self) -> bool:
+        return all(
+            s == r or n == 1
+            for n, s, r in zip(self.shape, self.strides, row_major(self.shape), strict=True)
+        )
+
+    def rows(self) -> Layout:
+        """Of one entry along the first axis."""
+        return Layout(self.shape[1:], self.strides[1:])
+
+
+def contiguous(shape: Shape) -> Layout:
+    """Of an array in row-major order."""
+    return Layout(shape, row_major(shape))
+
+
+def is_small(t: TensorType) -> bool:
+    """Is a value kept as scalars?"""
+    count = element_count(t.shape)
+    return isinstance(count, int) and count <= LANES
+
+
+def seen_through(node: Node, layout: Layout) -> Layout | None:
+    """The layout of a view of a held value; None where there is none."""
+    op = node.op
+    assert isinstance(op, View)
+    out = node.out.type
+    mapped = op.index_map(node.inputs[0].type, out, **node.attrs)
+    if mapped is None:
+        return reshaped(layout, out.shape)
+    start, strides = layout.start, [0] * out.ndim
+    for (axis, step, first), stride in zip(mapped, layout.strides, strict=True):
+        start = start + first * stride
+        if axis is not None:
+            strides[axis] = strides[axis] + step * stride
+    return Layout(out.shape, tuple(strides), start)
+
+
+def reshaped(layout: Layout, shape: Shape) -> Layout | None:
+    """The layout in another shape: any of an array in row-major order, else axes of size 1."""
+    if layout.is_contiguous:
+        return Layout(shape, row_major(shape), layout.start)
+    rest = [(n, s) for n, s in zip(layout.shape, layout.strides, strict=True) if n != 1]
+    if [n for n, _ in rest] != [n for n in shape if n != 1]:
+        return None
+    strides = iter(s for _, s in rest)
+    return replace(
+        layout, shape=shape, strides=tuple(0 if n == 1 else next(strides) for n in shape)
+    )
+
+
+def places_read(node: Node) -> list[int]:
+    """Which element of its inputs, one input behind the other, each element of a node is; -1 is
+    zero. For views of small values, and for what joins and places them."""
+    arrays, count = [], 1  # NumPy's function on the numbers of the elements, from 1 on
+    for x in node.inputs:
+        n = int(element_count(x.type.shape))
+        arrays.append(np.arange(count, count + n).reshape(x.type.shape))
+        count += n
+    (found,) = node.op.evaluate(arrays, node.attrs)
+    return [int(k) - 1 for k in found.ravel()]
+
+
+def reduced_places(node: Node) -> list[list[int]]:
+    """Which elements each element of a reduction combines, in order."""
+    shape, axes = node.inputs[0].type.shape, node.attrs["axes"]
+    numbers = np.arange(int(element_count(shape))).reshape(shape)
+    moved = np.moveaxis(numbers, axes, range(-len(axes), 0))
+    kept = moved.shape[: moved.ndim - len(axes)]
+    count = int(np.prod(moved.shape[moved.ndim - len(axes) :]))
+    return np.broadcast_to(moved, moved.shape).reshape((int(np.prod(kept)), count)).tolist()
+
+
+def is_scalar_loop(node: Node) -> bool:
+    """Can the loop `node` become one function of scalar code?"""
+    if node.op.name not in LOOPS:
+        return False
+    check = _Check()
+    try:
+        check.loop(
+            node, {v: contiguous(v.type.shape) for v in node.inputs}, frozenset(node.outputs)
+        )
+    except _Refused:
+        return False
+    return True
+
+
+class _Refused(Exception):
+    """There is no such function."""
+
+
+Held = dict[Value, Layout]  # the layouts of held values; small ones have none
+
+
+class _Check:
+    """Follows values through graphs as the emitter does."""
+
+    def __init__(self) -> None:
+        self.scalars = 0
+
+    def graph(self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset()) -> Held:
+        """Check all nodes; `direct` values have memory of the caller. The layouts of all values."""
+        for v in (*graph.params, *(v for node in graph.nodes for v in node.outputs)):
+            if v.type.dtype.is_complex or any(map(is_runtime_size, v.type.shape)):
+                raise _Refused
+        for node in graph.nodes:
+            self.node(node, held, direct)
+        return held
+
+    def node(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
+        op = node.op
+        if op.effect:
+            raise _Refused
+        for v in node.outputs:
+            if is_small(v.type):
+                self.count(int(element_count(v.type.shape)))
+        if op.name in LOOPS:
+            self.loop(node, held, direct)
+        elif op.name == "cond":
+            self.branches(node, held)
+        elif op.name == "constant":
+            self.constant(node, held)
+        elif isinstance(op, Elementwise | Generator | Reduce):
+            self.small(*node.inputs, node.out)
+        elif isinstance(op, View):
+            self.view(node, held)
+        elif isinstance(op, Indexed):
+            self.indexed(node, held)
+        else:
+            raise _Refused
+
+    def count(self, scalars: int) -> None:
+        self.scalars += scalars
+        if self.scalars > MOST_SCALARS:
+            raise _Refused
+
+    def small(self, *values: Value) -> None:
+        if not all(is_small(v.type) for v in values):
+            raise _Refused
+
+    def constant(self, node: Node, held: Held) -> None:
+        if not is_small(node.out.type):
+            if node.attrs["value"].array.size > MOST_HELD:
+                raise _Refused
+            held[node.out] = contiguous(node.out.type.shape)
+
+    def view(self, node: Node, held: Held) -> None:
+        (x,) = node.inputs
+        if is_small(x.type):
+            if _holds_size(node.attrs):
+                raise _Refused
+            self.small(node.out)
+            return
+        layout = seen_through(node, held[x])
+        if layout is None:
+            raise _Refused
+        held[node.out] = layout
+
+    def indexed(self, node: Node, held: Held) -> None:
+        form, x = node.op.lowering, node.inputs[0]  # type: ignore[attr-defined]
+        if form in ("concat", "unslice", "scatter", "scatter_add", "update_slice"):
+            self.small(*node.inputs, node.out)
+            if _holds_size(node.attrs):
+                raise _Refused
+        elif form in ("gather", "dynamic_slice"):
+            self.small(*node.inputs[1:])
+            if is_small(x.type):
+                self.small(node.out)
+        else:
+            raise _Refused
+        if node.attrs.get("batch_dims"):
+            raise _Refused
+        if not is_small(node.out.type):
+            if form == "gather" and node.inputs[1].type.shape:
+                raise _Refused
+            held[node.out] = picked(node, held[x])
+
+    def branches(self, node: Node, held: Held) -> None:
+        if any(node.attrs.get(k) for k in OPEN_SIZES):
+            raise _Refused
+        self.small(node.inputs[0], *node.outputs)
+        for graph in (node.attrs["true_graph"], node.attrs["false_graph"]):
+            self.graph(graph, given(graph, node.inputs[1:], held))
+
+    def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
+        attrs = node.attrs
+        if any(attrs.get(k) for k in OPEN_SIZES) or is_runtime_size(most_trips(attrs) or 0):
+            raise _Refused
+        carried: int = attrs["carried"]
+        masked: bool = attrs.get("masked", False)
+        split = carried + masked + attrs.get("scanned", 0)
+        body: Graph = attrs["body_graph"]
+        self.small(*node.inputs[:carried], *body.outputs[:carried])
+        rows = [
+            held[x].rows() if x in held else contiguous(x.type.shape[1:])
+            for x in node.inputs[carried + masked : split]
+        ]
+        stay = [*node.inputs[:carried], *[None] * len(rows), *node.inputs[split:]]
+        inner = given(body, stay, held)
+        inner.update(zip(body.params[carried : carried + len(rows)], rows, strict=True))
+        stacked = body.outputs[carried:]
+        self.graph(body, inner, frozenset(stacked))
+        for v in stacked:
+            if not is_small(v.type) and not inner[v].is_contiguous:
+                raise _Refused
+        if "cond_graph" in attrs:
+            asked: Graph = attrs["cond_graph"]
+            self.graph(asked, given(asked, node.inputs, held))
+        for v in node.outputs[carried:]:
+            count = element_count(v.type.shape)
+            if v not in direct and not (isinstance(count, int) and count <= MOST_HELD):
+                raise _Refused
+            if not is_small(v.type):
+                held[v] = contiguous(v.type.shape)
+
+
+def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
+    """The layouts of the parameters of a graph."""
+    pairs = zip(graph.params, inputs, strict=True)
+    return {p: held[v] for p, v in pairs if v is not None and not is_small(p.type)}
+
+
+def picked(node: Node, layout: Layout) -> Layout:
+    """The layout of a part of a held value that starts where index values say."""
+    if node.op.name == "gather":
+        axis: int = node.attrs["axis"]
+        keep = [d for d in range(len(layout.shape)) if d != axis]
+        shape, strides = layout.shape, layout.strides
+        return Layout(tuple(shape[d] for d in keep), tuple(strides[d] for d in keep))
+    steps = node.attrs["steps"]
+    strides = tuple(s * k for s, k in zip(layout.strides, steps, strict=True))
+    return Layout(node.out.type.shape, strides)
+
+
+def most_trips(attrs: Attrs) -> Extent | None:
+    """How many steps a loop makes at most, where that is known."""
+    if "length" in attrs:
+        return attrs["length"]  # type: ignore[no-any-return]
+    room, limit = attrs["trips"], attrs["maximum_iterations"]
+    if room is not None and limit is not None:
+        raise _Refused
+    most: Extent | None = limit if room is None else room
+    return most
+
+
+def _holds_size(x: Any) -> bool:
+    """Is an unknown size among attributes?"""
+    if isinstance(x, dict):
+        return any(map(_holds_size, x.values()))
+    return any(map(_holds_size, x)) if isinstance(x, tuple) else isinstance(x, Dim)
