@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -77,6 +78,13 @@ class CompiledStep:
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
         """The nests that a kernel's launch runs, with their arrays."""
         return () if self.nest is None else ((self.nest, self.arrays), *self.others)
+
+
+def flattened(steps: Iterable[CompiledStep]) -> Iterator[CompiledStep]:
+    """The steps, each followed by those within it."""
+    for step in steps:
+        yield step
+        yield from flattened(step.within)
 
 
 def slot(kind: str, t: TensorType) -> Slot:
@@ -244,6 +252,12 @@ class Assembly:
         return self.ready[id(graph)]
 
     # -- control flow
+
+    @property
+    def refusals(self) -> tuple[tuple[Node, Node, str], ...]:
+        """What was not fused, and why, in the sub-graphs as well."""
+        regions = (r for control in self.controls.values() for r in control.regions)
+        return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
 
     def is_native_control(self, node: Node) -> bool:
         """Is `node` a loop or a branch all of whose steps are native?"""

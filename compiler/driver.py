@@ -63,7 +63,7 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     assembly = Assembly(bare, fusion, plan, target, typed=optimised)
     program = assembly.run()
     return Compilation(
-        program, optimised, tuple(assembly.report), tuple(plan.refusals), tuple(stages),
+        program, optimised, tuple(assembly.report), assembly.refusals, tuple(stages),
         time.perf_counter() - start, tuple(assembly.places),
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def compile_apart(
         assembly.adjust = adjust
     program = assembly.run()
     return Compilation(
-        program, graph, tuple(assembly.report), tuple(plan.refusals), (),
+        program, graph, tuple(assembly.report), assembly.refusals, (),
         time.perf_counter() - start,
     )  # fmt: skip
 

@@ -23,9 +23,23 @@ from graphgrad.compiler.passes import (
 from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
+from graphgrad.compiler.passes.loops_batch import batch_out
+from graphgrad.compiler.passes.loops_counted import count_steps
+from graphgrad.compiler.passes.loops_defer import defer
+from graphgrad.compiler.passes.loops_hoist import hoist
+from graphgrad.compiler.passes.loops_unused import drop_unused
 from graphgrad.compiler.passes.rewrite import Firing, RuleSet, refused, rewrite, set_refused
 from graphgrad.compiler.passes.transposes import move_transposes
 from graphgrad.compiler.verify import verify
+
+# What is done with loops, after the passes within their bodies.
+LOOPS: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("unused in loops", drop_unused),
+    ("counted loops", count_steps),
+    ("loop invariants", hoist),
+    ("batched out of loops", batch_out),
+    ("deferred behind loops", defer),
+)
 
 # Rounds of inlining and simplifying; each but the last was needed because a rule fired.
 ROUNDS = 4
@@ -101,7 +115,7 @@ def optimise(graph: Graph, options: PassOptions = PassOptions()) -> tuple[Graph,
         work.run("cse", cse)
         work.run("dce", dce)
         work.sub_graphs()
-        if not fired:
+        if not work.loops() and not fired:
             break
     if work.run("transposes", move_transposes):
         work.run("cse", cse)
@@ -137,6 +151,12 @@ class _Work:
             firings: list[Firing] = []
             options = self.options
             self.run("sub-graphs", lambda g: with_optimised_graphs(g, options, firings), firings)
+
+    def loops(self) -> bool:
+        """The passes on loops and branches, if there are any; did they do anything?"""
+        if not any(isinstance(node.op, Control) for node in self.graph.nodes):
+            return False
+        return any([self.run(name, run_pass) for name, run_pass in LOOPS])
 
     def rewrite(self, name: str, rules: RuleSet) -> bool:
         """Apply rules; did any fire?"""

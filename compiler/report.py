@@ -8,10 +8,11 @@ report.steps[0].bytes_read
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import indent
 
-from graphgrad.compiler.assembly import CompiledStep
+from graphgrad.compiler.assembly import CompiledStep, flattened
 from graphgrad.compiler.dims import Dim, symbols_of
 from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.ir import Graph, Node
@@ -49,14 +50,15 @@ class Apart:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """A kernel, or one operation run by a library routine or by NumPy."""
+    """A kernel, one operation run by a library routine or by NumPy, or a loop or a branch."""
 
-    kind: str  # kernel | routine | host
+    kind: str  # kernel | routine | loop | branch | host
     name: str
     loops: str  # of a kernel, with sizes
     ops: tuple[tuple[str, tuple[str, ...]], ...]  # (user's line, operations of that line)
     apart: tuple[Apart, ...]
     work: Work | None  # None where sizes are unknown
+    within: tuple[StepReport, ...] = ()  # of a loop or a branch, each run once
 
     @property
     def fused(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ class StepReport:
             names = ", ".join(ops)
             lines.append(f"    {names:<{min(width, 40)}}  # {place}" if place else f"    {names}")
         lines += [f"    apart: {a}" for a in self.apart]
+        lines += ["\n" + indent(str(step), "    ") for step in self.within]
         return "\n".join(lines)
 
 
@@ -105,7 +108,7 @@ class Report:
 
     @property
     def kernels(self) -> tuple[StepReport, ...]:
-        return tuple(s for s in self.steps if s.kind == "kernel")
+        return tuple(s for s in every(self.steps) if s.kind == "kernel")
 
     @property
     def stability_rules(self) -> tuple[Applied, ...]:
@@ -137,7 +140,7 @@ class Report:
         if self.buffers is None:
             return []
         found = [(n, _BUFFERS[kind]) for kind, n in self.buffers.items() if n]
-        kinds = {s.kind for s in self.steps}
+        kinds = {s.kind for s in every(self.steps)}
         apart = [text for kind, text in _NOT_COUNTED.items() if kind in kinds]
         lines = [f"    {bytes_text(n)} {text}" for n, text in found] or ["    none"]
         return [
@@ -174,7 +177,20 @@ _NOT_COUNTED = {
     "routine": "what the BLAS library packs matrices into, which it keeps for the whole process",
     "host": "what NumPy allocates inside its calls",
 }
-_KINDS = (("kernel", "kernel"), ("routine", "library call"), ("host", "NumPy call"))
+_KINDS = (
+    ("kernel", "kernel"),
+    ("routine", "library call"),
+    ("loop", "loop"),
+    ("branch", "branch"),
+    ("host", "NumPy call"),
+)
+
+
+def every(steps: Iterable[StepReport]) -> Iterator[StepReport]:
+    """The steps, each followed by those within it."""
+    for step in steps:
+        yield step
+        yield from every(step.within)
 
 
 def make_report(
@@ -190,12 +206,11 @@ def make_report(
     Without `shapes`, unknown sizes are those of the call that was traced.
     """
     sizes = None if compilation.parts is not None else sizes_of(compilation.graph, shapes)
-    place_of = {id(n): k for k, s in enumerate(compilation.steps) for n in s.nodes}
+    numbered = [*flattened(compilation.steps)]
+    place_of = {id(n): k for k, s in enumerate(numbered) for n in s.nodes}
+    reasons = {id(s): apart(compilation.refusals, place_of, k) for k, s in enumerate(numbered)}
     stages = compilation.stages
-    steps = tuple(
-        step_report(s, apart(compilation.refusals, place_of, k), sizes)
-        for k, s in enumerate(compilation.steps)
-    )
+    steps = tuple(step_report(s, reasons, sizes) for s in compilation.steps)
     if not steps and compilation.program.steps:  # sizes that are known only while it runs
         lines = lines_of(compilation.graph.nodes)
         steps = (StepReport("host", compilation.graph.name, "in parts", lines, (), None),)
@@ -226,14 +241,18 @@ def sizes_of(graph: Graph, shapes: Sequence[Sequence[int]] | None) -> Sizes | No
 # -- steps
 
 
-def step_report(step: CompiledStep, reasons: tuple[Apart, ...], sizes: Sizes | None) -> StepReport:
-    nest = step.nest
+def step_report(
+    step: CompiledStep, apart: Mapping[int, tuple[Apart, ...]], sizes: Sizes | None
+) -> StepReport:
+    """The report of a step; `apart` has the reasons of each step, by identity."""
+    nest, reasons = step.nest, apart[id(step)]
+    within = tuple(step_report(s, apart, sizes) for s in step.within)
     if nest is None:
         name = step.kernel.name if step.kernel is not None else step.nodes[0].op.name
         work = None if sizes is None else node_work(step.nodes[0], sizes)
         if work is not None and step.epilogue is not None and sizes is not None:
             work = followed(work, step.nodes[0], *step.epilogue, sizes)
-        return StepReport(step.kind, name, "", lines_of(step.nodes), reasons, work)
+        return StepReport(step.kind, name, "", lines_of(step.nodes), reasons, work, within)
     name = step.kernel.name if step.kernel is not None else nest.title
     loops = " x ".join(
         f"{n}{' parallel' if d < nest.parallel else ''}" for d, n in enumerate(nest.dims)

@@ -34,6 +34,7 @@ def stage_text(trace: ConcreteFunction, stage: str) -> str:
 
 def kernels_text(trace: ConcreteFunction) -> str:
     """Each kernel of a trace as a Python function, in the order in which they run."""
+    from graphgrad.compiler.assembly import flattened
     from graphgrad.compiler.codegen.python_convolution import python_convolution
     from graphgrad.compiler.codegen.python_nest import python_kernel
     from graphgrad.compiler.kernels.convolutions import convolution_of
@@ -42,7 +43,7 @@ def kernels_text(trace: ConcreteFunction) -> str:
         return INTERPRETED
     trace.runner.prepared()
     texts: dict[str, str] = {}
-    for step in whole(trace.runner.compilation).steps:
+    for step in flattened(whole(trace.runner.compilation).steps):
         if step.kernel is None:
             continue
         if step.nest is None:  # a convolution, and what it does to each element of its result
@@ -63,6 +64,7 @@ def kernels_text(trace: ConcreteFunction) -> str:
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
     from graphgrad.compiler.assembly import CompiledStep
+    from graphgrad.compiler.transform.loop_chunks import chunk_graph, in_chunks
     from graphgrad.execution import runner
 
     if compilation.parts is None:
@@ -71,6 +73,10 @@ def whole(compilation: Compilation) -> Compilation:
     for node in compilation.parts.nodes:
         if node.op.name == "call":
             steps.extend(whole(runner(own_sizes(node.attrs["graph"])).compilation).steps)
+        elif in_chunks(node):
+            attrs = node.attrs
+            chunk = chunk_graph(attrs["cond_graph"], attrs["body_graph"], attrs["carried"])
+            steps.extend(whole(runner(own_sizes(chunk)).compilation).steps)
         elif node.op.name != "constant":
             steps.append(CompiledStep("host", (node,)))
     return replace(compilation, steps=tuple(steps))

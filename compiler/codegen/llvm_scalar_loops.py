@@ -9,6 +9,7 @@ its place of the result at once. Which loops these are, `kernels/scalar_loops.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ from graphgrad.compiler.kernels.scalar_loops import (
     reduced_places,
     seen_through,
 )
+from graphgrad.compiler.scalar.trigonometric import cos_near_zero, sin_near_zero
+from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import TensorType, element_count
 
 LITERAL_SIZE = 64  # sizes up to this are written into the function, others are arguments
@@ -66,12 +69,25 @@ class Held:
     is_input: bool
 
 
-Known: TypeAlias = Any  # Small or Held
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Values that are computed where they are read, from their place."""
+
+    element: Callable[[str], Lanes]
+
+
+Known: TypeAlias = Any  # Small, Held or Range
 Env = dict[Value, Known]
 
 
 class ScalarEmitter(VectorEmitter):
-    """One lane, that knows how to fail."""
+    """One lane, that knows how to fail.
+
+    A step of a loop waits for the one before, so the way through a function is to be short: where
+    processors can guess which way that is, it is a branch.
+    """
+
+    is_serial = True
 
     def __init__(self, text: FunctionText) -> None:
         super().__init__(text, 1, "entry")
@@ -85,6 +101,42 @@ class ScalarEmitter(VectorEmitter):
         leave(self.text, self.failures[kind], "0", a, b)
         self.begin(ok)
         return cond
+
+    def named(self, fn: str, args: tuple[Lanes, ...], attr: Any = None) -> Lanes:
+        """As the base class; sines of small angles by a branch, without range reduction."""
+        near = {"sin": sin_near_zero, "cos": cos_near_zero}.get(fn)
+        if near is None:
+            return super().named(fn, args, attr)  # type: ignore[no-any-return]
+        (x,), key = args, f"{fn} {self.typed(args[0])}"
+        if key not in self._known:
+            small = self.le(self.abs(x), math.pi / 4)
+            ways = [lambda: near(self, x), lambda: super(ScalarEmitter, self).named(fn, args)]
+            self._known[key] = self.either(small, *ways).text
+        return Lanes(self._known[key], x.dtype)
+
+    def either(
+        self, condition: Lanes, taken: Callable[[], Lanes], other: Callable[[], Lanes]
+    ) -> Lanes:
+        """One of two values, computed where it is needed."""
+        labels = [self.text.name(s) for s in ("then", "else", "joined")]
+        self.text.line(f"br i1 {condition.text}, label %{labels[0]}, label %{labels[1]}")
+        ways = []
+        for label, compute in zip(labels, (taken, other), strict=False):
+            with self.aside():
+                self.begin(label)
+                found = compute()
+                ways.append((self.label, found))
+                self.text.line(f"br label %{labels[2]}")
+        self.begin(labels[2])
+        return self.joined(ways)
+
+    def joined(self, ways: Sequence[tuple[str | None, Lanes]]) -> Lanes:
+        """The value that belongs to the block from which control comes."""
+        dtype = ways[0][1].dtype
+        if len({x.text for _, x in ways}) == 1:
+            return ways[0][1]
+        arms = ", ".join(f"[ {x.text}, %{label} ]" for label, x in ways)
+        return Lanes(self.text.assign(f"phi {llvm_type(dtype)} {arms}"), dtype)
 
     def begin(self, label: str) -> None:
         """Begin a basic block."""
@@ -109,6 +161,7 @@ class ScalarLoopEmitter:
         self.text = FunctionText(parts)
         self.e = ScalarEmitter(self.text)
         self.sizes: dict[Extent, int] = {}  # with their numbers, in order
+        self.counts: dict[Extent, str] = {}  # sizes that values tell
         self.frame: list[str] = []  # memory of the function
 
     def emit(self) -> str:
@@ -163,6 +216,9 @@ class ScalarLoopEmitter:
         if op.name == "cond":
             env.update(zip(node.outputs, self.branches(node, inputs), strict=True))
             return
+        if any(is_runtime(v.type) for v in node.outputs):
+            env[node.out] = self.range(node, inputs)
+            return
         if op.name == "constant":
             found = self.constant(node)
         elif isinstance(op, Elementwise):
@@ -212,6 +268,27 @@ class ScalarLoopEmitter:
         assert isinstance(op, Elementwise | Generator)
         lanes = [e.convert(x, compute_dtype(x.dtype)) for x in inputs]
         return e.convert(op.scalar(e, *lanes, **node.attrs), node.out.type.dtype)  # type: ignore[no-any-return]
+
+    def range(self, node: Node, inputs: Sequence[Known]) -> Range:
+        """Numbers in a row, as many as a value says."""
+        if node.op.name == "places":
+            ((count,),) = inputs
+            self.counts[node.attrs["size"]] = self.e.convert(count, dtypes.int64).text
+            return Range(lambda place: Lanes(place, dtypes.int64))
+
+        def at(x: Known, place: str) -> Lanes:
+            return x.element(place) if isinstance(x, Range) else x[0]
+
+        if node.op.name == "broadcast_to":
+            return Range(lambda place: at(inputs[0], place))
+        failures = self.e.failures
+
+        def element(place: str) -> Lanes:
+            lanes = [at(x, place) for x in inputs]
+            self.e.failures = failures
+            return self.scalar(node, lanes)
+
+        return Range(element)
 
     def generated(self, node: Node, inputs: Sequence[Known]) -> Small:
         """One element after the other, from its index and the elements of the inputs."""
@@ -404,17 +481,9 @@ class ScalarLoopEmitter:
         e.begin(labels[2])
         (taken, yes), (other, no) = ends
         return [
-            tuple(self.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
+            tuple(e.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
             for x, y in zip(yes, no, strict=True)
         ]
-
-    def joined(self, ways: Sequence[tuple[str | None, Lanes]]) -> Lanes:
-        """The value that belongs to the block from which control comes."""
-        dtype = ways[0][1].dtype
-        if len({x.text for _, x in ways}) == 1:
-            return ways[0][1]
-        arms = ", ".join(f"[ {x.text}, %{label} ]" for label, x in ways)
-        return Lanes(self.text.assign(f"phi {llvm_type(dtype)} {arms}"), dtype)
 
     def loop(self, node: Node, inputs: Sequence[Known], targets: Sequence[str]) -> list[Known]:
         """The results of a loop; it stacks rows where `targets` say, one for each output."""
@@ -423,7 +492,8 @@ class ScalarLoopEmitter:
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
         start = [self.loaded(x) for x in inputs[:carried]]
-        scanned = [self.held(x, v) for x, v in zip(inputs, node.inputs, strict=True)][carried:split]
+        pairs = zip(inputs[carried:split], node.inputs[carried:split], strict=True)
+        scanned = [self.in_rows(x, v) for x, v in pairs]
         # What is small and stays is loaded before the loop.
         stay = [
             self.loaded(x) if is_small(v.type) else x
@@ -486,7 +556,7 @@ class ScalarLoopEmitter:
                     [(last, x), *([(skipped, old)] if skipped else [])]
                     for x, old in zip(xs, now, strict=True)
                 ]
-                following.append([self.joined(w) if skipped else w[0][1] for w in ways])
+                following.append([e.joined(w) if skipped else w[0][1] for w in ways])
             next_trip = text.assign(f"add nsw i64 {trip}, 1")
             text.line(f"br label %{step}")
         phis = [(trip, "i64", "0", next_trip)]
@@ -535,16 +605,18 @@ class ScalarLoopEmitter:
         self.frame.append(f"  {name} = alloca [{max(1, count * size)} x i8], align 64")
         return name
 
-    def held(self, x: Known, v: Value) -> Held:
-        """A value in memory."""
-        if isinstance(x, Held):
+    def in_rows(self, x: Known, v: Value) -> Held | Range:
+        """A value of which each step reads a row: a small one is put into memory."""
+        if isinstance(x, Held | Range):
             return x
         place = self.place(v, {})
         self.store(x, place, v.type)
         return Held(place, contiguous(v.type.shape), v.type.dtype, False)
 
-    def entry(self, x: Held, row: str) -> Held:
+    def entry(self, x: Held | Range, row: str) -> Known:
         """An entry along the first axis."""
+        if isinstance(x, Range):
+            return (x.element(row),)
         pointer = self.moved(x, self.product(row, x.layout.strides[0]))
         return Held(pointer, x.layout.rows(), x.dtype, x.is_input)
 
@@ -618,6 +690,8 @@ class ScalarLoopEmitter:
         """A size as an operand: a literal where it is small and known, else an argument."""
         if isinstance(extent, int) and abs(extent) <= LITERAL_SIZE:
             return str(extent)
+        if extent in self.counts:
+            return self.counts[extent]
         return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
 
     def product(self, a: str, b: Extent | str) -> str:

@@ -3,7 +3,8 @@
 Values of up to `LANES` elements are *small*: they are as many scalars. Others are *held*: they lie
 in memory, and views of them are other strides over the same elements. A loop qualifies if its
 state is small, and its steps only compute small values, read held ones, and stack rows of either.
-Loops and branches within have to qualify too.
+Loops and branches within have to qualify too. A *range*, over which a loop within may run, is never
+made: it is the function that gives its elements.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce,
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import Shape, TensorType, element_count
 
 LANES = 16
@@ -141,14 +143,19 @@ class _Check:
 
     def __init__(self) -> None:
         self.scalars = 0
+        self.ranges: set[Value] = set()
+        self.counts: set[Extent] = set()  # sizes that a value tells
 
     def graph(self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset()) -> Held:
         """Check all nodes; `direct` values have memory of the caller. The layouts of all values."""
         for v in (*graph.params, *(v for node in graph.nodes for v in node.outputs)):
-            if v.type.dtype.is_complex or any(map(is_runtime_size, v.type.shape)):
+            if v.type.dtype.is_complex:
                 raise _Refused
         for node in graph.nodes:
-            self.node(node, held, direct)
+            if any(is_runtime(v.type) for v in node.outputs):
+                self.range(node)
+            else:
+                self.node(node, held, direct)
         return held
 
     def node(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
@@ -172,6 +179,15 @@ class _Check:
             self.indexed(node, held)
         else:
             raise _Refused
+
+    def range(self, node: Node) -> None:
+        """Numbers in a row, as many as a value says: each is computed where a loop reads it."""
+        known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
+        if node.op.name == "places":
+            self.counts.add(node.attrs["size"])
+        elif not known or not (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)):
+            raise _Refused
+        self.ranges.update(node.outputs)
 
     def count(self, scalars: int) -> None:
         self.scalars += scalars
@@ -228,7 +244,10 @@ class _Check:
 
     def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
         attrs = node.attrs
-        if any(attrs.get(k) for k in OPEN_SIZES) or is_runtime_size(most_trips(attrs) or 0):
+        trips = most_trips(attrs)
+        if any(attrs.get(k) for k in OPEN_SIZES) or any(is_runtime(v.type) for v in node.outputs):
+            raise _Refused
+        if trips is not None and is_runtime_size(trips) and trips not in self.counts:
             raise _Refused
         carried: int = attrs["carried"]
         masked: bool = attrs.get("masked", False)

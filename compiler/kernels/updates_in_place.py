@@ -31,9 +31,13 @@ def in_place(
     taken: set[Value] = set()
     for k, step in enumerate(updates):
         for out, memory in step:
-            once = sum(v is memory for v in reads[k]) == 1
             kept = memory in returned or memory in taken or out in found
-            if once and last[memory] == k and not kept and owned(memory):
+            if not kept and is_last(memory, reads[k], last[memory] == k) and owned(memory):
                 found[out] = memory
                 taken.add(memory)
     return found
+
+
+def is_last(memory: Value, reads: Sequence[Value], here: bool) -> bool:
+    """Is the memory read `here` for the last time, and only once?"""
+    return here and sum(v is memory for v in reads) == 1

@@ -134,8 +134,15 @@ def _batch(
     transpose_b: bool,
 ) -> tuple[Any, ...]:  # fmt: skip
     """The lanes are the first batch axis. Without other batch axes, and with one right side for all
-    lanes, they are rows of one larger product."""
+    lanes, they are rows of one larger product; so are columns with one left side for all."""
     a, b = xs
+    if batched == (False, True) and a.ndim == 2 and b.ndim == 3:
+        columns = b.shape[1 if transpose_b else 2]
+        if isinstance(columns, int) and columns == 1:
+            z = ops["matmul"](
+                b.reshape((size, a.shape[0 if transpose_a else 1])), a, False, not transpose_a
+            )
+            return (z.reshape((*z.shape, 1)),)
     if batched == (True, False) and b.ndim == 2 and a.ndim == 3 and not transpose_a:
         z = ops["matmul"](a.reshape((size * a.shape[1], a.shape[2])), b, False, transpose_b)
         return (z.reshape((size, a.shape[1], z.shape[1])),)

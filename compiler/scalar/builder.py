@@ -24,6 +24,8 @@ class ScalarBuilder(ABC):
     Python numbers may stand for operands next to a value and take its dtype.
     """
 
+    is_serial = False  # does each value wait for the one before: are short chains worth more work?
+
     # -- what a target implements
 
     @abstractmethod

@@ -72,8 +72,11 @@ def polynomial(s: ScalarBuilder, x: Value, coefficients: Sequence[Any]) -> Value
     """`sum(c[k] * x**k)` by Horner's rule with fma: fewest instructions, least error.
 
     The far part of a long one, which matters less, is `low + x**m high`: processors compute the
-    two at the same time.
+    two at the same time. Where nothing else is there to be done at the same time, `s.is_serial`,
+    all of it is computed by halves.
     """
+    if s.is_serial:
+        return _by_halves(s, x, coefficients)
     if len(coefficients) < 12:
         return _horner(s, x, s.const(coefficients[-1], s.dtype(x)), coefficients[:-1])
     near, far = coefficients[:3], coefficients[3:]
@@ -82,6 +85,16 @@ def polynomial(s: ScalarBuilder, x: Value, coefficients: Sequence[Any]) -> Value
         m, power = 2 * m, s.mul(power, power)
     low, high = polynomial(s, x, far[:m]), polynomial(s, x, far[m:])
     return _horner(s, x, s.fma(power, high, low), near)
+
+
+def _by_halves(s: ScalarBuilder, x: Value, coefficients: Sequence[Any]) -> Value:
+    """Estrin's rule: pairs of neighbours, pairs of those, and so on."""
+    parts = [s.const(c, s.dtype(x)) for c in coefficients]
+    while len(parts) > 1:
+        pairs = [s.fma(b, x, a) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[2 * len(pairs) :]
+        x = s.mul(x, x)
+    return parts[0]
 
 
 def _horner(s: ScalarBuilder, x: Value, y: Value, coefficients: Sequence[Any]) -> Value:

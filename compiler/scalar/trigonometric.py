@@ -130,11 +130,28 @@ def _sin_cos(s: ScalarBuilder, x: Value, quadrant: int, huge: str) -> Value:
     return s.rare(s.ge(s.abs(x), _LIMIT[f]), huge, (x,), y)
 
 
-def _by_quadrant(s: ScalarBuilder, f: Format, r: Value, q: Value) -> Value:
-    """`sin(r + q pi/2)` for |r| <= pi/4."""
+def sin_near_zero(s: ScalarBuilder, x: Value) -> Value:
+    """sin x for |x| <= pi/4, to the bit what `sin` gives."""
+    y, _ = _both(s, format_of(s, x), x)
+    return s.select(s.eq(x, 0.0), x, y)  # -0
+
+
+def cos_near_zero(s: ScalarBuilder, x: Value) -> Value:
+    """cos x for |x| <= pi/4, to the bit what `cos` gives."""
+    return _both(s, format_of(s, x), x)[1]
+
+
+def _both(s: ScalarBuilder, f: Format, r: Value) -> tuple[Value, Value]:
+    """(sin r, cos r) for |r| <= pi/4."""
     z = s.mul(r, r)
     sine = s.fma(s.mul(r, z), polynomial(s, z, _SIN[f]), r)
     cosine = s.fma(s.mul(z, z), polynomial(s, z, _COS[f]), s.fma(z, -0.5, 1.0))
+    return sine, cosine
+
+
+def _by_quadrant(s: ScalarBuilder, f: Format, r: Value, q: Value) -> Value:
+    """`sin(r + q pi/2)` for |r| <= pi/4."""
+    sine, cosine = _both(s, f, r)
     y = s.select(s.eq(s.and_(q, 1), 0), sine, cosine)
     sign = s.shl(s.and_(q, 2), f.float_.bits - 2)
     return s.bitcast(s.xor(s.bitcast(y, f.int_), sign), f.float_)

@@ -13,15 +13,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.dims import DimScope
+from graphgrad.compiler.dims import DimScope, is_runtime_size
 from graphgrad.compiler.interpret import Array, run_graph
-from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.transform.subgraphs import build
 from graphgrad.compiler.types import element_count, tensor_type
 
 FIRST = 64  # steps of the first chunk of a loop that has not run yet
 CHUNK_BYTES = 1 << 26  # of the stacks of a chunk, beyond which it grows no further
+
+
+def in_chunks(node: Node) -> bool:
+    """Does a node stack for as long as it runs, values whose sizes stay the same?"""
+    attrs = node.attrs
+    stacks = node.op.name == "while_loop" and is_runtime_size(attrs["trips"] or 0)
+    return stacks and not (attrs["varying"] or attrs["padded"])
 
 
 def chunk_graph(cond_graph: Graph, body_graph: Graph, carried: int) -> Graph:

@@ -29,7 +29,7 @@ _ELEMENTS = {k for k, name in enumerate(opname) if name in ("STORE_SUBSCR", "STO
 _SILENT = {k for k, n in enumerate(opname) if n in ("CACHE", "PRECALL", "NOP", "COPY", "TO_BOOL")}
 # A branch right after one of these is Python's own.
 _PLAIN = {"WITH_EXCEPT_START", "CHECK_EXC_MATCH", "CHECK_EG_MATCH", "IS_OP", "GET_LEN"}
-_COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
+COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 # Builtins that do something else with tensors of a trace.
 _BUILTINS = {"all", "any", "bool", "float", "int", "len", "max", "min", "print", "range", "sum"}
 _LOADS = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_FAST_LOAD_FAST"}
@@ -91,7 +91,7 @@ class _Scan:
         for x in code.co_consts:
             if isinstance(x, types.CodeType) and self._code(x, scope, bound):
                 return True
-        comprehension = code.co_name in _COMPREHENSIONS
+        comprehension = code.co_name in COMPREHENSIONS
         top: Any = None  # what was loaded last, if it is a chain of names
         before = ""
         for op, arg in _instructions(code):

@@ -14,6 +14,7 @@ from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.report import make_report
 from graphgrad.compiler.transform.controlflow import cond_values, while_values
 from graphgrad.runtime.program import Host
 from tests.compiler.compiling import check, compile_full, graph_of, run_compiled, t
@@ -204,6 +205,21 @@ def test_a_failure_within_a_loop() -> None:
     compilation = native(f, t(12, dtype=F), t(dtype="int32"), arrays=[np.arange(12.0), np.int32(2)])
     with pytest.raises(Exception, match="index 12 is out of range"):
         run_compiled(compilation, [np.arange(12.0), np.int32(5)])
+
+
+def test_a_report_shows_what_runs_within() -> None:
+    def step(i: Any, x: Any) -> Any:
+        halved = cond_values(x.sum((0,)) > 3.0, lambda: [x * 0.5], lambda: [ops["sin"](x)])
+        return [i + 1, *halved]
+
+    compilation = native(lambda x: while_values(lambda i, x: i < 3, step, [0, x]), t(4, dtype=F))
+    report = make_report(compilation)
+    (loop,) = report.steps
+    branch = next(s for s in loop.within if s.kind == "branch")
+    assert [s.fused for s in branch.within] == [("mul",), ("sin",)]
+    assert len(report.kernels) == 5  # of the condition and the body, two of them in the branch
+    assert "1 loop" in str(report)
+    assert "        kernel k_sin_" in str(report)
 
 
 # -- updates in place
