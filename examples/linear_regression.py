@@ -1,8 +1,9 @@
-"""A line through noisy points, three ways with one result.
+"""A line through noisy points, four ways with one result.
 
 1. The derivative by hand, in a Python loop over NumPy arrays.
 2. An eager tape.
 3. The same step as a compiled function.
+4. A loss with a Python loop over the points, differentiated and compiled as it is written.
 
     python -m examples.linear_regression
 """
@@ -62,10 +63,37 @@ def compiled(x: Any, y: Any) -> Way:
     return gg.function(step), line
 
 
+def mean_square(w: Any, b: Any, xs: Any, ys: Any) -> Any:
+    """Point by point, as one writes it before there is any library."""
+    total = 0.0
+    for x, y in zip(xs, ys):
+        error = w * x + b - y
+        total += error**2
+    return total / len(xs)
+
+
+def by_points(x: Any, y: Any) -> Way:
+    """`mean_square` becomes one loop of the compiled step, and its derivative another."""
+    w, b = gg.Variable(np.float64(0)), gg.Variable(np.float64(0))
+    xs, ys = gg.constant(x), gg.constant(y)
+
+    @gg.function
+    def step() -> None:
+        with gg.GradientTape() as tape:
+            loss = mean_square(w, b, xs, ys)
+        for v, gradient in zip((w, b), tape.gradient(loss, (w, b)), strict=True):
+            v.assign_sub(RATE * gradient)
+
+    return step, lambda: (float(w), float(b))
+
+
 def main(steps: int = STEPS, show: Callable[[str], Any] = print) -> None:
     x, y = data()
     results = {}
-    for name, way in {"by hand": by_hand, "eager tape": by_tape, "compiled": compiled}.items():
+    ways = {
+        "by hand": by_hand, "eager tape": by_tape, "compiled": compiled, "by points": by_points
+    }  # fmt: skip
+    for name, way in ways.items():
         step, line = way(x, y)
         times = [time.perf_counter()]
         for _ in range(steps):
@@ -80,6 +108,10 @@ def main(steps: int = STEPS, show: Callable[[str], Any] = print) -> None:
     for name, found in results.items():
         assert np.allclose(found, results["by hand"], rtol=1e-10, atol=1e-10), name
     assert np.allclose(results["compiled"], (SLOPE, OFFSET), atol=0.01)
+
+    plain, same = mean_square(SLOPE, OFFSET, x, y), gg.function(mean_square)(SLOPE, OFFSET, x, y)
+    show(f"mean square of the points: {plain:.6e} by Python, {float(same):.6e} compiled")
+    assert np.isclose(plain, same, rtol=1e-12)
 
 
 if __name__ == "__main__":
