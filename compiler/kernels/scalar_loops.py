@@ -29,7 +29,7 @@ LANES = 16
 # Scalars that the steps of a loop compute, all loops within together: LLVM's time grows with the
 # square of a function's length.
 MOST_SCALARS = 2000
-# Elements of a constant that becomes a part of the module, and of the stacks that lie in the frame of
+# Elements of a constant that becomes a part of the module, and of the stacks in the frame of
 # the function.
 MOST_HELD = 4096
 # Branches that cost less than this together, in cheap instructions, are both computed: a wrong
