@@ -40,7 +40,9 @@ from graphgrad.compiler.kernels.loops import compute_dtype
 from graphgrad.compiler.kernels.scalar_loops import (
     LOOPS,
     Layout,
+    are_cheap,
     contiguous,
+    is_power_of_two,
     is_small,
     most_trips,
     picked,
@@ -49,6 +51,7 @@ from graphgrad.compiler.kernels.scalar_loops import (
     seen_through,
 )
 from graphgrad.compiler.scalar.trigonometric import cos_near_zero, sin_near_zero
+from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import TensorType, element_count
 
 LITERAL_SIZE = 64  # sizes up to this are written into the function, others are arguments
@@ -68,7 +71,14 @@ class Held:
     is_input: bool
 
 
-Known: TypeAlias = Any  # Small or Held
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Values that are computed where they are read, from their place."""
+
+    element: Callable[[str], Lanes]
+
+
+Known: TypeAlias = Any  # Small, Held or Range
 Env = dict[Value, Known]
 
 
@@ -96,6 +106,11 @@ class ScalarEmitter(VectorEmitter):
 
     def named(self, fn: str, args: tuple[Lanes, ...], attr: Any = None) -> Lanes:
         """As the base class; sines of small angles by a branch, without range reduction."""
+        if fn in ("floordiv", "mod") and args[0].dtype.is_integer:
+            by = args[1].number
+            if by is not None and is_power_of_two(by):
+                x, by = args[0], int(by)
+                return self.and_(x, by - 1) if fn == "mod" else self.shifted(x, by.bit_length() - 1)
         near = {"sin": sin_near_zero, "cos": cos_near_zero}.get(fn)
         if near is None:
             return super().named(fn, args, attr)  # type: ignore[no-any-return]
@@ -105,6 +120,10 @@ class ScalarEmitter(VectorEmitter):
             ways = [lambda: near(self, x), lambda: super(ScalarEmitter, self).named(fn, args)]
             self._known[key] = self.either(small, *ways).text
         return Lanes(self._known[key], x.dtype)
+
+    def shifted(self, x: Lanes, bits: int) -> Lanes:
+        """x divided by a power of two, rounded down."""
+        return self.ashr(x, bits) if x.dtype.kind == "i" else self.lshr(x, bits)  # type: ignore[no-any-return]
 
     def either(
         self, condition: Lanes, taken: Callable[[], Lanes], other: Callable[[], Lanes]
@@ -153,6 +172,7 @@ class ScalarLoopEmitter:
         self.text = FunctionText(parts)
         self.e = ScalarEmitter(self.text)
         self.sizes: dict[Extent, int] = {}  # with their numbers, in order
+        self.counts: dict[Extent, str] = {}  # sizes that values tell
         self.frame: list[str] = []  # memory of the function
 
     def emit(self) -> str:
@@ -207,12 +227,17 @@ class ScalarLoopEmitter:
         if op.name == "cond":
             env.update(zip(node.outputs, self.branches(node, inputs), strict=True))
             return
+        if any(is_runtime(v.type) for v in node.outputs):
+            env[node.out] = self.range(node, inputs)
+            return
         if op.name == "constant":
             found = self.constant(node)
         elif isinstance(op, Elementwise):
             found = self.elementwise(node, inputs)
         elif isinstance(op, Generator):
             found = self.generated(node, inputs)
+        elif op.name == "matmul":
+            found = self.product_of(node, *inputs)
         elif isinstance(op, Reduce):
             found = self.reduced(node, inputs[0])
         elif isinstance(op, View) and isinstance(inputs[0], Held):
@@ -257,6 +282,27 @@ class ScalarLoopEmitter:
         lanes = [e.convert(x, compute_dtype(x.dtype)) for x in inputs]
         return e.convert(op.scalar(e, *lanes, **node.attrs), node.out.type.dtype)  # type: ignore[no-any-return]
 
+    def range(self, node: Node, inputs: Sequence[Known]) -> Range:
+        """Numbers in a row, as many as a value says."""
+        if node.op.name == "places":
+            ((count,),) = inputs
+            self.counts[node.attrs["size"]] = self.e.convert(count, dtypes.int64).text
+            return Range(lambda place: Lanes(place, dtypes.int64))
+
+        def at(x: Known, place: str) -> Lanes:
+            return x.element(place) if isinstance(x, Range) else x[0]
+
+        if node.op.name == "broadcast_to":
+            return Range(lambda place: at(inputs[0], place))
+        failures = self.e.failures
+
+        def element(place: str) -> Lanes:
+            lanes = [at(x, place) for x in inputs]
+            self.e.failures = failures
+            return self.scalar(node, lanes)
+
+        return Range(element)
+
     def generated(self, node: Node, inputs: Sequence[Known]) -> Small:
         """One element after the other, from its index and the elements of the inputs."""
         lead = max((v.type.ndim - 1 for v in node.inputs), default=0)
@@ -284,6 +330,23 @@ class ScalarLoopEmitter:
             for part in parts[1:]:
                 total = combine(e, op.combiner, total, part)
             found.append(e.convert(total, dtype))
+        return tuple(found)
+
+    def product_of(self, node: Node, a: Small, b: Small) -> Small:
+        """The matrix product, term after term."""
+        e, dtype = self.e, node.out.type.dtype
+        wide = compute_dtype(dtype)
+        rows, columns = (numbers(x.type.shape) for x in node.inputs)
+        rows = rows.T if node.attrs["transpose_a"] else rows
+        columns = columns if node.attrs["transpose_b"] else columns.T
+        found = []
+        for row in rows.tolist():
+            for column in columns.tolist():
+                total = e.const(0, wide)
+                for k, (i, j) in enumerate(zip(row, column, strict=True)):
+                    term = e.mul(e.convert(a[i], wide), e.convert(b[j], wide))
+                    total = e.add(total, term) if k else term
+                found.append(e.convert(total, dtype))
         return tuple(found)
 
     def rearranged(self, node: Node, inputs: Sequence[Small]) -> Small:
@@ -435,8 +498,15 @@ class ScalarLoopEmitter:
 
     def branches(self, node: Node, inputs: Sequence[Known]) -> list[Small]:
         """The results of the branch that is taken."""
-        e, text = self.e, self.text
+        e, text, attrs = self.e, self.text, node.attrs
         (condition,), labels = inputs[0], [text.name(s) for s in ("then", "else", "joined")]
+        graphs = attrs["true_graph"], attrs["false_graph"]
+        if are_cheap(*graphs):
+            yes, no = (self.graph(g, inputs[1:], {}) for g in graphs)
+            return [
+                tuple(a if a == b else e.select(condition, a, b) for a, b in zip(x, y, strict=True))
+                for x, y in zip(yes, no, strict=True)
+            ]
         text.line(f"br i1 {condition.text}, label %{labels[0]}, label %{labels[1]}")
         ends: list[tuple[str | None, list[Known]]] = []
         for label, key in zip(labels, ("true_graph", "false_graph"), strict=False):
@@ -459,7 +529,8 @@ class ScalarLoopEmitter:
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
         start = [self.loaded(x) for x in inputs[:carried]]
-        scanned = [self.held(x, v) for x, v in zip(inputs, node.inputs, strict=True)][carried:split]
+        pairs = zip(inputs[carried:split], node.inputs[carried:split], strict=True)
+        scanned = [self.in_rows(x, v) for x, v in pairs]
         # What is small and stays is loaded before the loop.
         stay = [
             self.loaded(x) if is_small(v.type) else x
@@ -571,16 +642,18 @@ class ScalarLoopEmitter:
         self.frame.append(f"  {name} = alloca [{max(1, count * size)} x i8], align 64")
         return name
 
-    def held(self, x: Known, v: Value) -> Held:
-        """A value in memory."""
-        if isinstance(x, Held):
+    def in_rows(self, x: Known, v: Value) -> Held | Range:
+        """A value of which each step reads a row: a small one is put into memory."""
+        if isinstance(x, Held | Range):
             return x
         place = self.place(v, {})
         self.store(x, place, v.type)
         return Held(place, contiguous(v.type.shape), v.type.dtype, False)
 
-    def entry(self, x: Held, row: str) -> Held:
+    def entry(self, x: Held | Range, row: str) -> Known:
         """An entry along the first axis."""
+        if isinstance(x, Range):
+            return (x.element(row),)
         pointer = self.moved(x, self.product(row, x.layout.strides[0]))
         return Held(pointer, x.layout.rows(), x.dtype, x.is_input)
 
@@ -654,6 +727,8 @@ class ScalarLoopEmitter:
         """A size as an operand: a literal where it is small and known, else an argument."""
         if isinstance(extent, int) and abs(extent) <= LITERAL_SIZE:
             return str(extent)
+        if extent in self.counts:
+            return self.counts[extent]
         return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
 
     def product(self, a: str, b: Extent | str) -> str:

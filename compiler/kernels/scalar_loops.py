@@ -3,11 +3,13 @@
 Values of up to `LANES` elements are *small*: they are as many scalars. Others are *held*: they lie
 in memory, and views of them are other strides over the same elements. A loop qualifies if its
 state is small, and its steps only compute small values, read held ones, and stack rows of either.
-Loops and branches within have to qualify too.
+Loops and branches within have to qualify too. A *range*, over which a loop within may run, is never
+made: it is the function that gives its elements.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +20,9 @@ from graphgrad.compiler.dims import Dim, Extent, is_runtime_size
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.index_maps import row_major
+from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import Shape, TensorType, element_count
 
 LANES = 16
@@ -28,6 +32,9 @@ MOST_SCALARS = 2000
 # Elements of a constant that becomes a part of the module, or of a stack that lies in the frame of
 # the function.
 MOST_HELD = 4096
+# Branches that cost less than this together, in cheap instructions, are both computed: a wrong
+# guess of the processor costs about as much.
+CHEAP_BRANCHES = 20.0
 
 LOOPS = ("scan", "while_loop")
 OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
@@ -129,6 +136,35 @@ def is_scalar_loop(node: Node) -> bool:
     return True
 
 
+def are_cheap(*branches: Graph) -> bool:
+    """May both branches be computed, and one be chosen after?"""
+    nodes = [n for graph in branches for n in graph.nodes if n.op.name != "constant"]
+    if not all(isinstance(n.op, Elementwise | View) and is_small(n.out.type) for n in nodes):
+        return False
+    numbers = {n.out: n.attrs["value"].array for graph in branches for n in graph.nodes
+               if n.op.name == "constant"}  # fmt: skip
+    return sum(_cost(n, numbers) for n in nodes) <= CHEAP_BRANCHES
+
+
+def _cost(node: Node, numbers: dict[Value, Any]) -> float:
+    """What a node of a branch costs; infinite if it may fail."""
+    count = int(element_count(node.out.type.shape))
+    if not isinstance(node.op, Elementwise):
+        return 0.0
+    if node.op.failures:
+        divisor = numbers.get(node.inputs[-1])
+        if divisor is None or not np.all(divisor):
+            return math.inf
+        if divisor.ndim == 0 and is_power_of_two(divisor):
+            return count
+    return count * element_cost(node)
+
+
+def is_power_of_two(x: Any) -> bool:
+    """Do shifts and masks divide by the integer `x`?"""
+    return int(x) == x > 0 and int(x) & (int(x) - 1) == 0
+
+
 class _Refused(Exception):
     """There is no such function."""
 
@@ -141,14 +177,19 @@ class _Check:
 
     def __init__(self) -> None:
         self.scalars = 0
+        self.ranges: set[Value] = set()
+        self.counts: set[Extent] = set()  # sizes that a value tells
 
     def graph(self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset()) -> Held:
         """Check all nodes; `direct` values have memory of the caller. The layouts of all values."""
         for v in (*graph.params, *(v for node in graph.nodes for v in node.outputs)):
-            if v.type.dtype.is_complex or any(map(is_runtime_size, v.type.shape)):
+            if v.type.dtype.is_complex:
                 raise _Refused
         for node in graph.nodes:
-            self.node(node, held, direct)
+            if any(is_runtime(v.type) for v in node.outputs):
+                self.range(node)
+            else:
+                self.node(node, held, direct)
         return held
 
     def node(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
@@ -166,12 +207,26 @@ class _Check:
             self.constant(node, held)
         elif isinstance(op, Elementwise | Generator | Reduce):
             self.small(*node.inputs, node.out)
+        elif op.name == "matmul":
+            self.small(*node.inputs, node.out)
+            self.count(int(element_count(node.inputs[0].type.shape)) * LANES)
+            if any(x.type.ndim != 2 for x in node.inputs):
+                raise _Refused
         elif isinstance(op, View):
             self.view(node, held)
         elif isinstance(op, Indexed):
             self.indexed(node, held)
         else:
             raise _Refused
+
+    def range(self, node: Node) -> None:
+        """Numbers in a row, as many as a value says: each is computed where a loop reads it."""
+        known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
+        if node.op.name == "places":
+            self.counts.add(node.attrs["size"])
+        elif not known or not (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)):
+            raise _Refused
+        self.ranges.update(node.outputs)
 
     def count(self, scalars: int) -> None:
         self.scalars += scalars
@@ -228,7 +283,10 @@ class _Check:
 
     def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
         attrs = node.attrs
-        if any(attrs.get(k) for k in OPEN_SIZES) or is_runtime_size(most_trips(attrs) or 0):
+        trips = most_trips(attrs)
+        if any(attrs.get(k) for k in OPEN_SIZES) or any(is_runtime(v.type) for v in node.outputs):
+            raise _Refused
+        if trips is not None and is_runtime_size(trips) and trips not in self.counts:
             raise _Refused
         carried: int = attrs["carried"]
         masked: bool = attrs.get("masked", False)

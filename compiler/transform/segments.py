@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graphgrad.compiler.dims import DimScope, Extent, Symbol
+from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import Array, run_node
 from graphgrad.compiler.ir import Graph, Node, Value, replay
 from graphgrad.compiler.op import ops
@@ -108,7 +109,8 @@ def outlined(graph: Graph, members: Sequence[Node]) -> Iterable[Node]:
     own = dict.fromkeys(v for n in rest for v in n.outputs)
     reads = dict.fromkeys(x for n in rest for x in n.inputs if x not in own)
     inputs = tuple(x for x in reads if x not in constants)
-    if len(rest) < 2 or not inputs:
+    worthwhile = len(rest) > 1 or any(isinstance(n.op, Control) for n in rest)
+    if not worthwhile or not inputs:
         return kept + rest
     outputs = [
         v for v in own if v in ends or any(id(n) not in inside for n in graph.uses.get(v, ()))

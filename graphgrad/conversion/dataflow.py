@@ -52,11 +52,13 @@ class Liveness:
                 saved, self._handled = self._handled, self._handled | after
                 inside = self.block(s.body, after)
                 self._handled = saved
-                return inside | NONE.union(*(reads(x) for x in s.items))
+                for item in reversed(s.items):
+                    inside = self._set(item.optional_vars, inside) | reads(item.context_expr)
+                return inside
             case ast.Match():
                 found = after | reads(s.subject)
                 for c in s.cases:
-                    found |= self.block(c.body, after) | reads(c.pattern) | reads(c.guard)
+                    found |= self._set(c.pattern, self.block(c.body, after) | reads(c.guard))
                 return found
             case ast.Break():
                 return self._loops[-1][0]
@@ -66,7 +68,13 @@ class Liveness:
                 return reads(s.value)
             case ast.Raise():
                 return reads(s)
-        own = self.scope.activity(s)
+        return self._set(s, after)
+
+    def _set(self, node: ast.AST | None, after: Names) -> Names:
+        """What is live before `node`, which surely assigns to its names."""
+        if node is None:
+            return after
+        own = self.scope.activity(node)
         return (after - (own.writes - own.altered)) | (own.reads & self.scope.own)
 
     def _loop(self, body: list[ast.stmt], after: Names, head: Names, target: Names) -> Names:
@@ -86,7 +94,7 @@ class Liveness:
         saved = self._handled
         self._handled = saved | last if s.finalbody else saved
         handlers = NONE.union(
-            *(self.block(h.body, last) | self.scope.reads(h.type) for h in s.handlers)
+            *(self.block(h.body, last) - {h.name} | self.scope.reads(h.type) for h in s.handlers)
         )
         rest = self.block(s.orelse, last)
         self._handled |= handlers

@@ -160,8 +160,17 @@ def _pattern(node: ast.AST, found: Activity) -> None:
 
 def _subscript(node: ast.Subscript, found: Activity) -> None:
     _children(node, found)
-    if isinstance(node.value, ast.Name) and not isinstance(node.ctx, ast.Load):
-        found.altered.add(node.value.id)
+    if not isinstance(node.ctx, ast.Load):
+        root = container_of(node)
+        if isinstance(root, ast.Name):
+            found.altered.add(root.id)
+
+
+def container_of(node: ast.expr) -> ast.expr:
+    """`a` of `a[i][j]`: what an assignment to the element changes."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
 
 
 _SPECIAL: dict[type, Any] = {
