@@ -108,6 +108,8 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
 
             def one(i: str, now: list[str]) -> list[str]:
                 at, *own = now
+                if t.asks_ahead:
+                    self.ask_ahead(x, i)
                 ends = self.add_products(rows, at, i, places, own)
                 return [self.at(at, str(width * self.vector_bytes)), *ends]
 
@@ -155,6 +157,17 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
             for f, s in zip(filters, sums[k : k + width], strict=True):
                 ends.append(self.multiply_add(everywhere, f, s))
         return ends
+
+    def ask_ahead(self, x: str, i: str) -> None:
+        """Ask for a part of what the next tile reads, which lies behind what this one reads."""
+        whole = self.t.columns * self.place_bytes
+        self.ask(self.at(x, self.add(self.mul(i, whole // self.t.reduced), whole)))
+
+    def ask(self, at: str) -> None:
+        """Ask for a line of memory. Where an array ends, more may be asked for than there is, which
+        does nothing."""
+        self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.text.line(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)")
 
     def multiply_add(self, x: str, y: str, z: str) -> str:
         """x y + z, rounded once where the processor can do that in one instruction."""
@@ -214,11 +227,10 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
 
     def fetch_ahead(self, places: Sequence[tuple[int, int]], width: int, line: str) -> None:
         """Ask for the elements of other arrays that the epilogue reads: they come while the sums
-        are made. Where an array ends, more may be asked for than there is, which does nothing."""
+        are made."""
         t = self.t
         if self.epilogue is None:
             return
-        self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         read = {s.attr: s.dtype for s in self.epilogue.stmts if s.fn == "load"}
         for array, dtype in read.items():
             if array == self.epilogue.result or self.epilogue.walks[array] != SAME:
@@ -228,8 +240,7 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
                 across = c * t.run * t.axes[2].spread * self.target_elements
                 start = self.add(self.add("%at", self.mul(line, r)), across)
                 for v in range(width):
-                    at = self.element_at(base, self.add(start, v * t.lanes), dtype)
-                    self.text.line(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)")
+                    self.ask(self.element_at(base, self.add(start, v * t.lanes), dtype))
 
     def pieces(self, width: int, count: int, most: int) -> list[Piece]:
         """The channels of a place in pieces of `most` vectors. Long computations go two vectors at

@@ -25,6 +25,8 @@ from graphgrad.compiler.kernels.loops import compute_dtype
 
 # What a block of targets reads shall stay in the second-level cache, beside the filter's panel.
 BLOCK_BYTES = 1 << 18
+# Arrays that take more do not stay in the second-level cache.
+FETCHED_BYTES = 1 << 20
 # Vectors of output channels that a tile sums for each of its places.
 WIDTHS = range(1, 5)
 # Cycles to begin a tile and to store a vector of it.
@@ -176,6 +178,15 @@ class Tiling:
     def is_copied(self) -> bool:
         """Does a block have padding, or elements to convert, so that it is copied first?"""
         return self.conv.dtype.bits == 16 or not all(a.is_inside for a in self.axes)
+
+    @property
+    def asks_ahead(self) -> bool:
+        """Does a tile ask for what the next one reads? Of products of matrices that do not stay in
+        a cache, where each element that comes from memory is used for little."""
+        if self.conv.groups > 1 or self.is_copied or not self.conv.is_product:
+            return False
+        elements = self.conv.images * self.axes[2].source * self.reduced
+        return not isinstance(elements, int) or elements * self.conv.dtype.itemsize > FETCHED_BYTES
 
     @property
     def is_closed(self) -> bool:

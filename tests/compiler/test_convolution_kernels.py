@@ -219,6 +219,8 @@ CASES = [
     Case(3, (5, 9), 20, 33, (1, 1)),
     Case(37, (2, 3), 4, 10, (2, 3)),
     Case(5, (1, 1), 40, 3, (1, 1), groups=2),
+    # products that ask for what the next tile reads
+    Case(1, (61, 67), 70, 90, (1, 1)),
     # several blocks, of which the last is moved back
     Case(1, (23, 41), 200, 3, (3, 3), padding=same),
     Case(2, (19, 17), 300, 17, (3, 3), (2, 2), same),
@@ -296,6 +298,7 @@ def test_the_cases_reach_what_they_are_for() -> None:
     assert any(t.rows > 1 and t.columns > 1 for t in tiles)
     assert any(len(a.phases) > 1 for t in tiles for a in t.axes)
     assert any(not p.taps for t in tiles for a in t.axes for p in a.phases)
+    assert {t.asks_ahead for t in tiles} == {True, False}
     assert {t.is_copied for t in tiles} == {True, False}
     assert any(t.block[1] < t.axes[2].target for t in tiles)
     assert any(1 < t.block[0] < t.axes[1].target for t in tiles)
