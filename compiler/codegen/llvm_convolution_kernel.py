@@ -80,11 +80,16 @@ class ConvolutionKernel(Numbers):
         body()
         self.text.line("ret i32 0")
         head = [f"define internal i32 @KERNEL{suffix}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
-                f"{ATTRIBUTES} {{", "entry:"]  # fmt: skip
-        for i, p in enumerate(self.pointers):
-            head.append(f"  %at_{p} = getelementptr ptr, ptr %args, i64 {i}")
-            head.append(f"  %{p} = load ptr, ptr %at_{p}")
+                f"{ATTRIBUTES} {{", "entry:", *self.load_pointers()]  # fmt: skip
         for i in range(len(self.sizes)):
             head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(self.pointers) + i}")
             head.append(f"  %n{i} = load i64, ptr %np{i}")
         return "\n".join([*head, *self.text.lines, "}"])
+
+    def load_pointers(self) -> list[str]:
+        """What loads the pointers among `%args`, each by its name."""
+        found = []
+        for i, p in enumerate(self.pointers):
+            found.append(f"  %at_{p} = getelementptr ptr, ptr %args, i64 {i}")
+            found.append(f"  %{p} = load ptr, ptr %at_{p}")
+        return found

@@ -89,9 +89,9 @@ class DepthwiseFilterGradient(DepthwiseKernel):
     def clear(self, corner: str, start: str, end: str) -> None:
         """Zeros from one element to another."""
         memory = Memory(self.text, self.parts, self.conv.dtype)
-        whole = self.text.assign(f"and i64 {self.sub(end, start)}, {-self.lanes}")
+        whole = self.text.assign(f"and i64 {self.sub(end, start)}, {-self.width}")
         whole = self.add(start, whole)
-        for first, last, count in ((start, whole, self.lanes), (whole, end, 1)):
+        for first, last, count in ((start, whole, self.width), (whole, end, 1)):
 
             def zero(i: str, _: list[str], count: int = count) -> list[str]:
                 memory.store(self.after(corner, i), "zeroinitializer", count, None)
@@ -154,7 +154,8 @@ class DepthwiseFilterGradient(DepthwiseKernel):
             def one(tap: str, _: list[str]) -> list[str]:
                 place = self.after(sums, self.mul(tap, conv.outputs))
                 before = lanes.load_wide(place)
-                lanes.put_wide(place, self.multiply_adds(lanes, at_tap(x, tap), g, before))
+                ends = self.multiply_adds(lanes, at_tap(x, tap), g, before)
+                lanes.memory.put(place, lanes.wide_results(ends))
                 return []
 
             self.loop(inside.lo, inside.hi, 1, [], one)
@@ -185,13 +186,13 @@ class DepthwiseFilterGradient(DepthwiseKernel):
                         lanes.types, before, totals[i * n : (i + 1) * n], strict=True
                     )
                 ]
-                lanes.put_wide(place, both)
+                lanes.memory.put(place, lanes.wide_results(both))
 
     def combine(self) -> None:
         """The sum of all parts."""
         memory = Memory(self.text, self.parts, self.conv.dtype)
-        whole = self.filter_size // self.lanes * self.lanes
-        for lo, hi, count in ((0, whole, self.lanes), (whole, self.filter_size, 1)):
+        whole = self.filter_size // self.width * self.width
+        for lo, hi, count in ((0, whole, self.width), (whole, self.filter_size, 1)):
 
             def some(i: str, _: list[str], count: int = count) -> list[str]:
                 type_ = memory.type(count)
