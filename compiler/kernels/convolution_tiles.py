@@ -29,6 +29,8 @@ BLOCK_BYTES = 1 << 18
 FETCHED_BYTES = 1 << 20
 # Vectors of output channels that a tile sums for each of its places.
 WIDTHS = range(1, 5)
+# Rows of a tile: each has an address, and more do not fit into registers.
+MOST_ROWS = 12
 # Cycles to begin a tile and to store a vector of it.
 TILE, PLACE = 40, 1
 # Products of an unknown number of images with so many rows each go image by image.
@@ -257,7 +259,7 @@ def tiling(conv: Convolution, registers: Registers) -> Tiling:
         last = vectors - (panels - 1) * width
         limit = (registers.count - 1 - width) // width
         steps = channels * (taps + (run - 1) * across.step)
-        for rows in range(1, min(tall, limit) + 1):
+        for rows in range(1, min(tall, limit, MOST_ROWS) + 1):
             for columns in range(1, min(wide // run, limit // rows) + 1):
                 tiles = -(-tall // rows) * -(-wide // (columns * run))
                 places = rows * columns

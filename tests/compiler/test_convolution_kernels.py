@@ -20,7 +20,7 @@ from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.driver import compile_in_full
 from graphgrad.compiler.ir import Graph
-from graphgrad.compiler.kernels.convolution_tiles import Tiling, tiling
+from graphgrad.compiler.kernels.convolution_tiles import MOST_ROWS, Tiling, tiling
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers, convolution_of
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.convolution_reference import output_sizes
@@ -302,6 +302,12 @@ def test_the_cases_reach_what_they_are_for() -> None:
     assert {t.is_copied for t in tiles} == {True, False}
     assert any(t.block[1] < t.axes[2].target for t in tiles)
     assert any(1 < t.block[0] < t.axes[1].target for t in tiles)
+
+
+def test_tiles_have_no_more_rows_than_there_are_registers_for() -> None:
+    case = Case(1, (29, 29), 3, 32, (3, 3), padding=same)
+    t = case.tiles("conv_input_gradient")
+    assert t.rows <= MOST_ROWS < 29 < t.rows * t.columns * t.run
 
 
 @pytest.mark.parametrize("kind", KINDS)
