@@ -294,7 +294,7 @@ def test_the_cases_reach_what_they_are_for() -> None:
     tiles = [case.tiles(kind) for case in CASES for kind in KINDS]
     assert {t.panels > 1 for t in tiles} == {True, False}
     assert any(t.last < t.width for t in tiles)
-    assert {t.run for t in tiles} >= {1, 2, 7}
+    assert {t.run for t in tiles} >= {1, 2, 5}
     assert any(t.rows > 1 and t.columns > 1 for t in tiles)
     assert any(len(a.phases) > 1 for t in tiles for a in t.axes)
     assert any(not p.taps for t in tiles for a in t.axes for p in a.phases)
