@@ -280,6 +280,9 @@ class DepthwiseConvolution(DepthwiseKernel, EpilogueEmitter):
             return
         known: dict[Piece, dict[int, Lanes]] = {}
         for r in results:
+            if len(r.inside) == 1:  # with another lane it is computed as vectors are
+                wide = self.shuffle(self.element, 1, r.value, "poison", (0, 0))
+                r = replace(r, value=wide, inside=(True, False))
             piece = Piece(r.channel, len(r.inside), sum(r.inside))
             if self.work > INLINE:
                 name = self.result_function(replace(piece, first=0))
