@@ -77,13 +77,13 @@ import graphgrad as gg
 def rise(x, limit):
     return gg.while_loop(lambda x: x[0] < limit, lambda x: (x + 1.0,), (x,))
 
-rise(gg.zeros([40]), 3.0)
+rise(gg.zeros([40]), gg.constant(3.0))
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
-    rise(gg.zeros([40]), float("inf"))
+    rise(gg.zeros([40]), gg.constant(float("inf")))
 except KeyboardInterrupt:
     print("interrupted")
-print(rise(gg.zeros([40]), 3.0)[0][0].numpy())
+print(rise(gg.zeros([40]), gg.constant(3.0))[0][0].numpy())
 """
 
 
