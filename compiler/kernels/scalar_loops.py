@@ -29,7 +29,7 @@ LANES = 16
 # Scalars that the steps of a loop compute, all loops within together: LLVM's time grows with the
 # square of a function's length.
 MOST_SCALARS = 2000
-# Elements of a constant that becomes a part of the module, or of a stack that lies in the frame of
+# Elements of a constant that becomes a part of the module, and of the stacks in the frame of
 # the function.
 MOST_HELD = 4096
 # Branches that cost less than this together, in cheap instructions, are both computed: a wrong
@@ -177,6 +177,7 @@ class _Check:
 
     def __init__(self) -> None:
         self.scalars = 0
+        self.elements = 0  # of stacks in the frame
         self.ranges: set[Value] = set()
         self.counts: set[Extent] = set()  # sizes that a value tells
 
@@ -310,8 +311,10 @@ class _Check:
             self.graph(asked, given(asked, node.inputs, held))
         for v in node.outputs[carried:]:
             count = element_count(v.type.shape)
-            if v not in direct and not (isinstance(count, int) and count <= MOST_HELD):
-                raise _Refused
+            if v not in direct:
+                self.elements += count if isinstance(count, int) else MOST_HELD + 1
+                if self.elements > MOST_HELD:
+                    raise _Refused
             if not is_small(v.type):
                 held[v] = contiguous(v.type.shape)
 
