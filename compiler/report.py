@@ -181,7 +181,7 @@ _KINDS = (
     ("kernel", "kernel"),
     ("routine", "library call"),
     ("loop", "loop"),
-    ("branch", "branch"),
+    ("branch", "condition"),
     ("host", "NumPy call"),
 )
 

@@ -277,9 +277,7 @@ def _open_in(path: str, t: TensorType, shape: Any, place: int) -> list[tuple[int
     return [(place, axis) for axis, n in enumerate(shape) if n is None]
 
 
-def _settled_arrays(
-    before: Any, body: Callable[..., Any], types: Sequence[TensorType] = (), whole: bool = False
-) -> Any:
+def _settled_arrays(before: Any, body: Callable[..., Any], types: Sequence[TensorType] = ()) -> Any:
     """The loop variables with arrays that nothing was written to as the body leaves them: it is
     traced once, and that trace thrown away, to see the type of their elements."""
     if all(a is None or a.typed for a, _ in array_groups(before)):

@@ -43,7 +43,7 @@ class StepRoof:
     host steps have neither.
     """
 
-    kind: str  # kernel | routine | host
+    kind: str  # kernel | routine | loop | branch | host
     name: str
     ops: tuple[str, ...]
     seconds: float

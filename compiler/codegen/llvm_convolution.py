@@ -34,6 +34,7 @@ from graphgrad.compiler.kernels.convolution_tiles import tiling
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import MAC, chunks, quotient, times, total
 from graphgrad.compiler.kernels.epilogues import CHANNEL, SAME, Epilogue
+from graphgrad.compiler.kernels.memory_plan import aligned
 from graphgrad.runtime.program import STATUS_THREAD
 
 # Picoseconds of an element of the filter on its way to a panel, as it lies or turned.
@@ -71,7 +72,7 @@ class TiledConvolution(PanelEmitter):
     @property
     def copy_bytes(self) -> int:
         """The memory of one thread's copies: whole cache lines."""
-        return -(-self.t.copied_elements * self.bytes // 64) * 64
+        return aligned(self.t.copied_elements * self.bytes)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphgrad.compiler.codegen.llvm_numbers import Numbers
-from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar import FunctionText, ModuleParts
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.epilogues import Epilogue
 from graphgrad.compiler.kernels.loops import Division
@@ -78,13 +78,4 @@ class ConvolutionKernel(Numbers):
         """One of the launched functions: `body` writes what it does."""
         self.text, self.block = FunctionText(self.parts), "entry"
         body()
-        self.text.line("ret i32 0")
-        head = [f"define internal i32 @KERNEL{suffix}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
-                f"{ATTRIBUTES} {{", "entry:"]  # fmt: skip
-        for i, p in enumerate(self.pointers):
-            head.append(f"  %at_{p} = getelementptr ptr, ptr %args, i64 {i}")
-            head.append(f"  %{p} = load ptr, ptr %at_{p}")
-        for i in range(len(self.sizes)):
-            head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(self.pointers) + i}")
-            head.append(f"  %n{i} = load i64, ptr %np{i}")
-        return "\n".join([*head, *self.text.lines, "}"])
+        return self.launched(f"KERNEL{suffix}", self.pointers)

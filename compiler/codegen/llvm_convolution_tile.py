@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphgrad.compiler.codegen.llvm_columns import Memory
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -145,6 +146,7 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
             )
             for v in range(width)
         ]
+        memory = Memory(self.text, self.parts, self.dtype)
         rows = [self.at(p, self.mul(i, self.bytes)) for p in x]
         apart = t.run * t.axes[2].step * self.place_bytes
         ends = []
@@ -153,15 +155,8 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
             one = self.text.assign(f"load {self.element}, ptr {at}, align {self.bytes}")
             everywhere = self.splat(Lanes(one, self.dtype)).text
             for f, s in zip(filters, sums[k : k + width], strict=True):
-                ends.append(self.multiply_add(everywhere, f, s))
+                ends.append(memory.multiply_add(everywhere, f, s, t.lanes))
         return ends
-
-    def multiply_add(self, x: str, y: str, z: str) -> str:
-        """x y + z, rounded once where the processor can do that in one instruction."""
-        name = f"@llvm.fmuladd.v{self.t.lanes}{suffix(self.dtype)}"
-        v = self.vector
-        self.parts.declares.add(f"declare {v} {name}({v}, {v}, {v})")
-        return self.text.assign(f"call {v} {name}({v} {x}, {v} {y}, {v} {z})")
 
     # -- results
 

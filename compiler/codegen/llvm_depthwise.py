@@ -18,11 +18,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from graphgrad.compiler.codegen.llvm_columns import Memory
 from graphgrad.compiler.codegen.llvm_convolution_kernel import Buffer, Launch
 from graphgrad.compiler.codegen.llvm_depthwise_kernel import DepthwiseKernel, axis_of
 from graphgrad.compiler.codegen.llvm_pixels import (
     FilterLanes,
-    Memory,
     SeveralPixels,
     TiledLanes,
     WideLanes,
@@ -224,10 +224,7 @@ class DepthwiseConvolution(DepthwiseKernel):
                 w = lanes.load_filter(self.after(filter_, self.mul(number, conv.outputs)))
                 place = self.after(corner, offset)
                 xs = lanes.load_wide(place) if self.is_reversed else lanes.load_narrow(place)
-                return [
-                    self.multiply_add(t, x, y, z)
-                    for t, x, y, z in zip(lanes.types, xs, w, values, strict=True)
-                ]
+                return self.multiply_adds(lanes, xs, w, values)
 
             zeros = [(t, "zeroinitializer") for t in lanes.types]
             values = self.each_tap(taps, zeros, add)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 
+from graphgrad.compiler.codegen.llvm_columns import Memory
 from graphgrad.compiler.codegen.llvm_convolution_kernel import Buffer, Launch
 from graphgrad.compiler.codegen.llvm_depthwise_kernel import DepthwiseKernel
-from graphgrad.compiler.codegen.llvm_pixels import Memory, WideLanes
+from graphgrad.compiler.codegen.llvm_pixels import WideLanes
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.codegen.llvm_windows import UNROLLED
 from graphgrad.compiler.dims import Extent, to_size
@@ -73,7 +74,8 @@ class DepthwiseFilterGradient(DepthwiseKernel):
 
         def block(index: str, _: list[str]) -> list[str]:
             part = self.after("%parts", self.mul(index, self.filter_size))
-            self.clear(part, "0", str(self.filter_size))
+            memory = Memory(self.text, self.parts, self.conv.dtype)
+            self.set_zero(memory, part, "0", str(self.filter_size), self.lanes)
             begin = self.div(self.mul(index, rows), self.blocks)
             end = self.div(self.mul(self.add(index, 1), rows), self.blocks)
 
@@ -85,19 +87,6 @@ class DepthwiseFilterGradient(DepthwiseKernel):
             return []
 
         self.loop("%lo", "%hi", 1, [], block)
-
-    def clear(self, corner: str, start: str, end: str) -> None:
-        """Zeros from one element to another."""
-        memory = Memory(self.text, self.parts, self.conv.dtype)
-        whole = self.text.assign(f"and i64 {self.sub(end, start)}, {-self.lanes}")
-        whole = self.add(start, whole)
-        for first, last, count in ((start, whole, self.lanes), (whole, end, 1)):
-
-            def zero(i: str, _: list[str], count: int = count) -> list[str]:
-                memory.store(self.after(corner, i), "zeroinitializer", count, None)
-                return []
-
-            self.loop(first, last, count, [], zero)
 
     def row_products(self, part: str, index: str) -> None:
         """part += the products of a row of g with what its windows see."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen.llvm_columns import Columns, Memory
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
-from graphgrad.compiler.codegen.llvm_pixels import Memory, WideLanes
-from graphgrad.compiler.codegen.llvm_products import Columns
+from graphgrad.compiler.codegen.llvm_pixels import FilterLanes, WideLanes
 from graphgrad.compiler.codegen.llvm_scalar import llvm_type
-from graphgrad.compiler.codegen.llvm_windows import Taps, WindowLoops
+from graphgrad.compiler.codegen.llvm_windows import WindowLoops
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.epilogues import Epilogue
@@ -101,23 +101,11 @@ class DepthwiseKernel(ConvolutionKernel, WindowLoops):
         sizes = [self.size(x.size) for x in self.axes]
         return self.mul(self.offset(index, ["", *sizes[:2]]), sizes[2])
 
-    def whole(self, w: str) -> Taps:
-        """All elements of a window along the last axis."""
-        axis = self.axes[2]
-        base = self.add(self.mul(w, axis.stride), -axis.low)
-        return Taps(base, "0", str(axis.window))
-
-    def multiply_add(self, type_: str, x: str, y: str, z: str) -> str:
-        """x y + z, rounded once where the processor can do that in one instruction."""
-        lanes = type_[1:].split(" x ")[0]
-        name = f"@llvm.fmuladd.v{lanes}f{8 * self.conv.dtype.itemsize}"
-        self.parts.declares.add(f"declare {type_} {name}({type_}, {type_}, {type_})")
-        return self.text.assign(f"call {type_} {name}({type_} {x}, {type_} {y}, {type_} {z})")
-
     def multiply_adds(
-        self, lanes: WideLanes, xs: Sequence[str], ys: Sequence[str], zs: Sequence[str]
+        self, lanes: FilterLanes, xs: Sequence[str], ys: Sequence[str], zs: Sequence[str]
     ) -> list[str]:
+        memory = Memory(self.text, self.parts, self.conv.dtype)
         return [
-            self.multiply_add(t, x, y, z)
+            memory.multiply_add(x, y, z, int(t[1:].split(" x ")[0]))
             for t, x, y, z in zip(lanes.types, xs, ys, zs, strict=True)
         ]

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphgrad.compiler.codegen.llvm_columns import Columns, Memory, vectors_of
 from graphgrad.compiler.codegen.llvm_numbers import Numbers
-from graphgrad.compiler.codegen.llvm_products import Columns, vectors_of
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
     FunctionText,
     ModuleParts,
     llvm_type,
 )
-from graphgrad.compiler.codegen.llvm_vectors import suffix
 from graphgrad.compiler.kernels.filter_tiles import FilterTiles
 
 POINTER_BYTES = 8
@@ -42,6 +41,7 @@ class FilterTile(Numbers):
     ) -> None:  # fmt: skip
         self.parts, self.text, self.block = parts, FunctionText(parts), "entry"
         self.dtype = tiles.dtype
+        self.memory = Memory(self.text, parts, self.dtype)
         self.element, self.bytes = llvm_type(self.dtype), self.dtype.itemsize
         self.vectors = vectors_of(channels, tiles.lanes)
         self.offsets, self.taps = offsets, taps
@@ -58,7 +58,8 @@ class FilterTile(Numbers):
                 total = totals[r * len(self.vectors) + i]
                 type_ = f"<{v.lanes} x {self.element}>"
                 sum_ = self.text.assign(f"fadd {type_} {self.load(line, v)}, {total}")
-                self.store(line, v, sum_)
+                pointer = self.at(line, str(v.start * self.bytes))
+                self.memory.store(pointer, sum_, v.lanes, v.mask)
             line = self.at(line, str(self.pitch))
         self.text.line("ret void")
         return "\n".join([
@@ -99,7 +100,8 @@ class FilterTile(Numbers):
                     pointer = self.at(a, str(offset * self.bytes))
                     x = self.text.assign(f"load {self.element}, ptr {pointer}, align {self.bytes}")
                     for v, y in zip(self.vectors, right, strict=True):
-                        ends.append(self.multiply_add(x, y, next(terms), v))
+                        everywhere = self.memory.splat(x, v.lanes)
+                        ends.append(self.memory.multiply_add(everywhere, y, next(terms), v.lanes))
             return ends
 
         types = [f"<{v.lanes} x {self.element}>" for v in self.vectors]
@@ -108,43 +110,5 @@ class FilterTile(Numbers):
         carried = [*pointers, *zip(types, totals, strict=True)]
         return self.loop("0", "%columns", 1, carried, place)[n + 1 :]
 
-    # -- vectors
-
     def load(self, row: str, v: Columns) -> str:
-        type_, pointer = f"<{v.lanes} x {self.element}>", self.at(row, str(v.start * self.bytes))
-        if v.count == v.lanes:
-            return self.text.assign(f"load {type_}, ptr {pointer}, align {self.bytes}")
-        name = f"@llvm.masked.load.v{v.lanes}{suffix(self.dtype)}.p0"
-        self.parts.declares.add(f"declare {type_} {name}(ptr, i32, <{v.lanes} x i1>, {type_})")
-        return self.text.assign(
-            f"call {type_} {name}(ptr {pointer}, i32 {self.bytes}, {inside(v)}, "
-            f"{type_} zeroinitializer)"
-        )
-
-    def store(self, row: str, v: Columns, value: str) -> None:
-        type_, pointer = f"<{v.lanes} x {self.element}>", self.at(row, str(v.start * self.bytes))
-        if v.count == v.lanes:
-            self.text.line(f"store {type_} {value}, ptr {pointer}, align {self.bytes}")
-            return
-        name = f"@llvm.masked.store.v{v.lanes}{suffix(self.dtype)}.p0"
-        self.parts.declares.add(f"declare void {name}({type_}, ptr, i32, <{v.lanes} x i1>)")
-        self.text.line(
-            f"call void {name}({type_} {value}, ptr {pointer}, i32 {self.bytes}, {inside(v)})"
-        )
-
-    def multiply_add(self, x: str, y: str, z: str, v: Columns) -> str:
-        """x y + z of a scalar x, rounded once where the processor can do that."""
-        type_ = f"<{v.lanes} x {self.element}>"
-        one = self.text.assign(f"insertelement {type_} poison, {self.element} {x}, i64 0")
-        if v.lanes > 1:
-            first = f"<{v.lanes} x i32> zeroinitializer"
-            one = self.text.assign(f"shufflevector {type_} {one}, {type_} poison, {first}")
-        name = f"@llvm.fmuladd.v{v.lanes}{suffix(self.dtype)}"
-        self.parts.declares.add(f"declare {type_} {name}({type_}, {type_}, {type_})")
-        return self.text.assign(f"call {type_} {name}({type_} {one}, {type_} {y}, {type_} {z})")
-
-
-def inside(v: Columns) -> str:
-    """Which lanes of a vector are there, as a mask."""
-    lanes = ", ".join(f"i1 {'true' if i < v.count else 'false'}" for i in range(v.lanes))
-    return f"<{v.lanes} x i1> <{lanes}>"
+        return self.memory.load(self.at(row, str(v.start * self.bytes)), v.lanes, v.mask)

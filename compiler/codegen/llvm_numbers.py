@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from graphgrad.compiler.codegen.llvm_loops import Loops
-from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, ModuleParts
 from graphgrad.compiler.dims import Extent
 
 
@@ -14,12 +14,25 @@ class Numbers(Loops):
 
     parts: ModuleParts
     sizes: dict[Extent, int]
+    element: str  # the type of what `after` counts
 
     def size(self, extent: Extent) -> str:
         """A size as an operand: an argument, or a literal where it is 0 or 1."""
         if isinstance(extent, int) and 0 <= extent <= 1:
             return str(extent)
         return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
+
+    def launched(self, name: str, pointers: Sequence[str], stack: Sequence[str] = ()) -> str:
+        """The text at hand as a function that programs call: `args` holds pointers, then sizes."""
+        head = [f"define internal i32 @{name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
+                f"{ATTRIBUTES} {{", "entry:", *stack]  # fmt: skip
+        for i, p in enumerate(pointers):
+            head.append(f"  %at_{p} = getelementptr ptr, ptr %args, i64 {i}")
+            head.append(f"  %{p} = load ptr, ptr %at_{p}")
+        for i in range(len(self.sizes)):
+            head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(pointers) + i}")
+            head.append(f"  %n{i} = load i64, ptr %np{i}")
+        return "\n".join([*head, *self.text.lines, "  ret i32 0", "}"])
 
     def mul(self, a: str, b: str | int) -> str:
         b = str(b)
@@ -74,6 +87,12 @@ class Numbers(Loops):
         if bytes_ == "0":
             return pointer
         return self.text.assign(f"getelementptr i8, ptr {pointer}, i64 {bytes_}")
+
+    def after(self, pointer: str, offset: str) -> str:
+        """The address of the element `offset` elements on."""
+        if offset == "0":
+            return pointer
+        return self.text.assign(f"getelementptr {self.element}, ptr {pointer}, i64 {offset}")
 
     def when(self, condition: str, body: Callable[[], None]) -> None:
         """`if condition: body()`."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from graphgrad.compiler.codegen.llvm_products import Columns
-from graphgrad.compiler.codegen.llvm_scalar import FunctionText, ModuleParts, llvm_type
-from graphgrad.compiler.codegen.llvm_vectors import suffix
-from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.codegen.llvm_columns import Columns, Memory, literal
 
 VECTOR_BYTES = 64
 
@@ -28,71 +25,11 @@ class Lanes(Protocol):
     def put_flat(self, pointer: str, values: Sequence[str]) -> None: ...
 
 
-class Memory:
-    """Loads and stores of vectors, some lanes of which may be left alone."""
-
-    def __init__(self, text: FunctionText, parts: ModuleParts, dtype: DType) -> None:
-        self.text, self.parts, self.dtype = text, parts, dtype
-        self.element, self.align = llvm_type(dtype), dtype.itemsize
-
-    def type(self, lanes: int) -> str:
-        return f"<{lanes} x {self.element}>"
-
-    def at(self, pointer: str, offset: int) -> str:
-        if not offset:
-            return pointer
-        return self.text.assign(f"getelementptr {self.element}, ptr {pointer}, i64 {offset}")
-
-    def load(self, pointer: str, lanes: int, mask: str | None) -> str:
-        vector = self.type(lanes)
-        if mask is None:
-            return self.text.assign(f"load {vector}, ptr {pointer}, align {self.align}")
-        name = f"@llvm.masked.load.v{lanes}{suffix(self.dtype)}.p0"
-        self.parts.declares.add(f"declare {vector} {name}(ptr, i32, <{lanes} x i1>, {vector})")
-        return self.text.assign(
-            f"call {vector} {name}(ptr {pointer}, i32 {self.align}, <{lanes} x i1> {mask}, "
-            f"{vector} zeroinitializer)"
-        )
-
-    def store(self, pointer: str, value: str, lanes: int, mask: str | None) -> None:
-        vector = self.type(lanes)
-        if mask is None:
-            self.text.line(f"store {vector} {value}, ptr {pointer}, align {self.align}")
-            return
-        name = f"@llvm.masked.store.v{lanes}{suffix(self.dtype)}.p0"
-        self.parts.declares.add(f"declare void {name}({vector}, ptr, i32, <{lanes} x i1>)")
-        self.text.line(
-            f"call void {name}({vector} {value}, ptr {pointer}, i32 {self.align}, "
-            f"<{lanes} x i1> {mask})"
-        )
-
-    def add(self, pointer: str, value: str, lanes: int, mask: str | None) -> None:
-        before = self.load(pointer, lanes, mask)
-        what = "fadd" if self.dtype.is_floating else "add"
-        total = self.text.assign(f"{what} {self.type(lanes)} {before}, {value}")
-        self.store(pointer, total, lanes, mask)
-
-    def shuffle(self, a: str, b: str, lanes: int, picked: Sequence[int]) -> str:
-        numbers = ", ".join(f"i32 {k}" for k in picked)
-        return self.text.assign(
-            f"shufflevector {self.type(lanes)} {a}, {self.type(lanes)} {b}, "
-            f"<{len(picked)} x i32> <{numbers}>"
-        )
-
-
-def literal(inside: Sequence[bool]) -> str | None:
-    """A mask; None where all lanes are inside."""
-    if all(inside):
-        return None
-    return "<" + ", ".join(f"i1 {'true' if x else 'false'}" for x in inside) + ">"
-
-
 class ChannelLanes:
     """Vectors of one window's channels."""
 
     def __init__(self, memory: Memory, columns: Sequence[Columns]) -> None:
         self.memory, self.columns = memory, columns
-        self.masks = [literal([i < v.count for i in range(v.lanes)]) for v in columns]
 
     @property
     def types(self) -> list[str]:
@@ -100,14 +37,14 @@ class ChannelLanes:
 
     def load(self, pointer: str) -> list[str]:
         return [
-            self.memory.load(self.memory.at(pointer, v.start), v.lanes, mask)
-            for v, mask in zip(self.columns, self.masks, strict=True)
+            self.memory.load(self.memory.at(pointer, v.start), v.lanes, v.mask)
+            for v in self.columns
         ]
 
     def put(self, pointer: str, values: Sequence[str], add: bool) -> None:
-        for v, mask, value in zip(self.columns, self.masks, values, strict=True):
-            write = self.memory.add if add else self.memory.store
-            write(self.memory.at(pointer, v.start), value, v.lanes, mask)
+        write = self.memory.add if add else self.memory.store
+        for v, value in zip(self.columns, values, strict=True):
+            write(self.memory.at(pointer, v.start), value, v.lanes, v.mask)
 
     load_flat = load
 

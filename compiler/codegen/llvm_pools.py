@@ -21,16 +21,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from graphgrad.compiler.codegen.llvm_columns import Columns, Memory, vectors_of
 from graphgrad.compiler.codegen.llvm_pixels import (
     VECTOR_BYTES,
     ChannelLanes,
     Lanes,
-    Memory,
     PixelLanes,
     pixels_together,
 )
-from graphgrad.compiler.codegen.llvm_products import Columns, vectors_of
-from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, FunctionText, ModuleParts, llvm_type
+from graphgrad.compiler.codegen.llvm_scalar import FunctionText, ModuleParts, llvm_type
 from graphgrad.compiler.codegen.llvm_windows import UNROLLED, Taps, WindowLoops, written_out
 from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.types import element_count
@@ -72,19 +71,7 @@ class PoolEmitter(WindowLoops):
     def emit(self) -> str:
         """The text of the function."""
         (self.slices if self.pool.backward else self.rows)()
-        self.text.line("ret i32 0")
-        head = [
-            f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
-            f"{ATTRIBUTES} {{",
-            "entry:",
-        ]
-        for i, name in enumerate(self.pointers):
-            head.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {i}")
-            head.append(f"  %{name} = load ptr, ptr %at_{name}")
-        for i, _ in enumerate(self.sizes):
-            head.append(f"  %at_n{i} = getelementptr i64, ptr %args, i64 {len(self.pointers) + i}")
-            head.append(f"  %n{i} = load i64, ptr %at_n{i}")
-        return "\n".join([*head, *self.text.lines, "}"])
+        return self.launched(self.name, self.pointers)
 
     # -- the parts
 
@@ -149,16 +136,7 @@ class PoolEmitter(WindowLoops):
     def clear(self, corner: str, lo: str, hi: str, slice_: str) -> None:
         """Zeros into slices of an image."""
         lanes = VECTOR_BYTES // self.dtype.itemsize
-        start, end = self.mul(lo, slice_), self.mul(hi, slice_)
-        whole = self.text.assign(f"and i64 {self.sub(end, start)}, {-lanes}")
-        whole = self.add(start, whole)
-        for first, last, count in ((start, whole, lanes), (whole, end, 1)):
-
-            def zero(i: str, _: list[str], count: int = count) -> list[str]:
-                self.memory.store(self.after(corner, i), "zeroinitializer", count, None)
-                return []
-
-            self.loop(first, last, count, [], zero)
+        self.set_zero(self.memory, corner, self.mul(lo, slice_), self.mul(hi, slice_), lanes)
 
     # -- a row of windows
 
@@ -184,7 +162,7 @@ class PoolEmitter(WindowLoops):
             return []
 
         def inner(w: str, _: list[str]) -> list[str]:
-            self.window(line, windows, w, self.full(last, w), None)
+            self.window(line, windows, w, self.full(w), None)
             return []
 
         is_bordered = last.padded or any(c is not None for c in whole)
@@ -200,12 +178,9 @@ class PoolEmitter(WindowLoops):
         if is_bordered:
             self.loop(hi, count, 1, [], border)
 
-    def full(self, last: object, w: str) -> list[Taps]:
+    def full(self, w: str) -> list[Taps]:
         """All elements of a window that lies in the array."""
-        axis = self.axes[2]
-        base = self.add(self.mul(w, str(axis.stride)), str(-axis.low) if axis.low else "0")
-        whole = [Taps("", "0", str(a.window)) for a in self.axes[:2]]
-        return [*whole, Taps(base, "0", str(axis.window))]
+        return [*(Taps("", "0", str(a.window)) for a in self.axes[:2]), self.whole(w)]
 
     def packed(self, line: str, windows: str, lo: str, hi: str, together: int) -> None:
         """Several windows a vector."""
@@ -214,7 +189,7 @@ class PoolEmitter(WindowLoops):
         stride = self.axes[2].stride
 
         def several(w: str, limit: str | None = None) -> list[str]:
-            taps = self.full(self.axes[2], w)
+            taps = self.full(w)
             lanes = PixelLanes(
                 self.memory, self.channels, stride, together,
                 VECTOR_BYTES // self.dtype.itemsize, limit,
@@ -469,11 +444,7 @@ class PoolEmitter(WindowLoops):
 
     def splat(self, type_: str, x: str) -> str:
         """A vector of one number."""
+        lanes = int(type_[1:].split(" x ")[0])
         if not x.startswith("%"):
-            lanes = int(type_[1:].split(" x ")[0])
             return "<" + ", ".join([f"{self.element} {x}"] * lanes) + ">"
-        one = self.text.assign(f"insertelement {type_} poison, {self.element} {x}, i64 0")
-        count = type_[1:].split(" x ")[0]
-        return self.text.assign(
-            f"shufflevector {type_} {one}, {type_} poison, <{count} x i32> zeroinitializer"
-        )
+        return self.memory.splat(x, lanes)

@@ -14,16 +14,13 @@ Each sum goes over p in order, by fused multiply-adds where the processor has th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from graphgrad.compiler.codegen.llvm_loops import Loops
+from graphgrad.compiler.codegen.llvm_columns import Columns, Memory, vectors_of
+from graphgrad.compiler.codegen.llvm_numbers import Numbers
 from graphgrad.compiler.codegen.llvm_scalar import (
-    ATTRIBUTES,
     FunctionText,
     ModuleParts,
     llvm_type,
 )
-from graphgrad.compiler.codegen.llvm_vectors import suffix
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.kernels.products import PANEL_BYTES, VECTOR_BYTES, Product
 
@@ -35,30 +32,7 @@ LITERAL = 8
 UNROLLED = 96
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Neighbouring columns that make one vector; lanes from `count` on are not there."""
-
-    start: int
-    lanes: int
-    count: int
-
-
-def vectors_of(columns: int, lanes: int) -> list[Columns]:
-    """Whole vectors, then the shortest one that holds the rest.
-
-    >>> vectors_of(19, 16)
-    [Columns(start=0, lanes=16, count=16), Columns(start=16, lanes=4, count=3)]
-    """
-    whole = columns // lanes * lanes
-    found = [Columns(start, lanes, lanes) for start in range(0, whole, lanes)]
-    rest = columns - whole
-    if rest:
-        found.append(Columns(whole, 1 << (rest - 1).bit_length(), rest))
-    return found
-
-
-class ProductEmitter(Loops):
+class ProductEmitter(Numbers):
     """Emits the function of one product."""
 
     def __init__(self, product: Product, name: str, parts: ModuleParts) -> None:
@@ -69,6 +43,7 @@ class ProductEmitter(Loops):
         self.block = "entry"
         self.sizes: dict[Extent, int] = {}  # with their numbers, in order
         self.element = llvm_type(product.dtype)
+        self.memory = Memory(self.text, parts, product.dtype)
         self.align = product.dtype.itemsize
         self.lanes = VECTOR_BYTES // product.dtype.itemsize
         self.in_panels = product.is_slim
@@ -79,19 +54,11 @@ class ProductEmitter(Loops):
 
     def emit(self) -> str:
         """The text of the function."""
-        head = [f"define internal i32 @{self.name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
-                f"{ATTRIBUTES} {{", "entry:"]  # fmt: skip
+        stack = []
         if self.product.flags[1]:
-            head.append(f"  %turned = alloca [{self.turned_bytes()} x i8], align 64")
+            stack.append(f"  %turned = alloca [{self.turned_bytes()} x i8], align 64")
         self.body()
-        self.text.line("ret i32 0")
-        for i in range(3):
-            head.append(f"  %pp{i} = getelementptr ptr, ptr %args, i64 {i}")
-            head.append(f"  %p{i} = load ptr, ptr %pp{i}")
-        for i, _ in enumerate(self.sizes):
-            head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {3 + i}")
-            head.append(f"  %n{i} = load i64, ptr %np{i}")
-        return "\n".join([*head, *self.text.lines, "}"])
+        return self.launched(self.name, ("p0", "p1", "p2"), stack)
 
     # -- sizes and addresses
 
@@ -100,28 +67,6 @@ class ProductEmitter(Loops):
         if isinstance(extent, int) and extent <= LITERAL:
             return str(extent)
         return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
-
-    def times(self, a: str, b: str) -> str:
-        if a.isdigit() and b.isdigit():
-            return str(int(a) * int(b))
-        if "0" in (a, b):
-            return "0"
-        if "1" in (a, b):
-            return b if a == "1" else a
-        return self.text.assign(f"mul i64 {a}, {b}")
-
-    def plus(self, a: str, b: str) -> str:
-        if a.isdigit() and b.isdigit():
-            return str(int(a) + int(b))
-        if "0" in (a, b):
-            return b if a == "0" else a
-        return self.text.assign(f"add i64 {a}, {b}")
-
-    def at(self, pointer: str, offset: str) -> str:
-        """The address of the element `offset` elements on."""
-        if offset == "0":
-            return pointer
-        return self.text.assign(f"getelementptr {self.element}, ptr {pointer}, i64 {offset}")
 
     # -- the product
 
@@ -137,7 +82,7 @@ class ProductEmitter(Loops):
         steps = [self.size(s) for s in product.batch[1:]]
 
         def one(index: str, _: list[str]) -> list[str]:
-            a, b, c = (self.at(f"%p{i}", self.times(index, step)) for i, step in enumerate(steps))
+            a, b, c = (self.after(f"%p{i}", self.mul(index, step)) for i, step in enumerate(steps))
             b = self.turned(b) if product.flags[1] else b
             self.rows(a, b, c, "0", self.size(product.sizes[0]))
             return []
@@ -152,21 +97,16 @@ class ProductEmitter(Loops):
         count, rest = divmod(n, panel)
 
         def one(index: str, _: list[str]) -> list[str]:
-            b, c = (self.at(p, self.times(index, str(panel))) for p in ("%p1", "%p2"))
+            b, c = (self.after(p, self.mul(index, str(panel))) for p in ("%p1", "%p2"))
             self.rows("%p0", b, c, "0", self.size(m))
             return []
 
         self.vectors = vectors_of(panel, self.lanes)
-        end = self.bound("smin", "%hi", self.size(count)) if rest else "%hi"
+        end = self.min("%hi", self.size(count)) if rest else "%hi"
         self.loop("%lo", end, 1, [], one)
         if rest:
             self.vectors = vectors_of(rest, self.lanes)
-            self.loop(self.bound("smax", "%lo", self.size(count)), "%hi", 1, [], one)
-
-    def bound(self, which: str, a: str, b: str) -> str:
-        """The smaller or the larger of two sizes."""
-        self.parts.declares.add(f"declare i64 @llvm.{which}.i64(i64, i64)")
-        return self.text.assign(f"call i64 @llvm.{which}.i64(i64 {a}, i64 {b})")
+            self.loop(self.max("%lo", self.size(count)), "%hi", 1, [], one)
 
     def rows(self, a: str, b: str, c: str, lo: str, hi: str) -> None:
         """The rows lo..hi of one product, in tiles."""
@@ -178,7 +118,7 @@ class ProductEmitter(Loops):
             return
         count = hi if lo == "0" else self.text.assign(f"sub i64 {hi}, {lo}")
         whole = self.text.assign(f"and i64 {count}, {-tile}")
-        end = self.plus(lo, whole)
+        end = self.add(lo, whole)
         self.loop(lo, end, tile, [], lambda i, _: self.tile(a, b, c, i, tile))
         if isinstance(known, int):
             self.tile(a, b, c, end, known % tile)
@@ -191,24 +131,25 @@ class ProductEmitter(Loops):
             return []
         m, n, k = (self.size(s) for s in self.product.sizes)
         if self.product.flags[0]:
-            corner = self.at(a, first)
-            starts, step = [self.at(corner, str(r)) for r in range(rows)], m
+            corner = self.after(a, first)
+            starts, step = [self.after(corner, str(r)) for r in range(rows)], m
         else:
-            corner = self.at(a, self.times(first, k))
-            starts = [self.at(corner, self.times(str(r), k)) for r in range(rows)]
+            corner = self.after(a, self.mul(first, k))
+            starts = [self.after(corner, self.mul(str(r), k)) for r in range(rows)]
             step = "1"
         row_of_b = str(self.padded) if self.product.flags[1] else n
         types = [f"<{v.lanes} x {self.element}>" for v in self.vectors]
 
         def add(p: str, sums: list[str]) -> list[str]:
-            row = self.at(b, self.times(p, row_of_b))
+            row = self.after(b, self.mul(p, row_of_b))
             right = [self.load(row, v, not self.product.flags[1]) for v in self.vectors]
-            down, ends = self.times(p, step), []
+            down, ends = self.mul(p, step), []
             for r, start in enumerate(starts):
-                pointer = self.at(start, down)
+                pointer = self.after(start, down)
                 x = self.text.assign(f"load {self.element}, ptr {pointer}, align {self.align}")
                 for v, y, z in zip(self.vectors, right, sums[r * len(right) :]):
-                    ends.append(self.multiply_add(self.splat(x, v), y, z, v))
+                    everywhere = self.memory.splat(x, v.lanes)
+                    ends.append(self.memory.multiply_add(everywhere, y, z, v.lanes))
             return ends
 
         inner = self.product.sizes[2]
@@ -218,11 +159,11 @@ class ProductEmitter(Loops):
                 sums = add(str(p), sums)
         else:
             sums = self.loop("0", k, 1, list(zip(types * rows, sums)), add)
-        out = self.at(c, self.times(first, n))
+        out = self.after(c, self.mul(first, n))
         for r in range(rows):
-            line = self.at(out, self.times(str(r), n))
+            line = self.after(out, self.mul(str(r), n))
             for v, z in zip(self.vectors, sums[r * len(self.vectors) :]):
-                self.store(line, v, z)
+                self.memory.store(self.after(line, str(v.start)), z, v.lanes, v.mask)
         return []
 
     # -- vectors
@@ -243,18 +184,18 @@ class ProductEmitter(Loops):
         assert isinstance(n, int)
 
         def row(p: str, _: list[str]) -> list[str]:
-            column = self.at(b, p)
-            line = self.at("%turned", self.times(p, str(self.padded)))
+            column = self.after(b, p)
+            line = self.after("%turned", self.mul(p, str(self.padded)))
             for v in self.vectors:
                 type_ = f"<{v.lanes} x {self.element}>"
                 vector = "zeroinitializer"
                 for lane in range(v.count):
-                    source = self.at(column, self.times(self.size(k), str(v.start + lane)))
+                    source = self.after(column, self.mul(self.size(k), str(v.start + lane)))
                     x = self.text.assign(f"load {self.element}, ptr {source}, align {self.align}")
                     vector = self.text.assign(
                         f"insertelement {type_} {vector}, {self.element} {x}, i64 {lane}"
                     )
-                place = self.at(line, str(v.start))
+                place = self.after(line, str(v.start))
                 self.text.line(f"store {type_} {vector}, ptr {place}, align {self.align}")
             return []
 
@@ -263,43 +204,4 @@ class ProductEmitter(Loops):
 
     def load(self, row: str, v: Columns, masked: bool) -> str:
         """A vector of a row of B, whose lanes beyond the row are not read if `masked`."""
-        type_, pointer = f"<{v.lanes} x {self.element}>", self.at(row, str(v.start))
-        if v.count == v.lanes or not masked:
-            return self.text.assign(f"load {type_}, ptr {pointer}, align {self.align}")
-        name = f"@llvm.masked.load.v{v.lanes}{suffix(self.product.dtype)}.p0"
-        self.parts.declares.add(f"declare {type_} {name}(ptr, i32, <{v.lanes} x i1>, {type_})")
-        return self.text.assign(
-            f"call {type_} {name}(ptr {pointer}, i32 {self.align}, {self.inside(v)}, "
-            f"{type_} zeroinitializer)"
-        )
-
-    def store(self, row: str, v: Columns, value: str) -> None:
-        type_, pointer = f"<{v.lanes} x {self.element}>", self.at(row, str(v.start))
-        if v.count == v.lanes:
-            self.text.line(f"store {type_} {value}, ptr {pointer}, align {self.align}")
-            return
-        name = f"@llvm.masked.store.v{v.lanes}{suffix(self.product.dtype)}.p0"
-        self.parts.declares.add(f"declare void {name}({type_}, ptr, i32, <{v.lanes} x i1>)")
-        self.text.line(
-            f"call void {name}({type_} {value}, ptr {pointer}, i32 {self.align}, {self.inside(v)})"
-        )
-
-    def inside(self, v: Columns) -> str:
-        lanes = ", ".join(f"i1 {'true' if i < v.count else 'false'}" for i in range(v.lanes))
-        return f"<{v.lanes} x i1> <{lanes}>"
-
-    def splat(self, x: str, v: Columns) -> str:
-        type_ = f"<{v.lanes} x {self.element}>"
-        one = self.text.assign(f"insertelement {type_} poison, {self.element} {x}, i64 0")
-        if v.lanes == 1:
-            return one
-        return self.text.assign(
-            f"shufflevector {type_} {one}, {type_} poison, <{v.lanes} x i32> zeroinitializer"
-        )
-
-    def multiply_add(self, x: str, y: str, z: str, v: Columns) -> str:
-        """x y + z, rounded once where the processor can do that in one instruction."""
-        type_ = f"<{v.lanes} x {self.element}>"
-        name = f"@llvm.fmuladd.v{v.lanes}{suffix(self.product.dtype)}"
-        self.parts.declares.add(f"declare {type_} {name}({type_}, {type_}, {type_})")
-        return self.text.assign(f"call {type_} {name}({type_} {x}, {type_} {y}, {type_} {z})")
+        return self.memory.load(self.after(row, str(v.start)), v.lanes, v.mask if masked else None)

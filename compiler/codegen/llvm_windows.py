@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from graphgrad.compiler.codegen.llvm_columns import Memory
 from graphgrad.compiler.codegen.llvm_numbers import Numbers
 from graphgrad.compiler.kernels.windows import Axis
 
@@ -54,7 +55,6 @@ class WindowLoops(Numbers):
 
     axes: tuple[Axis, Axis, Axis]
     channels: int
-    element: str
 
     # -- addresses
 
@@ -69,11 +69,17 @@ class WindowLoops(Numbers):
             total = self.add(self.mul(total, n), i)
         return total
 
-    def after(self, pointer: str, offset: str) -> str:
-        """The address of the element `offset` elements on."""
-        if offset == "0":
-            return pointer
-        return self.text.assign(f"getelementptr {self.element}, ptr {pointer}, i64 {offset}")
+    def set_zero(self, memory: Memory, corner: str, start: str, end: str, lanes: int) -> None:
+        """Zeros from element `start` of `corner` to element `end`."""
+        whole = self.text.assign(f"and i64 {self.sub(end, start)}, {-lanes}")
+        whole = self.add(start, whole)
+        for first, last, count in ((start, whole, lanes), (whole, end, 1)):
+
+            def zero(i: str, _: list[str], count: int = count) -> list[str]:
+                memory.store(self.after(corner, i), "zeroinitializer", count, None)
+                return []
+
+            self.loop(first, last, count, [], zero)
 
     # -- windows
 
@@ -84,6 +90,12 @@ class WindowLoops(Numbers):
         if not axis.padded:
             return Taps(base, "0", str(axis.window))
         return self.cut(axis, base, "0", self.size(axis.size))
+
+    def whole(self, w: str) -> Taps:
+        """All elements of a window along the last axis."""
+        axis = self.axes[2]
+        base = self.add(self.mul(w, axis.stride), -axis.low)
+        return Taps(base, "0", str(axis.window))
 
     def cut(self, axis: Axis, base: str, lo: str, hi: str) -> Taps:
         """The elements of a window from `base` on that lie in lo .. hi."""

@@ -99,7 +99,7 @@ def simplified(conv: Convolution) -> Convolution:
     """The same over fewer axes: what is one product of matrices has its rows along one axis."""
     if conv.groups > 1 or any(conv.lows) or not isinstance(math.prod(conv.sizes), int):
         return conv
-    if set(conv.taps) == set(conv.strides) == {1} and conv.sizes == conv.places:
+    if conv.is_product:
         rows, places = conv.images, math.prod(conv.sizes)
     elif conv.sizes == conv.taps and set(conv.places) == {1}:
         rows, places = conv.images, 1

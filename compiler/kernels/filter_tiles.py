@@ -19,7 +19,7 @@ from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import larger, quotient, times
 from graphgrad.compiler.kernels.loops import compute_dtype
-from graphgrad.compiler.kernels.memory_plan import ALIGNMENT
+from graphgrad.compiler.kernels.memory_plan import aligned
 from graphgrad.runtime.program import Size
 
 # How many vectors a panel may have.
@@ -192,14 +192,14 @@ class FilterTiles:
             return 0
         block = self.block
         if block is None:
-            return up(self.copy_limit)
-        return up(block[0] * self.copied_rows * self.copied_row(block[1]))
+            return aligned(self.copy_limit)
+        return aligned(block[0] * self.copied_rows * self.copied_row(block[1]))
 
     @property
     def converted_bytes(self) -> int:
         """Memory of copies of g."""
         places = self.places if self.block is None else math.prod(self.block)
-        return up(places * self.conv.outputs * self.dtype.itemsize) if self.converts else 0
+        return aligned(places * self.conv.outputs * self.dtype.itemsize) if self.converts else 0
 
     # -- parts, which threads share
 
@@ -299,11 +299,6 @@ def tile_cycles(rows: int, vectors: int) -> float:
     """As the ports of a processor would have it: two vectors loaded, and two multiplied and added,
     in a cycle, the sums not sooner than 4 cycles later."""
     return max(rows * vectors / 2, (rows + vectors) / 2, 4) + 0.5
-
-
-def up(count: int) -> int:
-    """Bytes in whole cache lines."""
-    return -(-count // ALIGNMENT) * ALIGNMENT
 
 
 def cut(run: int, most: int) -> list[int]:

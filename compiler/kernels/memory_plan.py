@@ -13,6 +13,11 @@ ALIGNMENT = 64
 EXHAUSTIVE = 500
 
 
+def aligned(count: int) -> int:
+    """Bytes in whole cache lines."""
+    return -(-count // ALIGNMENT) * ALIGNMENT
+
+
 @dataclass(frozen=True, slots=True)
 class Lifetime:
     """A temporary: its bytes, and the first and last step that touch it."""
@@ -172,4 +177,4 @@ def _known(size: Size) -> int:
 
 def _bytes(t: Lifetime) -> int:
     """What a temporary of known size takes."""
-    return -(-_known(t.bytes) // ALIGNMENT) * ALIGNMENT
+    return aligned(_known(t.bytes))

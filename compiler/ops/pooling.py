@@ -2,11 +2,11 @@
 
 Arrays are (batch, *spatial, channels). Each derivative is the adjoint of another op here:
 
-    max_pool        x -> z
-    max_gradient    g, x -> dx     each window's cotangent, shared by what equals its maximum
-    max_tangent     t, x -> dz     the mean of t where x equals the window's maximum
-    mean_pool       x -> z         padding does not count
-    mean_gradient   g -> dx
+    max_pool              x -> z
+    max_pool_gradient     g, x -> dx     each window's cotangent, shared by what equals its maximum
+    max_pool_tangent      t, x -> dz     the mean of t where x equals the window's maximum
+    mean_pool             x -> z         padding does not count
+    mean_pool_gradient    g -> dx
 """
 
 from __future__ import annotations

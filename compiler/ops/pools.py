@@ -24,9 +24,9 @@ from graphgrad.compiler.ops.windows import (
 )
 
 
-def _image(op: str, input: Any, rank: int | None, data_format: Any) -> tuple[Any, int, bool]:
-    """The input with channels last, how many spatial axes it has, and whether channels came
-    first."""
+def _image(op: str, input: Any, rank: int | None, data_format: Any) -> tuple[Any, bool]:
+    """The input with channels last, and whether they came first; `rank` is how many spatial axes
+    it has to have."""
     x = current_kind().lift(input)
     found = x.ndim - 2 if rank is None else rank
     if x.ndim != found + 2 or not 1 <= found <= 3:
@@ -36,7 +36,7 @@ def _image(op: str, input: Any, rank: int | None, data_format: Any) -> tuple[Any
             f"channels), got {x.type}"
         )
     first = channels_first(op, data_format, found)
-    return to_channels_last(x, first), found, first
+    return to_channels_last(x, first), first
 
 
 def _geometry(
@@ -78,7 +78,7 @@ def _function(name: str, kind: str, rank: int | None) -> Callable[..., Any]:
         input: Any, ksize: Any, strides: Any, padding: Any, data_format: str | None = default,
         name: str | None = None,
     ) -> Any:  # fmt: skip
-        x, _, first = _image(op, input, rank, data_format)
+        x, first = _image(op, input, rank, data_format)
         return _pooled(kind, x, _geometry(op, x, first, ksize, strides, padding), first)
 
     op = name
@@ -145,7 +145,7 @@ def pool(
     kind = {"MAX": "max_pool", "AVG": "mean_pool"}.get(str(pooling_type).upper())
     if kind is None:
         raise ArgumentError(f'pool: pooling_type is "MAX" or "AVG", not {pooling_type!r}')
-    x, _, first = _image("pool", input, None, data_format)
+    x, first = _image("pool", input, None, data_format)
     apart = [1 if v is None else v for v in (strides, dilations)]
     geometry = _geometry(
         "pool", x, first, window_shape, apart[0], padding, apart[1], "window_shape"
@@ -177,7 +177,7 @@ def max_pool_with_argmax(
         raise DTypeError(f"{op}: output_dtype is int32 or int64, not {dtype.name}")
     if data_format != "NHWC":
         raise ArgumentError(f"{op}: data_format is 'NHWC', not {data_format!r}")
-    x, _, _ = _image(op, input, 2, data_format)
+    x, _ = _image(op, input, 2, data_format)
     geometry = _geometry(op, x, False, ksize, strides, padding)
     z = _pooled("max_pool", x, geometry, False)
     places = _places(ops["stop_gradient"](x), ops["stop_gradient"](z), geometry, dtype)

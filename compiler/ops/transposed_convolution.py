@@ -89,7 +89,7 @@ def _output_sizes(
             f"{name}: output_shape has the {spatial + 2} sizes of the output or the {spatial} "
             f"spatial ones, got {show_shape(given)}"
         )
-    spatial_sizes, (images, channels) = spatial_entries(given, spatial, first)
+    spatial_sizes, (images, channels) = spatial_entries(given, first)
     if not (images == -1 or same_size(images, g.shape[0])):
         raise ShapeError(
             f"{name}: output_shape {show_shape(given)} has {shown(images)} images, and the input "

@@ -45,7 +45,7 @@ def from_channels_last(x: Any, first: bool) -> Any:
     return x.transpose((0, x.ndim - 1, *range(1, x.ndim - 1))) if first else x
 
 
-def spatial_entries(entries: Sequence[Any], spatial: int, first: bool) -> tuple[Any, Sequence[Any]]:
+def spatial_entries(entries: Sequence[Any], first: bool) -> tuple[Any, Sequence[Any]]:
     """Of an entry an axis of an image: those of the spatial axes, and the two others."""
     if first:
         return entries[2:], entries[:2]
@@ -64,7 +64,7 @@ def per_axis(name: str, what: str, given: Any, spatial: int, first: bool) -> Siz
     except ArgumentError:
         raise ArgumentError(f"{name}: {what} should be integers, got {_plain(given)!r}") from None
     if len(entries) == spatial + 2:
-        entries, others = spatial_entries(entries, spatial, first)
+        entries, others = spatial_entries(entries, first)
         if any(n != 1 for n in others):
             raise ArgumentError(
                 f"{name}: {what} {_plain(given)} should be 1 along images and channels"
@@ -131,7 +131,7 @@ def explicit_paddings(name: str, padding: Any, spatial: int, first: bool) -> Pad
             f"{words}: {spatial + 2} pairs for {spatial} spatial axes, got {_plain(rows)}"
         )
     if len(pairs) == spatial + 2:
-        pairs, others = spatial_entries(pairs, spatial, first)
+        pairs, others = spatial_entries(pairs, first)
         if any(map(any, others)):
             raise ArgumentError(
                 f"{name}: padding {_plain(rows)} should be [0, 0] along images and channels"

@@ -29,7 +29,7 @@ def to_code(entity: Any, recursive: bool = True, experimental_optional_features:
     ...     return x if x > 0 else -x
     >>> print(gg.autograph.to_code(f))
     def f(x):
-        return _gg.if_expression(x > 0, lambda: x, lambda: -x, (2, 12))
+        return _gg.if_expression(x > 0, lambda: x, lambda: -x)
     """
     function = getattr(entity, "python_function", entity)
     function = getattr(function, "__func__", function)

@@ -62,11 +62,6 @@ class Context:
         given = [ast.keyword(k, v) for k, v in keywords.items()]
         return self.place(ast.Call(operator, list(args), given), at)
 
-    def where(self, node: Any, *lines: int | None) -> ast.expr:
-        """The line and column of `node`, from 1, and further lines, as a constant."""
-        place: Any = (node.lineno, node.col_offset + 1, *lines)
-        return ast.Constant(place)
-
     def local(self, name: str) -> ast.Name:
         """A parameter of a generated function."""
         return ast.Name(f"{self.operators}_{name}", ast.Load())

@@ -6,7 +6,7 @@
                              y = a
                              return (y,)
                          ... orelse likewise ...
-                         (y,) = _gg.if_(c, then, orelse, (y,), ("y",), where)
+                         (y,) = _gg.if_(c, then, orelse, (y,), ("y",), lines)
 
 The variables stay those of the user's function, cells by now, so that its own closures, and
 handlers of exceptions, see what they would see in Python; handing the state in as well makes each
@@ -193,13 +193,13 @@ class Statements(Updates):
         message: ast.expr = ast.Constant(None)
         if s.msg:
             message = self.context.later(self.expression(s.msg))
-        check = self.context.call("assert_", s, test, message, self.context.where(s))
+        check = self.context.call("assert_", s, test, message)
         return [self.context.place(ast.Expr(check), s)]
 
     def _raise(self, s: ast.Raise) -> list[ast.stmt]:
         """Python's `raise`, but in a branch of the graph, where it is a part of that."""
         error = self.context.later(self.expression(copy.deepcopy(s.exc)))
-        later = self.context.call("raises_later", s, error, self.context.where(s))
+        later = self.context.call("raises_later", s, error)
         self.parts(s)
         test = ast.UnaryOp(ast.Not(), later)
         return [self.context.place(ast.If(test, [s], []), s)]
@@ -218,8 +218,7 @@ class Statements(Updates):
 
     def _if(self, s: ast.If) -> list[ast.stmt]:
         state = self._state(s)
-        lines = s.body[0].lineno, s.orelse[0].lineno if s.orelse else None
-        where = self.context.where(s, *lines)
+        first: Any = s.body[0].lineno, s.orelse[0].lineno if s.orelse else None
         test = self.expression(s.test)
         places = self._places(s, [*s.body, *s.orelse])
         then = self._part("then", s, state, s.body)
@@ -232,11 +231,11 @@ class Statements(Updates):
         else:
             rest = self.context.local("state")
             names.append(ast.Lambda(self.context.arguments([], rest.id), rest))
-        return [*made, self._result("if_", s, state, [test, *names], where, places)]
+        return [*made, self._result("if_", s, state, [test, *names], ast.Constant(first), places)]
 
     def _while(self, s: Any) -> list[ast.stmt]:
         state = self._state(s)
-        where = self.context.where(s, s.body[0].lineno)
+        first = ast.Constant(s.body[0].lineno)
         test: ast.expr | None = None
         if not (isinstance(s.test, ast.Constant) and s.test.value and s.stop):
             test = self.expression(s.test)
@@ -244,11 +243,11 @@ class Statements(Updates):
         places = self._places(s, s.body)
         body = self._part("body", s, state, s.body)
         functions: list[ast.expr] = [load(condition.name), load(body.name)]
-        return [condition, body, self._result("while_", s, state, functions, where, places)]
+        return [condition, body, self._result("while_", s, state, functions, first, places)]
 
     def _for(self, s: Any) -> list[ast.stmt]:
         state = self._state(s)
-        where = self.context.where(s, s.body[0].lineno)
+        first = ast.Constant(s.body[0].lineno)
         tensors = rolled(s, self.scope, self.context)
         iterable = self.expression(s.iter)
         made: list[ast.stmt] = []
@@ -264,7 +263,7 @@ class Statements(Updates):
         take = self.context.place(ast.Assign([s.target], item), s.target)
         body = self._part("body", s, state, s.body, [item.id], [take])
         given = [iterable, load(body.name)]
-        result = self._result("for_", s, state, given, where, places | options)
+        result = self._result("for_", s, state, given, first, places | options)
         return [*made, body, result]
 
     def _condition(self, s: Any, state: list[str], test: ast.expr | None) -> ast.FunctionDef:
@@ -335,12 +334,13 @@ class Statements(Updates):
         s: ast.stmt,
         state: list[str],
         given: list[ast.expr],
-        where: ast.expr,
+        first: ast.expr,
         options: dict[str, ast.expr],
     ) -> ast.stmt:
+        """`first` are the first lines of the parts: where errors say that they begin."""
         names: Any = tuple(self.context.labels.get(n, n) for n in state)
         labels = ast.Constant(names)
-        call = self.context.call(operator, s, *given, _tuple(state), labels, where, **options)
+        call = self.context.call(operator, s, *given, _tuple(state), labels, first, **options)
         made = ast.Assign([_tuple(state, ast.Store())], call) if state else ast.Expr(call)
         found: ast.stmt = self.context.place(made, s)
         return found

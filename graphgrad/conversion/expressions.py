@@ -1,6 +1,6 @@
 """Conditions within expressions: ternaries, `and`, `or`, `not` and chained comparisons as calls.
 
-    a if c else b    _gg.if_expression(c, lambda: a, lambda: b, where)
+    a if c else b    _gg.if_expression(c, lambda: a, lambda: b)
     a and b          _gg.and_(lambda: a, lambda: b)
     a < b < c        (lambda x, y: _gg.and_(lambda: x < y, lambda: y < c))(a, b)
 
@@ -50,8 +50,7 @@ class Expressions:
             return node
         if node.id in self.context.labels:  # a flag, or the value that a flag tells of
             return node
-        where = self.context.where(node)
-        found: ast.expr = self.context.call("read", node, node, ast.Constant(node.id), where)
+        found: ast.expr = self.context.call("read", node, node, ast.Constant(node.id))
         return found
 
     def _call(self, node: ast.Call) -> ast.expr:
@@ -66,8 +65,7 @@ class Expressions:
         kept = keeps_call(function, self.scope, self.context)
         self.parts(node)
         if not kept:
-            where = self.context.where(node)
-            node.func = self.context.call("call", node.func, node.func, where)
+            node.func = self.context.call("call", node.func, node.func)
         return node
 
     def _conditional(self, node: ast.IfExp) -> ast.expr:
@@ -76,8 +74,7 @@ class Expressions:
         if plain:
             return node
         branches = map(self.context.later, (node.body, node.orelse))
-        where = self.context.where(node)
-        return self.context.call("if_expression", node, node.test, *branches, where)
+        return self.context.call("if_expression", node, node.test, *branches)
 
     def _logical(self, node: ast.BoolOp) -> ast.expr:
         plain = is_plain_test(node) or not _may_move(*node.values)

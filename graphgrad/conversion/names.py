@@ -195,7 +195,7 @@ _SPECIAL: dict[type, Any] = {
 class Scope:
     """The names of one function, and the activity of its statements."""
 
-    def __init__(self, node: Function, outer: Names = NONE) -> None:
+    def __init__(self, node: Function) -> None:
         body = activity(node.body)
         self.parameters = frozenset(parameters(node))
         self.declared = frozenset(body.declared | body.module)
@@ -250,13 +250,12 @@ class Liveness:
                 return self.block(s.body, after) | self.block(s.orelse, after) | reads(s.test)
             case ast.While():
                 exits = self.block(s.orelse, after) | reads(s.test) | _flag(s)
-                return self._loop(s.body, after, exits, exits, NONE)
+                return self._loop(s.body, after, exits, NONE)
             case ast.For():
                 exits = self.block(s.orelse, after) | _flag(s)
                 target = self.scope.activity(s.target)
-                return self._loop(
-                    s.body, after, exits, exits | target.reads, frozenset(target.writes)
-                ) | reads(s.iter)
+                head = exits | target.reads
+                return self._loop(s.body, after, head, frozenset(target.writes)) | reads(s.iter)
             case ast.Try() | ast.TryStar():
                 return self._try(s, after)
             case ast.With() | ast.AsyncWith():
@@ -280,9 +279,9 @@ class Liveness:
         own = self.scope.activity(s)
         return (after - (own.writes - own.altered)) | (own.reads & self.scope.own)
 
-    def _loop(
-        self, body: list[ast.stmt], after: Names, exits: Names, head: Names, target: Names
-    ) -> Names:
+    def _loop(self, body: list[ast.stmt], after: Names, head: Names, target: Names) -> Names:
+        """What is live at the head of a loop, of which `head` is what is read there or behind it;
+        `target` is assigned before each trip."""
         while True:
             self._loops.append((after, head))
             grown = head | (self.block(body, head) - target)

@@ -6,8 +6,7 @@ import sys
 
 from graphgrad.compiler.source import user_frame
 from graphgrad.conversion.library import is_library_code, is_marked
-
-_COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
+from graphgrad.conversion.scan import COMPREHENSIONS
 
 
 def reason() -> str:
@@ -16,7 +15,7 @@ def reason() -> str:
     if frame is None:
         return ""
     code = frame.f_code
-    if code.co_name in _COMPREHENSIONS:
+    if code.co_name in COMPREHENSIONS:
         return "conditions in comprehensions stay Python's; write a `for` loop"
     if is_marked(code):
         return f"`{code.co_name}` is marked with gg.autograph.experimental.do_not_convert"

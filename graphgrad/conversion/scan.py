@@ -15,6 +15,7 @@ from inspect import getattr_static
 from opcode import EXTENDED_ARG, opname
 from typing import Any
 
+from graphgrad.compiler.source import is_internal
 from graphgrad.conversion.library import MARK, is_library_code
 
 _UNKNOWN = object()
@@ -29,7 +30,7 @@ _ELEMENTS = {k for k, name in enumerate(opname) if name in ("STORE_SUBSCR", "STO
 _SILENT = {k for k, n in enumerate(opname) if n in ("CACHE", "PRECALL", "NOP", "COPY", "TO_BOOL")}
 # A branch right after one of these is Python's own.
 _PLAIN = {"WITH_EXCEPT_START", "CHECK_EXC_MATCH", "CHECK_EG_MATCH", "IS_OP", "GET_LEN"}
-_COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
+COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 # Builtins that do something else with tensors of a trace.
 _BUILTINS = {"all", "any", "bool", "float", "int", "len", "max", "min", "print", "range", "sum"}
 _LOADS = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_FAST_LOAD_FAST"}
@@ -44,6 +45,19 @@ def may_need_conversion(f: Any) -> bool:
 def assigns_elements(f: Any) -> bool:
     """Does `f` perhaps assign to elements of tensors?"""
     return _Scan(_ELEMENTS, False).finds(f)
+
+
+def held_functions(f: types.FunctionType) -> list[Any]:
+    """The functions in the closure of `f`: what graphgrad makes of a function of the user's, such
+    as its gradient, holds that."""
+    kinds = types.FunctionType, types.MethodType, functools.partial
+    found = []
+    for cell in f.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # not filled in yet
+            continue
+    return [x for x in found if isinstance(x, kinds)]
 
 
 class _Scan:
@@ -69,7 +83,11 @@ class _Scan:
                     return False
         code = function.__code__
         key = id(code), id(instance)
-        if key in self._seen or is_library_code(code, function.__globals__):
+        if key in self._seen:
+            return False
+        if is_internal(code.co_filename):
+            return any(map(self.finds, held_functions(function)))
+        if is_library_code(code, function.__globals__):
             return False
         if MARK in function.__dict__:
             return False
@@ -91,7 +109,7 @@ class _Scan:
         for x in code.co_consts:
             if isinstance(x, types.CodeType) and self._code(x, scope, bound):
                 return True
-        comprehension = code.co_name in _COMPREHENSIONS
+        comprehension = code.co_name in COMPREHENSIONS
         top: Any = None  # what was loaded last, if it is a chain of names
         before = ""
         for op, arg in _instructions(code):

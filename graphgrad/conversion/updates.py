@@ -1,9 +1,9 @@
 """Changes of what a name holds, as new values of the name: elements, and lists that grow.
 
-    x[i] = v        x = _gg.set_item(x, i, v, "x", where)
-    x[i] += v       x = _gg.update_item(x, i, operator.iadd, v, "x", where)
-    xs.append(v)    xs = _gg.append(xs, v, "xs", where)
-    v = xs.pop()    xs, v = _gg.pop(xs, -1, "xs", where)
+    x[i] = v        x = _gg.set_item(x, i, v, "x")
+    x[i] += v       x = _gg.update_item(x, i, operator.iadd, v, "x")
+    xs.append(v)    xs = _gg.append(xs, v, "xs")
+    v = xs.pop()    xs, v = _gg.pop(xs, -1, "xs")
 
 Parts are evaluated in Python's order. Only local names take part: nothing else can be rebound.
 """
@@ -106,10 +106,9 @@ class Updates(Expressions):
         if _is_simple(s.value):
             index, value = self._index(target), self.expression(s.value)
             function = ast.Attribute(self._operators(), operator, ast.Load())
-            where = self.context.where(s)
             new = self.context.call(
                 "update_item", s, self.expression(_at(load(name), target)), index, function,
-                value, ast.Constant(name), where,
+                value, ast.Constant(name),
             )  # fmt: skip
             self.context.updates = True
             return [self._assignment(store(name), new, s)]
@@ -129,8 +128,7 @@ class Updates(Expressions):
         name = target.value.id
         self.context.updates = True
         old = self.expression(_at(load(name), target))
-        where = self.context.where(s)
-        new = self.context.call("set_item", s, old, index, value, ast.Constant(name), where)
+        new = self.context.call("set_item", s, old, index, value, ast.Constant(name))
         return self._assignment(store(name), new, s)
 
     def _index(self, target: ast.Subscript) -> ast.expr:
@@ -160,17 +158,15 @@ class Updates(Expressions):
 
     def _append(self, call: Any, s: ast.stmt) -> list[ast.stmt]:
         name = call.func.value.id
-        where = self.context.where(s)
         values = self.expression(call.func.value), self.expression(call.args[0])
-        new = self.context.call("append", s, *values, ast.Constant(name), where)
+        new = self.context.call("append", s, *values, ast.Constant(name))
         return [self._assignment(store(name), new, s)]
 
     def _pop(self, call: Any, target: ast.expr | None, s: ast.stmt) -> list[ast.stmt]:
         name = call.func.value.id
         index = self.expression(call.args[0]) if call.args else ast.Constant(-1)
         old = self.expression(call.func.value)
-        where = self.context.where(s)
-        new = self.context.call("pop", s, old, index, ast.Constant(name), where)
+        new = self.context.call("pop", s, old, index, ast.Constant(name))
         held = self.context.fresh("value")
         pair = ast.Tuple([store(name), store(held)], ast.Store())
         found = [self._assignment(pair, new, s)]

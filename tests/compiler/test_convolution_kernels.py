@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import mmap
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +20,6 @@ from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.kernels.convolution_tiles import Tiling, tiling
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers, convolution_of
 from graphgrad.compiler.op import ops
-from graphgrad.compiler.ops.convolution_reference import output_sizes
 from graphgrad.runtime import engine
 from graphgrad.runtime.program import Target, evaluate
 from tests.compiler.compiling import (
@@ -37,45 +33,16 @@ from tests.compiler.compiling import (
     t,
     with_threads,
 )
+from tests.compiler.convolution_cases import HOST, Geometry, guarded, runs_here
 from tests.compiler.targets import X86_LEVELS, x86_target
 from tests.graphgrad.test_buffers import check_program
 
-HOST = engine.host_target()
 KINDS = ("conv", "conv_input_gradient")
 
 
 @dataclass(frozen=True)
-class Case:
-    """Images, spatial sizes, inputs and outputs of a group; the filter."""
-
-    images: int
-    sizes: tuple[int, ...]
-    inputs: int
-    outputs: int
-    taps: tuple[int, ...]
-    strides: tuple[int, ...] = ()
-    padding: tuple[tuple[int, int], ...] = ()
-    dilations: tuple[int, ...] = ()
-    groups: int = 1
-    dtype: str = "float32"
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        one = (1,) * len(self.taps)
-        return {
-            "strides": self.strides or one,
-            "padding": self.padding or tuple((0, 0) for _ in one),
-            "dilations": self.dilations or one,
-        }
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        places: Any = output_sizes(self.sizes, self.taps, **self.attrs)
-        return {
-            "x": (self.images, *self.sizes, self.inputs * self.groups),
-            "w": (*self.taps, self.inputs, self.outputs * self.groups),
-            "y": (self.images, *places, self.outputs * self.groups),
-        }
+class Case(Geometry):
+    """With the sums that a forward pass and an input gradient are."""
 
     def graph(self, kind: str) -> Graph:
         read = self.shapes["x" if kind == "conv" else "y"]
@@ -129,18 +96,6 @@ class Case:
         assert not wrong.any(), (kind, np.argwhere(wrong)[:3])
 
 
-def guarded(nbytes: int, dtype: Any, shape: Sequence[int] = (-1,)) -> Array:
-    """An array whose last byte is the last of a page, with a page after it that traps on Linux."""
-    pages = -(-nbytes // mmap.PAGESIZE)
-    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
-    if sys.platform == "linux":
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        trap = ctypes.c_void_p(start + pages * mmap.PAGESIZE)
-        assert ctypes.CDLL(None).mprotect(trap, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
-    count = nbytes // np.dtype(dtype).itemsize
-    return np.frombuffer(memory, dtype, count, pages * mmap.PAGESIZE - nbytes).reshape(shape)
-
-
 class Kernel:
     """A compiled kernel, called directly, with operands that end where pages do."""
 
@@ -154,14 +109,11 @@ class Kernel:
         self.library, _ = engine.compile_module(parts.text() + text, target)
         rng = np.random.default_rng(len(text))
         names = ("x", "w", "y") if kind == "conv" else ("y", "w", "x")
-        self.read, self.w, self.made = (
-            guarded(int(np.prod(s)) * np.dtype(case.dtype).itemsize, case.dtype, s)
-            for s in (case.shapes[k] for k in names)
-        )
+        self.read, self.w, self.made = (guarded(case.shapes[k], case.dtype) for k in names)
         for a in (self.read, self.w):
             a[...] = rng.standard_normal(a.shape)
         self.buffers = [
-            guarded(evaluate(b.nbytes, ()), np.uint8) for b in emitter.buffers if b.nbytes
+            guarded((evaluate(b.nbytes, ()),), np.uint8) for b in emitter.buffers if b.nbytes
         ]
         for b in self.buffers:
             b[...] = 0xFF  # NaN
@@ -229,11 +181,6 @@ CASES = [
     Case(1, (5, 3, 4), 4, 3, (3, 1, 2), (2, 1, 3), ((1, 1), (0, 0), (1, 2)), (1, 1, 2)),
 ]  # fmt: skip
 FEW = CASES[2], CASES[5], CASES[8], CASES[15], CASES[20]
-
-
-def runs_here(level: str) -> bool:
-    own = set(HOST.features.split(","))
-    return HOST.triple.startswith("x86_64") and set(x86_target(level).features.split(",")) <= own
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -174,7 +174,7 @@ def test_unknown_numbers_of_images() -> None:
     ("method", "planted"),
     [
         ("whole", lambda self, w: self.taps(self.axes[2], self.add(w, 1))),
-        ("multiply_add", lambda self, type_, x, y, z: self.text.assign(f"fmul {type_} {x}, {y}")),
+        ("multiply_adds", lambda self, lanes, xs, ys, sums: list(sums)),
     ],
 )
 def test_the_check_sees_a_planted_mistake(

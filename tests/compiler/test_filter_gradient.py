@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import mmap
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,35 +26,15 @@ from graphgrad.compiler.ops.convolution_reference import output_sizes
 from graphgrad.runtime import engine, executor
 from graphgrad.runtime.program import evaluate
 from tests.compiler.compiling import Array, graph_of, t, with_threads
+from tests.compiler.convolution_cases import HOST, Geometry, guarded, runs_here
 from tests.compiler.targets import X86_LEVELS, x86_target
 
-HOST = engine.host_target()
 BYTE = 0xEE  # what lies around memory that a kernel may write
 
 
 @dataclass(frozen=True)
-class Case:
-    """Images, spatial sizes, inputs and outputs of a group; the filter."""
-
-    images: int
-    sizes: tuple[int, ...]
-    inputs: int
-    outputs: int
-    taps: tuple[int, ...]
-    strides: tuple[int, ...] = ()
-    padding: tuple[tuple[int, int], ...] = ()
-    dilations: tuple[int, ...] = ()
-    groups: int = 1
-    dtype: str = "float32"
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        one = (1,) * len(self.taps)
-        return {
-            "strides": self.strides or one,
-            "padding": self.padding or tuple((0, 0) for _ in one),
-            "dilations": self.dilations or one,
-        }
+class Case(Geometry):
+    """With the sums that a filter gradient is."""
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -66,16 +44,10 @@ class Case:
     def computed(self) -> str:
         return "float64" if self.dtype == "float64" else "float32"
 
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        places: Any = output_sizes(self.sizes, self.taps, **self.attrs)
-        x = (self.images, *self.sizes, self.inputs * self.groups)
-        return x, (self.images, *places, self.outputs * self.groups)
-
     def graph(self, images: Any = None) -> Graph:
         attrs = self.attrs | {"groups": self.groups, "filter_size": self.taps}
         first = self.images if images is None else images
-        types = (t(first, *s[1:], dtype=self.dtype) for s in self.shapes)
+        types = (t(first, *self.shapes[k][1:], dtype=self.dtype) for k in "xy")
         return graph_of(lambda x, g: ops["conv_filter_gradient"](x, g, **attrs), *types)
 
     def tiles(self, level: str = "x86-64-v4") -> FilterTiles:
@@ -86,9 +58,9 @@ class Case:
     def operands(self) -> list[Array]:
         rng = np.random.default_rng(self.images)
         found = []
-        for shape in self.shapes:
-            found.append(guarded(shape, self.numpy_dtype))
-            found[-1][...] = rng.standard_normal(shape)
+        for k in "xy":
+            found.append(guarded(self.shapes[k], self.numpy_dtype))
+            found[-1][...] = rng.standard_normal(self.shapes[k])
         return found
 
     def check(self, got: Array, x: Array, g: Array) -> None:
@@ -113,28 +85,6 @@ class Case:
             read = x[(slice(None), *at)].reshape(-1, self.groups, self.inputs)
             found[tap] = np.einsum("pgi,pgj->igj", read, rows).reshape(self.inputs, -1)
         return found
-
-
-def guarded(shape: Sequence[int], dtype: Any) -> Array:
-    """An array whose last byte is the last of a page, with a page after it that traps on Linux."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if not size:
-        return np.empty(shape, dtype)
-    pages = -(-size // mmap.PAGESIZE)
-    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
-    if sys.platform == "linux":
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        trap = ctypes.c_void_p(start + pages * mmap.PAGESIZE)
-        assert ctypes.CDLL(None).mprotect(trap, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
-    array: Array = np.frombuffer(
-        memory, dtype, int(np.prod(shape)), pages * mmap.PAGESIZE - size
-    ).reshape(shape)
-    return array
-
-
-def runs_here(level: str) -> bool:
-    own = set(HOST.features.split(","))
-    return HOST.triple.startswith("x86_64") and set(x86_target(level).features.split(",")) <= own
 
 
 same = ((1, 1), (1, 1))

@@ -17,7 +17,7 @@ from graphgrad.compiler.op import Attrs, ops
 from graphgrad.compiler.ops import pooling_reference as reference
 from graphgrad.runtime import threads
 from graphgrad.runtime.program import Host
-from tests.compiler.compiling import Array, compile_full, graph_of, run_compiled, t
+from tests.compiler.compiling import Array, compile_full, graph_of, run_compiled, t, with_threads
 from tests.compiler.targets import x86_target
 
 ROUTINES = (
@@ -141,16 +141,13 @@ def test_results_do_not_depend_on_the_cut(
     geometry = {"window": (3, 3), "strides": (1, 2), "padding": ((1, 1), (0, 1))}
     arrays, attrs = inputs(rng, routine, x, {**geometry, "dilations": (1, 1)})
     whole = compiled(routine, arrays, attrs)
-    threads.set_count(3)
-    try:
-        for grain in (1, 4):  # slices that share windows, in pieces of so many
-            monkeypatch.setattr(
-                llvm_program, "pool_division",
-                lambda pool, n=grain: Division("rows", to_size(pool.parts), 0, n),
-            )  # fmt: skip
-            assert compiled(routine, arrays, attrs).tobytes() == whole.tobytes()
-    finally:
-        threads.set_count(None)
+    for grain in (1, 4):  # slices that share windows, in pieces of so many
+        monkeypatch.setattr(
+            llvm_program, "pool_division",
+            lambda pool, n=grain: Division("rows", to_size(pool.parts), 0, n),
+        )  # fmt: skip
+        (found,) = with_threads(lambda: compiled(routine, arrays, attrs), (3,))
+        assert found.tobytes() == whole.tobytes()
 
 
 def test_sixteen_bits_and_unknown_channels_are_host_steps() -> None:

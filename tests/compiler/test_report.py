@@ -9,6 +9,7 @@ import pytest
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.report import make_report
+from graphgrad.compiler.transform.controlflow import cond_values, while_values
 from tests.compiler import models
 from tests.compiler.compiling import compile_full, graph_of, t
 
@@ -33,6 +34,15 @@ def test_products_count_two_flops_a_term() -> None:
     (step,) = report.steps
     assert step.kind == "routine"
     assert step.work.flops == 2 * 5 * 64 * 32 * 16
+
+
+def test_loops_and_conditions_are_counted() -> None:
+    def fn(x: Any) -> Any:
+        (y,) = while_values(lambda x: x.sum((0,)) < 40.0, lambda x: [x * 2.0], [x])
+        return cond_values(y.sum((0,)) > 50.0, lambda: [y], lambda: [y + 1.0])[0]
+
+    text = str(report_of(fn, t(3)))
+    assert "after the passes: 1 kernel, 1 loop, 1 condition\n" in text
 
 
 def test_unknown_sizes_get_numbers_from_shapes() -> None:

@@ -33,12 +33,12 @@ class _Local(threading.local):
 _local = _Local()
 
 
-def call(f: Any, where: Any = None) -> Any:
+def call(f: Any) -> Any:
     """What to call in place of `f`: itself, but for functions of the user's and some builtins."""
     kind = type(f)
     if kind is FunctionType:
         if is_internal(f.__code__.co_filename):
-            return _converting(f) if f.__name__ in HIGHER else f
+            return _converting(f) if f.__name__ in HIGHER else convert(f) if f.__closure__ else f
         converted = convert(f)
         return _guarded(converted, f) if branch_depth() else converted
     if kind is BuiltinFunctionType or kind is type:
@@ -47,14 +47,14 @@ def call(f: Any, where: Any = None) -> Any:
         function = f.__func__
         if type(function) is not FunctionType:
             return f
-        found = call(function, where)
+        found = call(function)
         return f if found is function else MethodType(found, f.__self__)
     if kind is functools.partial:
-        found = call(f.func, where)
+        found = call(f.func)
         return f if found is f.func else functools.partial(found, *f.args, **f.keywords)
     own = getattr(kind, "__call__", None)  # noqa: B004  # the function, not whether it is one
     if type(own) is FunctionType and not isinstance(f, type) and not _is_ours(own):
-        found = call(own, where)
+        found = call(own)
         return f if found is own else MethodType(found, f)
     return f
 

@@ -46,17 +46,17 @@ def truth(x: Any, what: str = "a condition") -> Any:
 
 def if_(
     test: Any, then: Callable[..., Any], orelse: Callable[..., Any], values: tuple[Any, ...],
-    names: tuple[str, ...], where: Any = (), places: Any = None,
+    names: tuple[str, ...], first: tuple[int | None, ...] = (None, None), places: Any = None,
 ) -> Any:  # fmt: skip
     """What the branch that `test` chooses makes of the state `values`, whose parts have `names`.
 
-    `where` is the line and column of the statement, and the first lines of its branches. `places()`
-    gives the attributes that the branches set, as (object, name, label).
+    `first` are the first lines of the branches. `places()` gives the attributes that these set, as
+    (object, name, label).
     """
     condition = truth(test, "`if`")
     if not isinstance(condition, Arith):
         return then(*values) if condition else orelse(*values)
-    lines = branch_lines(where, then, orelse)
+    lines = place_of(then, first[0]), place_of(orelse, first[1])
     if places is None:
         return choose(condition, then, orelse, values, names, lines)
     held = Places(places())
@@ -67,15 +67,7 @@ def if_(
     return held.settle(results)
 
 
-def branch_lines(where: Any, then: Any, orelse: Any) -> Lines:
-    """Where the branches of a statement begin."""
-    main, other = (*where, None, None, None, None)[2:4]
-    return place_of(then, main), place_of(orelse, other)
-
-
-def if_expression(
-    test: Any, then: Callable[[], Any], orelse: Callable[[], Any], where: Any = None
-) -> Any:
+def if_expression(test: Any, then: Callable[[], Any], orelse: Callable[[], Any]) -> Any:
     """`then() if test else orelse()`."""
     condition = truth(test, "`if`")
     if not isinstance(condition, Arith):

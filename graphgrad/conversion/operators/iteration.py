@@ -26,15 +26,16 @@ Test = Callable[..., Any]
 
 
 def for_(
-    iterable: Any, body: Step, values: tuple[Any, ...], names: tuple[str, ...], where: Any = (),
-    test: Test | None = None, rolled: Any = None, places: Any = None,
+    iterable: Any, body: Step, values: tuple[Any, ...], names: tuple[str, ...],
+    first: int | None = None, test: Test | None = None, rolled: Any = None, places: Any = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """The state `values` after `body(item, *state)` for each item, as long as `test(*state)` holds.
 
-    `rolled` says that the body uses the numbers of a range as tensors may be used, provided that
-    what it returns are tensors, of dtypes that are the same with a Python number and an index.
+    `first` is the first line of the body. `rolled` says that the body uses the numbers of a range
+    as tensors may be used, provided that what it returns are tensors, of dtypes that are the same
+    with a Python number and an index.
     """
-    line = place_of(body, (*where, None, None, None)[2])
+    line = place_of(body, first)
     if is_source(iterable):
         items = source(iterable)
         if places is None:

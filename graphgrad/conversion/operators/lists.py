@@ -11,7 +11,7 @@ from graphgrad.conversion.operators.names import label
 from graphgrad.conversion.operators.numbers import is_symbolic
 
 
-def append(xs: Any, value: Any, name: str, where: Any = None) -> Any:
+def append(xs: Any, value: Any, name: str) -> Any:
     """What `name` is after `name.append(value)`, where it was `xs`."""
     if isinstance(xs, Growable):
         try:
@@ -26,7 +26,7 @@ def append(xs: Any, value: Any, name: str, where: Any = None) -> Any:
     return xs
 
 
-def pop(xs: Any, index: Any, name: str, where: Any = None) -> tuple[Any, Any]:
+def pop(xs: Any, index: Any, name: str) -> tuple[Any, Any]:
     """What `name` is after `name.pop(index)`, and the item that was taken."""
     if isinstance(xs, list) and is_symbolic(index):
         xs = Growable.of(xs)

@@ -77,7 +77,7 @@ def not_(x: Any) -> Any:
     return ops["logical_not"](holds) if isinstance(holds, Arith) else not holds
 
 
-def assert_(test: Any, message: Callable[[], Any] | None = None, where: Any = None) -> None:
+def assert_(test: Any, message: Callable[[], Any] | None = None) -> None:
     """`assert test, message()`; of a tensor when the function runs, in order with other effects."""
     holds = truth(test, "`assert`")
     if isinstance(holds, Arith):

@@ -25,11 +25,11 @@ Step = Callable[..., tuple[Any, ...]]
 
 def while_(
     test: Callable[..., Any], body: Step, values: tuple[Any, ...], names: tuple[str, ...],
-    where: Any = (), places: Any = None,
+    first: int | None = None, places: Any = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """The state `values` after as many trips of `body` as `test` asks for.
 
-    `where` is the line and column of the statement and the first line of the body.
+    `first` is the first line of the body.
     """
     while True:
         goes_on = _tested(test, values)
@@ -38,7 +38,7 @@ def while_(
         if not goes_on:
             return values
         values = body(*values)
-    line = place_of(body, (*where, None, None, None)[2])
+    line = place_of(body, first)
     if places is None:
         return graph_while(test, body, values, names, line)
     held = Places(places())

@@ -9,7 +9,7 @@ from graphgrad.callbacks import insert
 from graphgrad.conversion.operators.subtrace import branch_depth
 
 
-def raises_later(error: Callable[[], Any], where: Any = None) -> bool:
+def raises_later(error: Callable[[], Any]) -> bool:
     """Is the branch one of the graph? Then `error()` is raised whenever a run takes it."""
     if not branch_depth():
         return False

@@ -51,7 +51,7 @@ class Maybe:
         return f"<perhaps {self.value!r}>"
 
 
-def read(value: Any, name: str, where: Any = None) -> Any:
+def read(value: Any, name: str) -> Any:
     """The value of a name that may have none: UndefinedNameError then, as soon as it is known."""
     if isinstance(value, Undefined):
         raise value.error()
@@ -78,8 +78,3 @@ def unwrap(value: Any) -> Any:
     if isinstance(value, Maybe):
         return value.value
     return None if isinstance(value, Undefined) else value
-
-
-def is_missing(value: Any) -> bool:
-    """Does the name perhaps have no value?"""
-    return isinstance(value, Undefined | Maybe)

@@ -27,7 +27,7 @@ class _Key:
 key = _Key()
 
 
-def set_item(x: Any, index: Any, value: Any, name: str, where: Any = None) -> Any:
+def set_item(x: Any, index: Any, value: Any, name: str) -> Any:
     """What `name` is after `name[index] = value`, where it was `x`.
 
     A tensor is replaced by a new one, of the same dtype; Python's containers and variables are
@@ -50,11 +50,10 @@ def set_item(x: Any, index: Any, value: Any, name: str, where: Any = None) -> An
 
 
 def update_item(
-    x: Any, index: Any, operator: Callable[[Any, Any], Any], value: Any, name: str,
-    where: Any = None,
-) -> Any:  # fmt: skip
+    x: Any, index: Any, operator: Callable[[Any, Any], Any], value: Any, name: str
+) -> Any:
     """What `name` is after `name[index] += value`, for the function of that operator."""
-    return set_item(x, index, operator(x[index], value), name, where)
+    return set_item(x, index, operator(x[index], value), name)
 
 
 def _replaced(x: Any, index: Any, value: Any, name: str) -> Any:
