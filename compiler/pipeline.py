@@ -27,6 +27,8 @@ from graphgrad.compiler.passes.loops_batch import batch_out
 from graphgrad.compiler.passes.loops_counted import count_steps
 from graphgrad.compiler.passes.loops_defer import defer
 from graphgrad.compiler.passes.loops_hoist import hoist
+from graphgrad.compiler.passes.loops_indexed import slice_tables
+from graphgrad.compiler.passes.loops_split import split_products
 from graphgrad.compiler.passes.loops_unused import drop_unused
 from graphgrad.compiler.passes.rewrite import Firing, RuleSet, refused, rewrite, set_refused
 from graphgrad.compiler.passes.transposes import move_transposes
@@ -36,7 +38,9 @@ from graphgrad.compiler.verify import verify
 LOOPS: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("unused in loops", drop_unused),
     ("counted loops", count_steps),
+    ("slices of loops", slice_tables),
     ("loop invariants", hoist),
+    ("split in loops", split_products),
     ("batched out of loops", batch_out),
     ("deferred behind loops", defer),
 )

@@ -8,6 +8,7 @@ part of the outer arena. What has no native form anywhere within keeps the whole
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,7 @@ class Repeated:
     flags: Storage | None = None
     words: int = 0
     backwards: bool = False
+    elements: int = 1  # that a step computes, about
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -169,6 +171,7 @@ class Repeated:
             mask=rows(*self.mask) if self.mask is not None else None,
             flags=around.place(self.flags) if self.flags is not None else None,
             backwards=self.backwards,
+            elements=0 if "windows" in around.target.triple else self.elements,
         )
         name = LoopEmitter(writer, loop).emit()
         writer.cut()
@@ -257,6 +260,7 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         flags=None if capacity is None else ends[-1],
         words=made.words,
         backwards=attrs.get("reverse", False),
+        elements=elements_of(inner.graph),
     )
     if "cond_graph" in attrs:
         loop.flag = around.add_temp(dtypes.bool_, (), 1)
@@ -267,6 +271,12 @@ def repeated(around: Assembly, node: Node) -> Repeated:
     extra += [s for *_, s in made.states if s is not None]
     loop.storage = [*inputs, *ends, *extra, *(r.arena for r in loop.regions)]
     return loop
+
+
+def elements_of(graph: Graph) -> int:
+    """How many elements the nodes of a graph compute, about: unknown sizes count as 64."""
+    types = [v.type for node in graph.nodes for v in node.outputs]
+    return sum(math.prod(n if isinstance(n, int) else 64 for n in t.shape) for t in types) or 1
 
 
 def most_trips(node: Node) -> Size | None:

@@ -181,7 +181,7 @@ _KINDS = (
     ("kernel", "kernel"),
     ("routine", "library call"),
     ("loop", "loop"),
-    ("branch", "branch"),
+    ("branch", "condition"),
     ("host", "NumPy call"),
 )
 
@@ -311,4 +311,5 @@ def _short(where: Where | None) -> str:
 
 
 def _plural(n: int, word: str) -> str:
-    return f"{n} {word}{'' if n == 1 else 's'}"
+    ending = "es" if word.endswith("ch") else "s"
+    return f"{n} {word}{'' if n == 1 else ending}"

@@ -133,7 +133,7 @@ if TYPE_CHECKING:
     )
     from graphgrad.measurement import Roofline, roofline
     from graphgrad.printing import print
-    from graphgrad.recompute import recompute_grad
+    from graphgrad.recompute import checkpoint, recompute_grad
     from graphgrad.scans import associative_scan
     from graphgrad.tensor_array import TensorArray
     from graphgrad.timing import benchmark
@@ -170,7 +170,7 @@ _LATER = {
         "measurement": "Roofline roofline",
         "optimizers": "optimizers",
         "printing": "print",
-        "recompute": "recompute_grad",
+        "recompute": "checkpoint recompute_grad",
         "scans": "associative_scan",
         "signal": "signal",
         "testing": "testing",
@@ -216,6 +216,7 @@ __all__ = [
     "broadcast_dynamic_shape",
     "broadcast_static_shape",
     "case",
+    "checkpoint",
     "compat",
     "complex128",
     "complex64",

@@ -191,19 +191,24 @@ class Growable(RowArray):
             return self
         return self._with(other._map(lambda r: blank(0, r.type.shape[1:], r.dtype)))
 
-    def append(self, value: Any) -> Growable:
+    def appended(self, value: Any) -> Growable:
         """With one more element at the end."""
         if not self.typed:
             lifted = nest.map_structure(current_kind().lift, value)
             return self._with(nest.map_structure(lambda x: x.reshape((1, *x.shape)), lifted))
         return self._with(self._map(appended, self._element(value, "append")))
 
-    def extended(self, values: Sequence[Any]) -> Growable:
+    def extended(self, values: Sequence[Any] | Growable) -> Growable:
         """With several more elements at the end."""
-        if not values:
+        if isinstance(values, Growable):
+            if not values.typed:
+                return self
+            rows = values.rows
+        elif not values:
             return self
-        lift = current_kind().lift
-        rows = nest.map_structure(lambda *xs: stack([lift(x) for x in xs]), *values)
+        else:
+            lift = current_kind().lift
+            rows = nest.map_structure(lambda *xs: stack([lift(x) for x in xs]), *values)
         if not self.typed:
             return self._with(rows)
         nest.assert_same(self.rows, rows, "the elements of a list and what is added")
@@ -232,7 +237,23 @@ class Growable(RowArray):
             raise IndexOutOfRange(f"list {what}: the list is empty", here())
         return checked_index(nest.flatten(self.rows)[0], index, f"list {what}", wraps=True)
 
-    def pop(self, index: Any = -1) -> tuple[Growable, Any]:
+    def inserted(self, index: Any, value: Any) -> Growable:
+        """With one more element before that at `index`, which is clipped as Python clips it."""
+        found = self.appended(value)
+        last = nest.flatten(found.rows)[0].type.shape[0] - 1
+        at = current_kind().lift(index).cast(dtypes.int64)
+        at = ops["where"](at < 0, ops["maximum"](at + last, 0), ops["minimum"](at, last))
+        k = ops["iota"](last + 1, dtypes.int64)
+        order = ops["where"](k < at, k, ops["where"](k > at, k - 1, last))
+        return found._with(found._map(lambda r: ops["gather"](r, order, 0)))
+
+    def __add__(self, other: Any) -> Growable:
+        return self.extended(other)
+
+    def __radd__(self, other: Any) -> Growable:
+        return Growable.of(other).extended(self)
+
+    def popped(self, index: Any = -1) -> tuple[Growable, Any]:
         """Without the element at `index`, and that element."""
         place = self._place(index, "pop")
         taken = self._map(lambda r: row(r, place))
@@ -277,6 +298,15 @@ class Growable(RowArray):
                 "gg.stack, or loop over it inside of a converted function", here()
             )  # fmt: skip
         return (self[i] for i in range(n))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(list, name):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"list.{name}: this list changes its length in a loop or branch of tensors, so it is a "
+            "value that only the function that made the list can replace: write xs.append(v), "
+            "xs.extend(vs), xs.insert(i, v), v = xs.pop(i) or xs[i] = v there, for a local name xs"
+        )
 
     def __repr__(self) -> str:
         types = nest.map_structure(lambda r: str(r.type), self.rows) if self.typed else "empty"

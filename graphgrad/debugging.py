@@ -143,11 +143,17 @@ def Assert(  # TensorFlow's name
     >>> import graphgrad as gg
     >>> gg.debugging.Assert(gg.constant(1) < 2, ["one is less than two"])
     """
-    kind = current_kind()
+    asserted(current_kind().lift(condition), "", data, summarize)
+
+
+def asserted(holds: Any, condition: str, data: Iterable[Any], summarize: int | None = None) -> None:
+    """`Assert` of a tensor, whose failure quotes the text of its condition."""
     parts = list(data)
-    values = {f"value {k}": kind.lift(v) for k, v in enumerate(parts) if not isinstance(v, str)}
+    values = {
+        f"value {k}": current_kind().lift(v) for k, v in enumerate(parts) if not isinstance(v, str)
+    }
     text = " ".join(v for v in parts if isinstance(v, str)) or None
-    _require(kind.lift(condition), "the condition", values, text, summarize)
+    _require(holds, condition, values, text, summarize)
 
 
 def _require(
@@ -181,15 +187,16 @@ def _failure(
 ) -> str:  # fmt: skip
     """What an assertion that failed says."""
     lines = [message] if message else []
+    what = f"Condition {condition}" if condition else "The condition"
     if holds.ndim == 0:
-        lines.append(f"Condition {condition} did not hold.")
+        lines.append(f"{what} did not hold.")
     else:
         places = np.argwhere(~holds)
         first = tuple(int(i) for i in places[0])
         found = [f"{n} = {tensor_text(_element(a, holds.shape, first), 1)}"
                  for n, a in zip(names, arrays)]  # fmt: skip
         lines.append(
-            f"Condition {condition} did not hold at {len(places)} of {holds.size} elements; the "
+            f"{what} did not hold at {len(places)} of {holds.size} elements; the "
             f"first, at {list(first)}: {', '.join(found)}"
         )
     for n, a in zip(names, arrays):

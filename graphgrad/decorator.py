@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -37,6 +38,7 @@ def function(
     reduce_retracing: bool = False,
     max_traces: int | None = None,
     donate_argnums: int | Sequence[int] = (),
+    loop_memory: int | str | None = None,
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -53,6 +55,7 @@ def function(
     reduce_retracing: bool = False,
     max_traces: int | None = None,
     donate_argnums: int | Sequence[int] = (),
+    loop_memory: int | str | None = None,
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -68,6 +71,7 @@ def function(
     reduce_retracing: bool = False,
     max_traces: int | None = None,
     donate_argnums: int | Sequence[int] = (),
+    loop_memory: int | str | None = None,
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -93,6 +97,9 @@ def function(
     element right before it writes there and nobody else holds it; of several inputs that would do
     the compiler chooses one. Calls under a tape, in other functions and of a concrete function give
     nothing away.
+    `loop_memory`, a number of bytes or a text like "64MB", bounds what each scan whose number of
+    steps is known keeps for its gradient: where that would be more, it keeps checkpoints of its
+    state, and the gradient computes the steps between them again.
     Python's control flow on tensors becomes part of the graph: `if`, `while`, `for`, `and`, `or`,
     `not`, ternaries, chained comparisons, `assert`, assignments to elements, also in the functions
     that are called; with `autograph=False` it stays Python's.
@@ -135,6 +142,7 @@ def function(
             max_traces=max_traces,
             donate_argnums=donate_argnums,
             autograph=autograph,
+            loop_memory=None if loop_memory is None else bytes_of(loop_memory),
         )
 
     return decorate if func is None else decorate(func)
@@ -152,3 +160,20 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     traced = f if isinstance(f, Function) else function(f)
     return traced.get_concrete_function(*args, **kwargs).structured_outputs
+
+
+UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+def bytes_of(size: int | str) -> int:
+    """A number of bytes, or a text like "64MB" (of 2**20 bytes each), as a number."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)I?B\s*", str(size).upper())
+    number = int(size) if isinstance(size, int) else 0
+    if found is not None:
+        number = int(float(found[1]) * UNITS[f"{found[2]}B"])
+    if number < 1:
+        raise ArgumentError(
+            f'gg.function: loop_memory is a number of bytes or a text like "64MB", got {size!r}',
+            here(),
+        )
+    return number

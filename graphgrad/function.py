@@ -17,6 +17,7 @@ from graphgrad import tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError, NoValueError, TraceError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
+from graphgrad.compiler.transform.loop_memory import bounded_loops
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
 from graphgrad.conversion import forms
@@ -112,6 +113,7 @@ class Function(Generic[P, R]):
         donate_argnums: int | Sequence[int] = (),
         name: str | None = None,
         autograph: bool = True,
+        loop_memory: int | None = None,
     ) -> None:
         own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
         functools.update_wrapper(self, python_function, updated=own)
@@ -122,10 +124,12 @@ class Function(Generic[P, R]):
             "input_signature": input_signature, "jit_compile": jit_compile,
             "reduce_retracing": reduce_retracing, "max_traces": max_traces,
             "donate_argnums": donate_argnums, "name": name, "autograph": autograph,
+            "loop_memory": loop_memory,
         }  # fmt: skip
         self._signature = Signature(python_function, self._name, input_signature)
         self._compiled = jit_compile is not False
         self._converts = autograph
+        self._loop_memory = loop_memory
         self._reduce_retracing = reduce_retracing
         self._max_traces = max_traces
         self._donated = positions(donate_argnums, self._signature)
@@ -431,7 +435,7 @@ class Function(Generic[P, R]):
         guards = Guards()
         _local.tracing.append(key)
         try:
-            with guards.reads, builder.tracing():
+            with guards.reads, builder.tracing(), bounded_loops(self._loop_memory):
                 own = isinstance(self._python_function, types.FunctionType)
                 given = objects(self._signature, arguments)
                 bound = {name: x for name, x in given if not guards.follow(x, name)}

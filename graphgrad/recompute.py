@@ -51,6 +51,9 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+checkpoint = recompute_grad  # as JAX and PyTorch call it
+
+
 def _is_data(x: Any) -> bool:
     """Is this argument one that gradients may flow to? Variables are read by `f` itself."""
     return isinstance(x, Arith | np.ndarray) and not isinstance(x, Variable)

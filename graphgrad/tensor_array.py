@@ -184,7 +184,13 @@ class TensorArray(RowArray):
     # -- one element
 
     def write(self, index: Any, value: Any, name: str | None = None) -> TensorArray:
-        """The array with `value` as the element at `index`."""
+        """The array with `value` as the element at `index`, an integer or a 0-d integer tensor.
+
+        >>> import graphgrad as gg
+        >>> gg.TensorArray(gg.float32, 0, dynamic_size=True).write(1, [3.0]).stack().numpy()
+        array([[0.],
+               [3.]], dtype=float32)
+        """
         x, known = self._fits(value, "write")
         i = known_or_none(index)
         if hasattr(known, "items") and isinstance(i, int):
@@ -208,7 +214,12 @@ class TensorArray(RowArray):
         return found._with(dict(enumerate(unstack(self.rows))))
 
     def read(self, index: Any, name: str | None = None) -> Any:
-        """The element at `index`."""
+        """The element at `index`, an integer or a 0-d integer tensor.
+
+        >>> import graphgrad as gg
+        >>> gg.TensorArray(gg.int32, 2).unstack([5, 7]).read(1).numpy()
+        np.int32(7)
+        """
         i = known_or_none(index)
         if hasattr(self, "items") and isinstance(i, int):
             if not 0 <= i < self._count:
@@ -225,7 +236,14 @@ class TensorArray(RowArray):
         return self._dense("stack")
 
     def unstack(self, value: Any, name: str | None = None) -> TensorArray:
-        """The array of the slices of `value` along its first axis."""
+        """The array of the slices of `value` along its first axis.
+
+        More of them than the array has elements raise ArgumentError, but with `dynamic_size`.
+
+        >>> import graphgrad as gg
+        >>> gg.TensorArray(gg.int32, 2).unstack([[1, 2], [3, 4]]).read(0).numpy()
+        array([1, 2], dtype=int32)
+        """
         x = fitted(value, self._dtype, "TensorArray.unstack")
         if not x.ndim:
             raise ShapeError(f"TensorArray.unstack: takes a first axis, got {x.type}", here())
@@ -238,12 +256,22 @@ class TensorArray(RowArray):
         return known._with(rows=x)
 
     def gather(self, indices: Any, name: str | None = None) -> Any:
-        """The elements at `indices`, along a new first axis."""
+        """The elements at `indices`, a vector of integers, along a new first axis.
+
+        >>> import graphgrad as gg
+        >>> gg.TensorArray(gg.int32, 3).unstack([5, 6, 7]).gather([2, 0]).numpy()
+        array([7, 5], dtype=int32)
+        """
         return ops["gather"](self._dense("gather"), indices, 0)
 
     def scatter(self, indices: Any, value: Any, name: str | None = None) -> TensorArray:
         """The array with the slices of `value` as the elements at `indices`; of an index that comes
-        twice, the last."""
+        twice, the last.
+
+        >>> import graphgrad as gg
+        >>> gg.TensorArray(gg.int32, 3).scatter([2, 0], [5, 6]).stack().numpy()
+        array([6, 0, 5], dtype=int32)
+        """
         x = fitted(value, self._dtype, "TensorArray.scatter")
         places = known_or_none(indices)
         if isinstance(places, Arith) or places is None:
@@ -261,7 +289,15 @@ class TensorArray(RowArray):
         return known._with(rows=ops["scatter"](rows, x, places, "update", 0))
 
     def concat(self, name: str | None = None) -> Any:
-        """The elements joined along their first axis, in which they may differ in size."""
+        """The elements joined along their first axis, in which they may differ in size.
+
+        Elements of several shapes need `infer_shape=False`.
+
+        >>> import graphgrad as gg
+        >>> xs = gg.TensorArray(gg.int32, 2, infer_shape=False).write(0, [1, 2]).write(1, [3])
+        >>> xs.concat().numpy()
+        array([1, 2, 3], dtype=int32)
+        """
         if hasattr(self, "items") and self.items:
             if len(self.items) < self._count:
                 return joined_rows(self._dense("concat"))
@@ -269,7 +305,15 @@ class TensorArray(RowArray):
         return joined_rows(self._dense("concat"))
 
     def split(self, value: Any, lengths: Any, name: str | None = None) -> TensorArray:
-        """The array of pieces of `value` along its first axis, of the `lengths` given."""
+        """The array of pieces of `value` along its first axis, of the `lengths` given.
+
+        A function must know the lengths while it is traced: else ArgumentError.
+
+        >>> import graphgrad as gg
+        >>> xs = gg.TensorArray(gg.int32, 2, infer_shape=False).split([1, 2, 3], [1, 2])
+        >>> xs.read(1).numpy()
+        array([2, 3], dtype=int32)
+        """
         x = fitted(value, self._dtype, "TensorArray.split")
         sizes = known_or_none(lengths)
         if sizes is None:

@@ -18,6 +18,7 @@ from graphgrad.runtime.cache import DiskCache, cache_key, default_cache
 from graphgrad.runtime.frames import Frame, Plan
 from graphgrad.runtime.memory import Array, address, empty_aligned, held_once
 from graphgrad.runtime.program import (
+    INTERRUPTED,
     STATUS_A,
     STATUS_B,
     STATUS_FAILURE,
@@ -290,9 +291,12 @@ class Executable:
         values.update((slot, a.view()) for slot, a in self._constants.items())
         return values
 
-    def _failure(self, frame: Frame) -> KernelFailure:
+    def _failure(self, frame: Frame) -> KernelFailure | KeyboardInterrupt:
         status, failures = frame.status, self.program.failures
         number = status[STATUS_FAILURE]
+        if number == INTERRUPTED:
+            status[STATUS_FAILURE] = 0
+            return KeyboardInterrupt()
         failure = failures[number] if 0 <= number < len(failures) else _UNKNOWN
         return KernelFailure(failure, status[STATUS_INDEX], status[STATUS_A], status[STATUS_B])
 

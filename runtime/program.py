@@ -164,6 +164,8 @@ def element_count(shape: Sequence[int]) -> int:
 # many threads the call has room for.
 STATUS_WORDS = 8
 STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B, STATUS_THREAD, STATUS_THREADS = range(6)
+STATUS_CLOCK = 6  # when a loop last asked whether the user interrupts it
+INTERRUPTED = -2  # the failure of a loop that the user interrupted
 
 # Routines that run `i32 kernel(ptr status, i64 lo, i64 hi, ptr args)` over 0..count on all threads,
 # in chunks of `grain`: `i32 routine(ptr status, ptr kernel, i64 count, i64 grain, ptr args)`. They

@@ -27,7 +27,14 @@ from collections.abc import Sequence
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_convolution_kernel import Buffer, Launch
 from graphgrad.compiler.codegen.llvm_convolution_panels import PanelEmitter
-from graphgrad.compiler.codegen.llvm_convolution_tile import LINE, ROW, STEPS, TAPS, TOLD
+from graphgrad.compiler.codegen.llvm_convolution_tile import (
+    LINE,
+    ROW,
+    SLICE,
+    STEPS,
+    TAPS,
+    TOLD,
+)
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.convolution_tiles import tiling
@@ -275,6 +282,8 @@ class TiledConvolution(PanelEmitter):
             starts, taps, firsts = own[::3], own[1::3], own[2::3]
             for word, count in zip(TAPS, taps):
                 self.told(word, count)
+            line = self.mul(taps[2], t.reduced * width)  # of the panel
+            self.told(SLICE, self.mul(taps[1], line))
             d = self.add(self.mul(jd, t.axes[0].spread), starts[0])
             source = self.add(self.mul(firsts[0], self.slice), self.mul(firsts[1], self.row))
             source = self.add(source, self.mul(firsts[2], self.place_bytes))
@@ -287,7 +296,7 @@ class TiledConvolution(PanelEmitter):
             slice_ = self.add(self.mul(n, sizes[0]), d)
             to = self.mul(self.add(self.mul(slice_, sizes[1]), starts[1]), self.line)
             out = self.add(self.add(to, self.mul(starts[2], self.target_elements)), channel)
-            down = self.add(firsts[1], t.axes[1].low), taps[1], self.mul(taps[2], t.reduced * width)
+            down = self.add(firsts[1], t.axes[1].low), taps[1], line
 
             def all_rows() -> None:
                 self.over_rows(ranges, ends, down, (from_, panel, out, channel), is_last)
@@ -332,7 +341,7 @@ class TiledConvolution(PanelEmitter):
             at = self.mul(self.sub(j, first_row), h.step)
             source = self.at(x, self.mul(at, self.row))
             panel = w
-            if not h.is_inside and t.conv.taps[1] > 1:
+            if t.skips_rows:
                 skipped, count = self.taps_inside(j, down)
                 self.told(TAPS[1], count)
                 source = self.at(source, self.mul(self.mul(skipped, h.apart), self.row))

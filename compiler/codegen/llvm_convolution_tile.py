@@ -29,9 +29,10 @@ from graphgrad.compiler.kernels.loops import Stmt, compute_dtype, cost
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
 
 # Numbers of 8 bytes: taps along each axis; the bytes from tap to tap of the first two, and from row
-# to row of the tile; the elements from row to row of the result.
-TAPS, STEPS, ROW, LINE = range(3), (3, 4), 5, 6
-TOLD = 7
+# to row of the tile; the elements from row to row of the result; the bytes of the panel from tap to
+# tap of the first axis, which may be more than those of the taps that are summed.
+TAPS, STEPS, ROW, LINE, SLICE = range(3), (3, 4), 5, 6, 7
+TOLD = 8
 # Instructions that an epilogue may have for all sums of a tile to be written one by one; else they
 # are a loop over its targets.
 INLINE = 150
@@ -127,8 +128,10 @@ class TileEmitter(ConvolutionKernel, VectorMemory):
             carried = [("ptr", x), ("ptr", w), *((self.vector, s) for s in sums)]
 
             def one(_: str, c: list[str]) -> list[str]:
-                ends = over(axis + 1, c[0], c[1:])
-                return [self.at(c[0], apart), *ends]
+                end, *now = over(axis + 1, c[0], c[1:])
+                if axis == 0:
+                    end = self.at(c[1], words[SLICE])
+                return [self.at(c[0], apart), end, *now]
 
             return self.loop("0", words[TAPS[axis]], 1, carried, one)[1:]
 

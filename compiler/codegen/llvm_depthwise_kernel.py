@@ -38,7 +38,7 @@ def axes_of(conv: Convolution) -> tuple[Axis, Axis, Axis]:
 
 def axis_of(size: Extent, count: Extent, k: int, stride: int, low: int, dilation: int) -> Axis:
     beyond = (count - 1) * stride + (k - 1) * dilation + 1 - low - size
-    high = max(beyond, 0) if isinstance(beyond, int) else k - 1
+    high = max(beyond, 0) if isinstance(beyond, int) else 1  # there may be some
     return Axis(size, count, k, stride, low, high, dilation)
 
 

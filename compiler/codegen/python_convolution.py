@@ -20,7 +20,7 @@ _FORMS = {
 def python_convolution(node: Node, name: str) -> str:
     """The function of a convolution: of its two inputs and the array that it fills.
 
-    At window o, tap k reads place o * strides + k * dilations - low, unless that is padding.
+    At place o of y, tap k reads x at o * strides + k * dilations - low, unless that is padding.
     """
     arguments, step = _FORMS[node.op.name]
     made = arguments[-1]

@@ -178,6 +178,12 @@ class Tiling:
         return self.conv.dtype.bits == 16 or not all(a.is_inside for a in self.axes)
 
     @property
+    def skips_rows(self) -> bool:
+        """Are rows of taps left out where they read padding alone?"""
+        h = self.axes[1]
+        return not h.is_inside and max(len(p.taps) for p in h.phases) > 1
+
+    @property
     def is_closed(self) -> bool:
         """Are all sizes known, so that a tile can be moved back where it would pass the end?"""
         return all(isinstance(a.target, int) for a in self.axes)

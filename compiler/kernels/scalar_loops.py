@@ -9,6 +9,7 @@ made: it is the function that gives its elements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from graphgrad.compiler.dims import Dim, Extent, is_runtime_size
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.index_maps import row_major
+from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
 from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import Shape, TensorType, element_count
@@ -27,9 +29,12 @@ LANES = 16
 # Scalars that the steps of a loop compute, all loops within together: LLVM's time grows with the
 # square of a function's length.
 MOST_SCALARS = 2000
-# Elements of a constant that becomes a part of the module, or of a stack that lies in the frame of
+# Elements of a constant that becomes a part of the module, and of the stacks in the frame of
 # the function.
 MOST_HELD = 4096
+# Branches that cost less than this together, in cheap instructions, are both computed: a wrong
+# guess of the processor costs about as much.
+CHEAP_BRANCHES = 20.0
 
 LOOPS = ("scan", "while_loop")
 OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
@@ -131,6 +136,35 @@ def is_scalar_loop(node: Node) -> bool:
     return True
 
 
+def are_cheap(*branches: Graph) -> bool:
+    """May both branches be computed, and one be chosen after?"""
+    nodes = [n for graph in branches for n in graph.nodes if n.op.name != "constant"]
+    if not all(isinstance(n.op, Elementwise | View) and is_small(n.out.type) for n in nodes):
+        return False
+    numbers = {n.out: n.attrs["value"].array for graph in branches for n in graph.nodes
+               if n.op.name == "constant"}  # fmt: skip
+    return sum(_cost(n, numbers) for n in nodes) <= CHEAP_BRANCHES
+
+
+def _cost(node: Node, numbers: dict[Value, Any]) -> float:
+    """What a node of a branch costs; infinite if it may fail."""
+    count = int(element_count(node.out.type.shape))
+    if not isinstance(node.op, Elementwise):
+        return 0.0
+    if node.op.failures:
+        divisor = numbers.get(node.inputs[-1])
+        if divisor is None or not np.all(divisor):
+            return math.inf
+        if divisor.ndim == 0 and is_power_of_two(divisor):
+            return count
+    return count * element_cost(node)
+
+
+def is_power_of_two(x: Any) -> bool:
+    """Do shifts and masks divide by the integer `x`?"""
+    return int(x) == x > 0 and int(x) & (int(x) - 1) == 0
+
+
 class _Refused(Exception):
     """There is no such function."""
 
@@ -143,6 +177,7 @@ class _Check:
 
     def __init__(self) -> None:
         self.scalars = 0
+        self.elements = 0  # of stacks in the frame
         self.ranges: set[Value] = set()
         self.counts: set[Extent] = set()  # sizes that a value tells
 
@@ -173,6 +208,11 @@ class _Check:
             self.constant(node, held)
         elif isinstance(op, Elementwise | Generator | Reduce):
             self.small(*node.inputs, node.out)
+        elif op.name == "matmul":
+            self.small(*node.inputs, node.out)
+            self.count(int(element_count(node.inputs[0].type.shape)) * LANES)
+            if any(x.type.ndim != 2 for x in node.inputs):
+                raise _Refused
         elif isinstance(op, View):
             self.view(node, held)
         elif isinstance(op, Indexed):
@@ -271,8 +311,10 @@ class _Check:
             self.graph(asked, given(asked, node.inputs, held))
         for v in node.outputs[carried:]:
             count = element_count(v.type.shape)
-            if v not in direct and not (isinstance(count, int) and count <= MOST_HELD):
-                raise _Refused
+            if v not in direct:
+                self.elements += count if isinstance(count, int) else MOST_HELD + 1
+                if self.elements > MOST_HELD:
+                    raise _Refused
             if not is_small(v.type):
                 held[v] = contiguous(v.type.shape)
 

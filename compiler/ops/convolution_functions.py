@@ -21,6 +21,7 @@ from graphgrad.compiler.ops.windows import (
     channels_first,
     check_room,
     from_channels_last,
+    missing_axis,
     paddings,
     per_axis,
     to_channels_last,
@@ -48,10 +49,9 @@ def check_ranks(name: str, x: Any, w: Any, spatial: int, batch: bool) -> None:
             f"channels), got {w.type}"
         )
     if x.ndim != wanted and not (batch and x.ndim > wanted):
-        alone = "; one image becomes a batch by x[gg.newaxis]" if x.ndim == wanted - 1 else ""
         raise ShapeError(
             f"{name}: the input has {wanted} axes (images, {AXES[spatial]}, channels), got "
-            f"{x.type}{alone}"
+            f"{x.type}{missing_axis(x, wanted)}"
         )
 
 
@@ -67,7 +67,7 @@ def _way_out(x: Any, w: Any, spatial: int, first: bool) -> str:
     """Where the channels fit in another layout: that of the filter as torch has it, (output
     channels, input channels, *taps), or the other `data_format`."""
     inputs, others = x.shape[-spatial - 1 if first else -1], x.shape[-1 if first else -spatial - 1]
-    if w.shape[1] == inputs:
+    if w.shape[1] == inputs and len(set(w.shape[2:])) == 1:  # filters are square, as a rule
         perm = [*range(2, w.ndim), 1, 0]
         return f"; if it is (output, input channels, {AXES[spatial]}), gg.transpose it by {perm}"
     if w.shape[-2] == others:

@@ -18,6 +18,7 @@ from graphgrad.compiler.ops.windows import (
     channels_first,
     check_room,
     from_channels_last,
+    missing_axis,
     paddings,
     per_axis,
     to_channels_last,
@@ -33,7 +34,7 @@ def _image(op: str, input: Any, rank: int | None, data_format: Any) -> tuple[Any
         wanted = "3 to 5 axes" if rank is None else f"{rank + 2} axes"
         raise ShapeError(
             f"{op}: takes {wanted} (batch, {'1 to 3' if rank is None else rank} spatial, "
-            f"channels), got {x.type}"
+            f"channels), got {x.type}{'' if rank is None else missing_axis(x, rank + 2)}"
         )
     first = channels_first(op, data_format, found)
     return to_channels_last(x, first), first

@@ -52,6 +52,16 @@ def spatial_entries(entries: Sequence[Any], first: bool) -> tuple[Any, Sequence[
     return entries[1:-1], (entries[0], entries[-1])
 
 
+def missing_axis(x: Any, wanted: int) -> str:
+    """The way out where an image has one axis too few."""
+    if x.ndim != wanted - 1:
+        return ""
+    return (
+        "; one image becomes a batch by x[gg.newaxis], and gray images have their channel by "
+        "x[..., gg.newaxis]"
+    )
+
+
 def per_axis(name: str, what: str, given: Any, spatial: int, first: bool) -> Sizes:
     """Strides and the like: a number for all spatial axes, or a list of one, of one for each, or of
     one for each axis of the image, those of images and channels being 1."""

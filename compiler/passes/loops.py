@@ -220,7 +220,7 @@ def renamed(nodes: Iterable[Node], replaced: Mapping[Value, Value]) -> list[Node
 def taken_apart(graph: Graph, node: Node) -> Loop | None:
     """A loop of `graph`, if it is one whose sizes stay the same from step to step."""
     attrs = node.attrs
-    if node.op.name not in ("scan", "while_loop") or attrs["varying"] or attrs["padded"]:
+    if node.op.name not in ("scan", "while_loop") or attrs.get("varying") or attrs.get("padded"):
         return None
     n, is_scan = attrs["carried"], node.op.name == "scan"
     masked = is_scan and attrs["masked"]

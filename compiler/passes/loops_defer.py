@@ -11,6 +11,7 @@ of what it depends on.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from graphgrad.compiler.families import View, add_all
@@ -24,6 +25,7 @@ from graphgrad.compiler.passes.loops_batch import (
     merges,
     unchanging,
 )
+from graphgrad.compiler.passes.loops_indexed import is_row
 from graphgrad.compiler.passes.loops_unused import needed
 from graphgrad.compiler.transform.autodiff import at
 from graphgrad.compiler.transform.residuals import nominal_bytes
@@ -100,6 +102,7 @@ def move_terms(loop: Loop, total: Sum, product: bool) -> bool:
                 result = sum_of_stack(loop, inner, node)
             elif node is not None:
                 result = product_of_stacks(loop, node)
+                result = result if result is not None else scatter_of_stacks(loop, node)
         if result is None:
             kept.append(v)
             continue
@@ -151,6 +154,29 @@ def product_of_stacks(loop: Loop, node: Node) -> Value | None:
     return result
 
 
+def scatter_of_stacks(loop: Loop, node: Node) -> Value | None:
+    """The sum over the steps of what is zeros but for some entries along the first axis."""
+    if node.op.name == "scatter_add":
+        updates, places = node.inputs
+        if node.attrs["axis"] != 0 or node.attrs["batch_dims"] != 0:
+            return None
+    elif node.op.name == "update_slice":
+        onto, updates, *rest = node.inputs
+        if len(rest) != 1 or not is_row(onto.type, updates.type.shape, node.attrs):
+            return None
+        if not is_zero({v: n for n in loop.nodes for v in n.outputs}, onto):
+            return None
+        (places,) = rest
+    else:
+        return None
+    shape = node.out.type.shape
+    with loop.outside(before=False), at(node.where):
+        at_steps = stack_of(loop, places)
+        rows = ops["reshape"](stack_of(loop, updates), (*at_steps.type.shape, *shape[1:]))
+        attrs = {"shape": shape, "axis": 0, "batch_dims": 0}
+        return reapply(ops["scatter_add"], (rows, at_steps), attrs)[0]  # type: ignore[no-any-return]
+
+
 def sum_of_stack(loop: Loop, v: Value, node: Node | None) -> Value | None:
     """The sum over the steps of what is stacked anyway, or of its sum along axes."""
     axes: tuple[int, ...] = ()
@@ -177,16 +203,16 @@ def finish(loop: Loop, total: Sum) -> None:
         moved = [part.result, *moved]
     else:
         loop.carried.remove(part)
-        moved = moved if is_zero(loop, part.init) else [part.init, *moved]
+        moved = moved if is_zero(loop.graph.producers, part.init) else [part.init, *moved]
     with loop.outside(before=False):
         loop.replaced[result] = add_all(moved)
 
 
-def is_zero(loop: Loop, v: Value) -> bool:
-    """Is a value from outside zeros, to which adding a sum, which is never -0, changes nothing?"""
-    node = loop.producer(v)
+def is_zero(producers: Mapping[Value, Node], v: Value) -> bool:
+    """Is a value zeros, to which adding a sum, which is never -0, changes nothing?"""
+    node = producers.get(v)
     while node is not None and node.op.name == "broadcast_to":
-        node = loop.producer(node.inputs[0])
+        node = producers.get(node.inputs[0])
     if node is None or node.op.name != "constant":
         return False
     return not any(node.attrs["value"].array.tobytes())

@@ -169,7 +169,7 @@ def over_branches(graph: Graph) -> Graph:
     replaced: dict[Value, Value] = {}
     for old in graph.nodes:
         (node,) = renamed([old], replaced)
-        if node.op.name == "cond" and not node.attrs["widened"]:
+        if node.op.name == "cond" and not node.attrs.get("widened"):
             node = branch_without_unused(graph, node, replaced)
         nodes.append(node)
     if all(a is b for a, b in zip(nodes, graph.nodes, strict=True)) and not replaced:

@@ -18,6 +18,7 @@ from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.appends import only_appended
+from graphgrad.compiler.transform.loop_memory import note_bound
 from graphgrad.compiler.transform.loop_sizes import padded_axes
 from graphgrad.compiler.transform.sizes import runtime_size
 from graphgrad.compiler.transform.subgraphs import floating
@@ -112,6 +113,7 @@ def scan_values(
     if not ready():
         return None
     check_loop("scan", inputs[:count], body.outputs[:count], names, types, varying)
+    note_bound(body)
     lists = only_appended(body, count, varying)
     kept = inputs[:count]
     if lists is not None:

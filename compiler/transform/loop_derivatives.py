@@ -20,6 +20,7 @@ from graphgrad.compiler.ops.renamed import as_type
 from graphgrad.compiler.ops.runtime_sizes import size_in
 from graphgrad.compiler.ops.while_loop import Axes, resized
 from graphgrad.compiler.transform.autodiff import forward, live, reverse, zeros_like
+from graphgrad.compiler.transform.loop_memory import bound_of, in_segments, segment_length
 from graphgrad.compiler.transform.loop_sizes import (
     cut_to,
     mentioned,
@@ -361,6 +362,11 @@ def vjp_scan(
     if not any(step.given):
         return (None,) * len(inputs)
     if not is_complete(body_graph, carried, step, varying):
+        steps = steps_at_once(body_graph, carried, active, length, masked, varying)
+        if steps is not None and isinstance(length, int):
+            types = [x.type for x in inputs]
+            whole = in_segments(types, body_graph, carried, scanned, length, reverse, steps)
+            return pulled_back(whole, gs, outs, inputs, needs)
         body_graph = augmented_body(body_graph, carried, active, varying)
         outs = apply(
             ops["scan"], inputs, body_graph=body_graph, carried=carried, scanned=scanned,
@@ -374,12 +380,36 @@ def vjp_scan(
     return with_flags(kept, carried, masked)
 
 
+def pulled_back(
+    graph: Graph, gs: tuple[Any, ...], outs: tuple[Any, ...], inputs: tuple[Any, ...], needs: Mask
+) -> tuple[Any, ...]:
+    """The cotangents of the inputs of `graph`, of which `outs` are the outputs."""
+    back, has = reverse(graph, given(gs), needs)
+    return scattered(has, ops["call"](*inputs, *outs, *present(gs), graph=back))
+
+
+def steps_at_once(
+    body: Graph, carried: int, active: Mask, length: Extent, masked: bool, varying: Axes
+) -> int | None:
+    """How many steps of a scan may keep what their reverse reads, where that is bounded and not
+    all may."""
+    if bound_of(body) is None or masked or varying or not isinstance(length, int):
+        return None
+    return segment_length(body, augmented_body(body, carried, active), carried, length)
+
+
 def augment_scan(
     xs: tuple[Any, ...], active: Mask, *, body_graph: Graph, carried: int, masked: bool,
     varying: Axes = (), padded: Axes = (), **attrs: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """The scan with what its reverse reads stacked."""
+    """The scan with what its reverse reads stacked, if there is room for it."""
     marked = active_params(body_graph, carried, without_flags(active, carried, masked))
+    length = attrs["length"]
+    if steps_at_once(body_graph, carried, marked, length, masked, varying) is not None:
+        return apply(
+            ops["scan"], xs, body_graph=body_graph, carried=carried, masked=masked,
+            varying=varying, padded=padded, **attrs,
+        )  # fmt: skip
     body = augmented_body(body_graph, carried, marked, varying)
     return apply(
         ops["scan"], xs, body_graph=body, carried=carried, masked=masked, varying=varying,

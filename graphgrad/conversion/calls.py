@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import types
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphgrad.conversion.context import Context
@@ -23,24 +24,35 @@ def keeps_call(function: ast.expr, scope: Scope, context: Context) -> bool:
 
     Functions of graphgrad's that call functions of the user's are not kept.
     """
-    names: list[str] = []
-    while isinstance(function, ast.Attribute):
-        names.append(function.attr)
-        function = function.value
-    if not isinstance(function, ast.Name) or function.id in scope.own or function.id in context.own:
-        return False
-    if function.id == context.operators:
+    if isinstance(function, ast.Name) and function.id == context.operators:
         return True
-    missing = object()
-    found = context.globals.get(function.id, missing)
-    if found is missing:
-        found = vars(builtins).get(function.id, missing)
-        return not names and found is not missing and function.id in _KEPT
-    for name in reversed(names):
-        if not isinstance(found, types.ModuleType):
-            return False
-        found = vars(found).get(name)
-    return is_library_function(found)
+    name = root(function)
+    if name is None or name in scope.own or name in context.own:
+        return False
+    if isinstance(function, ast.Name) and name not in context.globals:
+        return name in _KEPT
+    return is_library_function(resolved(function, context.globals))
+
+
+def root(function: ast.expr) -> str | None:
+    """`a` of `a.b.c`, or None where what comes first is no name."""
+    while isinstance(function, ast.Attribute):
+        function = function.value
+    return function.id if isinstance(function, ast.Name) else None
+
+
+def resolved(function: ast.expr, scope: Mapping[str, Any]) -> object:
+    """What a chain of names from the globals `scope` or the builtins leads to, through modules."""
+    if isinstance(function, ast.Name):
+        return scope.get(function.id, vars(builtins).get(function.id))
+    if not isinstance(function, ast.Attribute):
+        return None
+    module = resolved(function.value, scope)
+    if not isinstance(module, types.ModuleType):
+        return None
+    if module.__name__.partition(".")[0] == "graphgrad":  # which loads some names when asked
+        return getattr(module, function.attr, None)
+    return vars(module).get(function.attr)
 
 
 def is_library_function(x: object) -> bool:

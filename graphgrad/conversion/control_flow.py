@@ -21,17 +21,10 @@ import copy
 from typing import Any
 
 from graphgrad.conversion.context import Context, load, store
+from graphgrad.conversion.dataflow import Definedness, Liveness
 from graphgrad.conversion.expressions import Expressions
 from graphgrad.conversion.jumps import LOOPS, Jumps
-from graphgrad.conversion.names import (
-    NONE,
-    Definedness,
-    Function,
-    Liveness,
-    Names,
-    Scope,
-    blocks,
-)
+from graphgrad.conversion.names import NONE, Function, Names, Scope, blocks
 from graphgrad.conversion.places import places_of
 from graphgrad.conversion.plain import is_plain_test
 from graphgrad.conversion.rolled import rolled
@@ -189,11 +182,12 @@ class Statements(Updates):
     def _assert(self, s: ast.Assert) -> list[ast.stmt]:
         if not __debug__:
             return []
-        test = self.expression(s.test)
+        text = ast.Constant(ast.unparse(s.test))
+        test = self.test(s.test)
         message: ast.expr = ast.Constant(None)
         if s.msg:
             message = self.context.later(self.expression(s.msg))
-        check = self.context.call("assert_", s, test, message)
+        check = self.context.call("assert_", s, test, message, text)
         return [self.context.place(ast.Expr(check), s)]
 
     def _raise(self, s: ast.Raise) -> list[ast.stmt]:
@@ -219,7 +213,7 @@ class Statements(Updates):
     def _if(self, s: ast.If) -> list[ast.stmt]:
         state = self._state(s)
         first: Any = s.body[0].lineno, s.orelse[0].lineno if s.orelse else None
-        test = self.expression(s.test)
+        test = self.test(s.test)
         places = self._places(s, [*s.body, *s.orelse])
         then = self._part("then", s, state, s.body)
         names: list[ast.expr] = [load(then.name)]
@@ -238,7 +232,7 @@ class Statements(Updates):
         first = ast.Constant(s.body[0].lineno)
         test: ast.expr | None = None
         if not (isinstance(s.test, ast.Constant) and s.test.value and s.stop):
-            test = self.expression(s.test)
+            test = self.test(s.test)
         condition = self._condition(s, state, test)
         places = self._places(s, s.body)
         body = self._part("body", s, state, s.body)
@@ -388,6 +382,9 @@ def _lists(body: list[ast.stmt]) -> Names:
         match s:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if _makes_list(value):
                 found.add(name)
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                pairs = zip(targets, values)
+                found |= {t.id for t, v in pairs if isinstance(t, ast.Name) and _makes_list(v)}
             case ast.AnnAssign(target=ast.Name(id=name), value=value) if _makes_list(value):
                 found.add(name)
         for b in blocks(s):

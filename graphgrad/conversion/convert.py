@@ -12,11 +12,13 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
+from graphgrad.compiler.source import is_internal
 from graphgrad.conversion import factory, operators
 from graphgrad.conversion.context import Context
 from graphgrad.conversion.control_flow import convert_body
 from graphgrad.conversion.jumps import NotConverted
 from graphgrad.conversion.library import MARK, is_library_code
+from graphgrad.conversion.scan import held_functions
 from graphgrad.conversion.source import tree_of
 from graphgrad.methods import WeakMethod
 
@@ -75,11 +77,37 @@ def convert(f: Any) -> Any:
 def _converted(f: types.FunctionType) -> Any:
     if MARK in f.__dict__:
         return f
+    if is_internal(f.__code__.co_filename):
+        return _holding(f)
     recipe = recipe_of(f)
     if recipe.code is None:
         return f
     # Made each time: what is kept for `f` would keep alive what its closure refers to.
     return factory.with_code(f, recipe.code, recipe.operators, operators)
+
+
+def _holding(f: types.FunctionType) -> Any:
+    """`f`, which graphgrad has made of functions that it holds: with those converted."""
+    changed = {}
+    for held in held_functions(f):
+        inner = convert(held)
+        if inner is not held:
+            changed[id(held)] = inner
+    if not changed:
+        return f
+    cells = [_other_cell(cell, changed) for cell in f.__closure__ or ()]
+    made = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, tuple(cells))
+    made.__kwdefaults__ = f.__kwdefaults__
+    made.__dict__.update(f.__dict__)
+    return made
+
+
+def _other_cell(cell: Any, changed: dict[int, Any]) -> Any:
+    try:
+        found = id(cell.cell_contents)
+    except ValueError:  # not filled in yet
+        return cell
+    return types.CellType(changed[found]) if found in changed else cell
 
 
 def recipe_of(f: types.FunctionType) -> Recipe:
@@ -183,6 +211,9 @@ def set_verbosity(level: int, alsologtostdout: bool = False) -> None:
     """Print which functions are converted (from level 1 on), and to what (from level 3 on).
 
     They go to the standard error stream, or to the standard output if `alsologtostdout`.
+
+    >>> import graphgrad as gg
+    >>> gg.autograph.set_verbosity(0)
     """
     _Verbosity.level, _Verbosity.to_output = int(level), bool(alsologtostdout)
 

@@ -30,6 +30,7 @@ class Expressions:
         self.first = first  # the parameter that `super()` means
         self.unsure: frozenset[str] = frozenset()
         self.tracked: frozenset[str] = frozenset()  # those that may be so somewhere
+        self.moved = 0  # expressions around the present one that are functions of their own
 
     def expression(self, node: Any) -> Any:
         change = _CHANGES.get(type(node))
@@ -45,6 +46,17 @@ class Expressions:
                 value[:] = [self.expression(x) if isinstance(x, ast.AST) else x for x in value]
         return node
 
+    def taken(self, call: ast.Call) -> ast.expr | None:
+        """What stands for the call if it takes an item from a list."""
+        return None
+
+    def _moving(self, node: Any, plain: bool = False) -> Any:
+        """`node` rewritten, which becomes a function of its own unless it is `plain`."""
+        self.moved += not plain
+        found = self.expression(node)
+        self.moved -= not plain
+        return found
+
     def _name(self, node: ast.Name) -> ast.expr:
         if node.id not in self.unsure or not isinstance(node.ctx, ast.Load):
             return node
@@ -54,6 +66,9 @@ class Expressions:
         return found
 
     def _call(self, node: ast.Call) -> ast.expr:
+        found = self.taken(node)
+        if found is not None:
+            return found
         function = node.func
         if isinstance(function, ast.Name) and function.id == "super" and not node.args:
             if self.first is not None and "super" not in self.scope.bound:
@@ -70,7 +85,8 @@ class Expressions:
 
     def _conditional(self, node: ast.IfExp) -> ast.expr:
         plain = is_plain_test(node.test) or not _may_move(node.body, node.orelse)
-        self.parts(node)
+        node.test = self.test(node.test)
+        node.body, node.orelse = self._moving(node.body, plain), self._moving(node.orelse, plain)
         if plain:
             return node
         branches = map(self.context.later, (node.body, node.orelse))
@@ -78,20 +94,30 @@ class Expressions:
 
     def _logical(self, node: ast.BoolOp) -> ast.expr:
         plain = is_plain_test(node) or not _may_move(*node.values)
-        self.parts(node)
+        node.values = [self._moving(x, plain) for x in node.values]
         if plain:
             return node
         name = "and_" if isinstance(node.op, ast.And) else "or_"
-        return self.context.call(name, node, *map(self.context.later, node.values))
+        test = {"test": ast.Constant(True)} if getattr(node, "is_test", False) else {}
+        return self.context.call(name, node, *map(self.context.later, node.values), **test)
+
+    def test(self, node: Any) -> Any:
+        """The expression `node`, of which only the truth is asked for."""
+        _mark_tests(node)
+        return self.expression(node)
 
     def _negation(self, node: ast.UnaryOp) -> ast.expr:
         plain = not isinstance(node.op, ast.Not) or is_plain_test(node.operand)
+        if not plain:
+            _mark_tests(node.operand)
         self.parts(node)
         return node if plain else self.context.call("not_", node, node.operand)
 
     def _comparison(self, node: ast.Compare) -> ast.expr:
         plain = len(node.ops) == 1 or is_plain_test(node) or not _may_move(*node.comparators[1:])
-        self.parts(node)
+        node.left = self.expression(node.left)
+        rest = node.comparators
+        node.comparators = [self.expression(rest[0]), *(self._moving(x, plain) for x in rest[1:])]
         return node if plain else self._chain(node, node.left, node.ops, node.comparators)
 
     def _chain(self, at: ast.expr, left: Any, ops: Any, others: Any) -> ast.expr:
@@ -112,6 +138,7 @@ class Expressions:
     def _comprehension(self, node: Any) -> ast.expr:
         saved = self.unsure
         node.generators[0].iter = self.expression(node.generators[0].iter)
+        self.moved += 1
         self.unsure = saved - activity([g.target for g in node.generators]).writes
         for k, g in enumerate(node.generators):
             if k:
@@ -120,8 +147,19 @@ class Expressions:
         for name in ("elt", "key", "value"):
             if hasattr(node, name):
                 setattr(node, name, self.expression(getattr(node, name)))
+        self.moved -= 1
         self.unsure = saved
         return node
+
+
+def _mark_tests(node: Any) -> None:
+    """Mark the `and` and `or` of a test."""
+    if isinstance(node, ast.BoolOp):
+        node.is_test = True  # type: ignore[attr-defined]
+        for x in node.values:
+            _mark_tests(x)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        _mark_tests(node.operand)
 
 
 def _may_move(*nodes: ast.AST) -> bool:

@@ -173,7 +173,7 @@ class Jumps:
         """The loop without jumps, and what follows from its `else`."""
         before: list[ast.stmt] = []
         condition = None
-        if isinstance(s, ast.While) and activity(s.test).writes:  # a walrus
+        if isinstance(s, ast.While) and _changes(s.test):
             before, condition = self._test_within(s)
         jumps = _jumps_of(s.body)
         s.after, s.orelse, s.stop = s.orelse, [], None
@@ -202,6 +202,12 @@ class Jumps:
         s.body.insert(0, Context.place(ast.If(s.test, [Context.place(ast.Pass(), s)], ends), s))
         s.test = ast.copy_location(ast.Constant(True), s.test)
         return [_assign(ended, ast.Constant(False), s)], ended
+
+
+def _changes(test: ast.expr) -> bool:
+    """Does a test assign, as by a walrus, or change what a name holds, as `xs.pop()` does?"""
+    found = activity(test)
+    return bool(found.writes or found.altered)
 
 
 def _jumps_of(body: list[ast.stmt]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from graphgrad.conversion.names import Scope
+from graphgrad.conversion.names import Scope, container_of
 
 
 def places_of(body: list[ast.stmt], scope: Scope) -> ast.expr | None:
@@ -13,7 +13,12 @@ def places_of(body: list[ast.stmt], scope: Scope) -> ast.expr | None:
     found: dict[str, ast.expr] = {}
     for s in body:
         for node in ast.walk(s):
-            if not isinstance(node, ast.Attribute) or isinstance(node.ctx, ast.Load):
+            if not isinstance(node, ast.Attribute | ast.Subscript) or isinstance(
+                node.ctx, ast.Load
+            ):
+                continue
+            node = container_of(node)  # an element of an attribute counts as the attribute
+            if not isinstance(node, ast.Attribute):
                 continue
             names = _dotted(node.value)
             if names and names[0] not in changed:

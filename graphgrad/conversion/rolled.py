@@ -11,15 +11,16 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from graphgrad.conversion.calls import keeps_call
+from graphgrad.conversion.calls import keeps_call, resolved, root
 from graphgrad.conversion.context import Context
+from graphgrad.conversion.effects import has_no_effects, is_draw
 from graphgrad.conversion.names import Scope
 from graphgrad.conversion.plain import is_plain_iterable
 
 LARGE = 1 << 8  # numbers that keep the index far from the ends of int32
 _PARTS = (
     ast.expr_context, ast.operator, ast.unaryop, ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp,
-    ast.Subscript, ast.Tuple, ast.Attribute, ast.Call, ast.keyword,
+    ast.Subscript, ast.Slice, ast.Tuple, ast.Attribute, ast.Call, ast.keyword,
 )  # fmt: skip
 _EXACT = (ast.Add, ast.Sub, ast.Mult)
 _TAKES_INDEX = {"cast", "gather"}
@@ -44,13 +45,23 @@ class _Roll:
     def __init__(self, index: str, body: list[ast.stmt], scope: Scope, context: Context) -> None:
         self.index, self.scope, self.context = index, scope, context
         self.tensors: set[str] = set()
+        self._inner: set[str] = set()  # indices of loops within, which are no tensors before
         self.allowed = True
-        for s in body:
-            self._statement(s)
+        self._body(body)
         kept = {n for n in self.tensors if n in scope.writes(body)}
         self.allowed = self.allowed and not (kept and self._loses_tensors(body, kept))
+        self.allowed = self.allowed and not self.tensors & self._inner
+
+    def _body(self, body: list[ast.stmt]) -> None:
+        for s in body:
+            self._statement(s)
 
     def _statement(self, s: ast.stmt) -> None:
+        if isinstance(s, ast.For) and not s.orelse and self._is_range_of_others(s.iter):
+            self.allowed = self.allowed and isinstance(s.target, ast.Name)
+            self._inner.add(getattr(s.target, "id", ""))
+            self._body(s.body)
+            return
         if not isinstance(s, ast.Assign | ast.AugAssign):
             self.allowed = self.allowed and isinstance(s, ast.Pass)
             return
@@ -106,13 +117,27 @@ class _Roll:
 
     def _call(self, function: Any, args: list[ast.expr], keywords: list[ast.keyword]) -> None:
         name = getattr(function, "attr", getattr(function, "id", ""))
-        text = ast.unparse(function)
-        library = keeps_call(function, self.scope, self.context)
-        if not library or "random" in text or "dropout" in text:
+        if is_draw(function) or not self._has_no_effects(function):
             self.allowed = False
         for x in (*args, *(k.value for k in keywords)):
             if not (name in _TAKES_INDEX and self._is_index(x)):
                 self._expression(x)
+
+    def _has_no_effects(self, function: ast.expr) -> bool:
+        if keeps_call(function, self.scope, self.context):
+            return True
+        name = root(function)
+        if name is None or name in self.scope.own or name in self.context.own:
+            return False
+        return has_no_effects(resolved(function, self.context.globals))
+
+    def _is_range_of_others(self, node: ast.expr) -> bool:
+        """Is it a range of other numbers than this index?"""
+        match node:
+            case ast.Call(func=ast.Name(id="range"), args=args, keywords=[]):
+                others = {n.id for x in args for n in ast.walk(x) if isinstance(n, ast.Name)}
+                return "range" not in self.scope.own and self.index not in others
+        return False
 
     def _is_index(self, node: ast.expr) -> bool:
         """Is it the index, or the index moved and scaled by small numbers?"""

@@ -15,6 +15,7 @@ from inspect import getattr_static
 from opcode import EXTENDED_ARG, opname
 from typing import Any
 
+from graphgrad.compiler.source import is_internal
 from graphgrad.conversion.library import MARK, is_library_code
 
 _UNKNOWN = object()
@@ -46,6 +47,19 @@ def assigns_elements(f: Any) -> bool:
     return _Scan(_ELEMENTS, False).finds(f)
 
 
+def held_functions(f: types.FunctionType) -> list[Any]:
+    """The functions in the closure of `f`: what graphgrad makes of a function of the user's, such
+    as its gradient, holds that."""
+    kinds = types.FunctionType, types.MethodType, functools.partial
+    found = []
+    for cell in f.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # not filled in yet
+            continue
+    return [x for x in found if isinstance(x, kinds)]
+
+
 class _Scan:
     def __init__(self, wanted: set[int], unknown: bool) -> None:
         self._wanted = wanted
@@ -69,7 +83,11 @@ class _Scan:
                     return False
         code = function.__code__
         key = id(code), id(instance)
-        if key in self._seen or is_library_code(code, function.__globals__):
+        if key in self._seen:
+            return False
+        if is_internal(code.co_filename):
+            return any(map(self.finds, held_functions(function)))
+        if is_library_code(code, function.__globals__):
             return False
         if MARK in function.__dict__:
             return False

@@ -2,10 +2,13 @@
 
     x[i] = v        x = _gg.set_item(x, i, v, "x")
     x[i] += v       x = _gg.update_item(x, i, operator.iadd, v, "x")
-    xs.append(v)    xs = _gg.append(xs, v, "xs")
+    d[k][i] = v     d = _gg.set_path(d, (k, i), "ii", v, "d[k]")
+    a.x[i] = v      _gg.set_path(a, ("x", i), "ai", v, "a.x")
+    xs.append(v)    xs = _gg.append(xs, v, "xs")      extend, insert likewise
     v = xs.pop()    xs, v = _gg.pop(xs, -1, "xs")
 
-Parts are evaluated in Python's order. Only local names take part: nothing else can be rebound.
+Parts are evaluated in Python's order. Names that are not local cannot be rebound: what they hold
+can only change inside.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ _OPERATORS = {
     ast.BitXor: "ixor",
 }  # fmt: skip
 
+_CHANGES = {"append": (1,), "extend": (1,), "insert": (2,)}  # methods, and how many arguments
+
 
 class Updates(Expressions):
     """Rewrites simple statements."""
@@ -39,8 +44,9 @@ class Updates(Expressions):
             case ast.Expr(value=ast.Call() as call):
                 if self._is_list_method(call, "pop"):
                     return self._pop(call, None, s)
-                if self._is_list_method(call, "append"):
-                    return self._append(call, s)
+                for method in _CHANGES:
+                    if self._is_list_method(call, method):
+                        return self._change(method, call, s)
         if isinstance(s, ast.Assign) and any(map(self._has_element, s.targets)):
             return self._assign(s)
         if isinstance(s, ast.AugAssign):
@@ -59,12 +65,12 @@ class Updates(Expressions):
         arguments.kw_defaults = [x and self.expression(x) for x in arguments.kw_defaults]
 
     def _is_element(self, target: ast.expr) -> bool:
-        """`x[i]` of a local name."""
-        return (
-            isinstance(target, ast.Subscript)
-            and isinstance(target.value, ast.Name)
-            and target.value.id in self.scope.bound
-        )
+        """`x[i]` of a local name, or of what is held in a name's items and attributes."""
+        if not isinstance(target, ast.Subscript):
+            return False
+        if isinstance(target.value, ast.Name):
+            return target.value.id in self.scope.bound
+        return isinstance(_root(target), ast.Name)
 
     def _has_element(self, target: ast.expr) -> bool:
         if isinstance(target, ast.Tuple | ast.List):
@@ -84,7 +90,9 @@ class Updates(Expressions):
         return found
 
     def _store(self, target: Any, value: ast.expr, s: ast.stmt, found: list[ast.stmt]) -> None:
-        if self._is_element(target):
+        if self._is_element(target) and not isinstance(target.value, ast.Name):
+            found.append(self._set_path(target, self._path(target), value, s))
+        elif self._is_element(target):
             index = self._index(target)
             found.append(self._set(target, index, value, s))
         elif self._has_element(target):
@@ -101,6 +109,8 @@ class Updates(Expressions):
             found.append(self._assignment(self.expression(target), value, s))
 
     def _augment(self, s: Any) -> list[ast.stmt]:
+        if not isinstance(s.target.value, ast.Name):
+            return self._augment_path(s)
         target, name = s.target, s.target.value.id
         operator = _OPERATORS[type(s.op)]
         if _is_simple(s.value):
@@ -120,6 +130,37 @@ class Updates(Expressions):
         found.append(self.context.place(ast.AugAssign(place, s.op, self.expression(s.value)), s))
         found.append(self._set(target, load(index.id), load(held.id), s))
         return found
+
+    def _augment_path(self, s: Any) -> list[ast.stmt]:
+        found: list[ast.stmt] = []
+        path = self._held(self._path(s.target), s, found)
+        root = self.expression(_at(load(_root(s.target).id), s.target))
+        old = self.context.call("get_path", s, root, load(path.id), ast.Constant(_kinds(s.target)))
+        held = self._held(old, s, found)
+        value = self.expression(s.value)
+        found.append(self.context.place(ast.AugAssign(store(held.id), s.op, value), s))
+        found.append(self._set_path(s.target, load(path.id), load(held.id), s))
+        return found
+
+    def _path(self, target: Any) -> ast.expr:
+        """The names and indices that lead from a name to an element."""
+        steps: list[ast.expr] = []
+        while not isinstance(target, ast.Name):
+            attribute = isinstance(target, ast.Attribute)
+            steps.append(ast.Constant(target.attr) if attribute else self._index(target))
+            target = target.value
+        return ast.Tuple(steps[::-1], ast.Load())
+
+    def _set_path(self, target: Any, path: ast.expr, value: ast.expr, s: ast.stmt) -> ast.stmt:
+        self.context.updates = True
+        name, kinds = _root(target).id, _kinds(target)
+        label = ast.Constant(ast.unparse(target.value))
+        old = self.expression(_at(load(name), target))
+        new = self.context.call("set_path", s, old, path, ast.Constant(kinds), value, label)
+        if kinds[0] == "a" or name not in self.scope.bound:  # it stays the same object
+            found: ast.stmt = self.context.place(ast.Expr(new), s)
+            return found
+        return self._assignment(store(name), new, s)
 
     def _operators(self) -> ast.expr:
         return ast.Attribute(load(self.context.operators), "operator", ast.Load())
@@ -151,24 +192,39 @@ class Updates(Expressions):
                     found == method
                     and name in self.lists
                     and name in self.scope.bound
-                    and (len(args) == 1 if method == "append" else len(args) <= 1)
+                    and len(args) in _CHANGES.get(method, (0, 1))
                     and not any(isinstance(x, ast.Starred) for x in args)
                 )
         return False
 
-    def _append(self, call: Any, s: ast.stmt) -> list[ast.stmt]:
+    def _change(self, method: str, call: Any, s: ast.stmt) -> list[ast.stmt]:
         name = call.func.value.id
-        values = self.expression(call.func.value), self.expression(call.args[0])
-        new = self.context.call("append", s, *values, ast.Constant(name))
+        values = [self.expression(x) for x in (call.func.value, *call.args)]
+        new = self.context.call(method, s, *values, ast.Constant(name))
         return [self._assignment(store(name), new, s)]
 
-    def _pop(self, call: Any, target: ast.expr | None, s: ast.stmt) -> list[ast.stmt]:
-        name = call.func.value.id
+    def taken(self, call: ast.Call) -> ast.expr | None:
+        """`xs.pop()` within an expression: `(pair := pop(xs, -1, ...), xs := pair[0])[0][1]`."""
+        if self.moved or not self._is_list_method(call, "pop"):
+            return None
+        pair, name = self.context.fresh("value"), call.func.value.id  # type: ignore[attr-defined]
+        new = ast.NamedExpr(store(pair), self._popped(call, call))
+        rest = ast.NamedExpr(store(name), _item(load(pair), 0))
+        both = ast.Tuple([new, rest], ast.Load())
+        found: ast.expr = self.context.place(_item(_item(both, 0), 1), call)
+        return found
+
+    def _popped(self, call: Any, at: ast.AST) -> ast.expr:
         index = self.expression(call.args[0]) if call.args else ast.Constant(-1)
         old = self.expression(call.func.value)
-        new = self.context.call("pop", s, old, index, ast.Constant(name))
+        name = ast.Constant(call.func.value.id)
+        found: ast.expr = self.context.call("pop", at, old, index, name)
+        return found
+
+    def _pop(self, call: Any, target: ast.expr | None, s: ast.stmt) -> list[ast.stmt]:
+        new = self._popped(call, s)
         held = self.context.fresh("value")
-        pair = ast.Tuple([store(name), store(held)], ast.Store())
+        pair = ast.Tuple([store(call.func.value.id), store(held)], ast.Store())
         found = [self._assignment(pair, new, s)]
         if target is not None:
             found.append(self._assignment(target, load(held), s))
@@ -184,6 +240,26 @@ class Updates(Expressions):
     def _assignment(self, target: ast.expr, value: ast.expr, s: ast.stmt) -> ast.stmt:
         found: ast.stmt = self.context.place(ast.Assign([target], value), s)
         return found
+
+
+def _root(target: ast.expr) -> Any:
+    """`a` of `a.b[i].c[j]`."""
+    while isinstance(target, ast.Attribute | ast.Subscript):
+        target = target.value
+    return target
+
+
+def _kinds(target: ast.expr) -> str:
+    """How one comes from the name to the element: "a" for an attribute, "i" for an index."""
+    found = ""
+    while isinstance(target, ast.Attribute | ast.Subscript):
+        found = ("a" if isinstance(target, ast.Attribute) else "i") + found
+        target = target.value
+    return found
+
+
+def _item(x: ast.expr, k: int) -> ast.expr:
+    return ast.Subscript(x, ast.Constant(k), ast.Load())
 
 
 def _is_simple(node: ast.expr) -> bool:

@@ -179,6 +179,9 @@ CASES = [
     Case(2, (29,), 3, 11, (4,), (2,), ((1, 3),)),
     Case(1, (4, 5, 6), 3, 8, (2, 3, 2), (1, 2, 1), ((1, 0), (1, 1), (0, 1))),
     Case(1, (5, 3, 4), 4, 3, (3, 1, 2), (2, 1, 3), ((1, 1), (0, 0), (1, 2)), (1, 1, 2)),
+    # rows of taps that read padding alone: in each of several slices, of one row in each phase
+    Case(2, (9, 1, 5), 4, 9, (3, 2, 2), (2, 2, 2), ((1, 1), (0, 1), (0, 1))),
+    Case(2, (2, 9), 15, 17, (2, 1), (2, 2), ((1, 1), (0, 0)), (3, 3)),
 ]  # fmt: skip
 FEW = CASES[2], CASES[5], CASES[8], CASES[15], CASES[20]
 

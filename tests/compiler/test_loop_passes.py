@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from graphgrad.compiler.dims import DimScope
+from graphgrad.compiler.errors import IndexOutOfRange
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import ops
@@ -410,3 +411,101 @@ def test_the_number_of_steps_may_be_unknown() -> None:
     for a, b in zip(interpret(back, values), interpret(after, values), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
     assert all(n.attrs["carried"] == 1 for n in after.nodes if n.op.name == "scan")
+
+
+# -- indexing by a counter
+
+
+def indexing(read: Callable[[Any, Any], Any], start: int, step: int, steps: int) -> Any:
+    def f(h: Any, xs: Any) -> Any:
+        body = lambda i, h: [i + step, ops["sin"](h) + read(xs, i)]  # noqa: E731
+        return while_values(lambda i, h: i != start + steps * step, body, [start, h])[1:]
+
+    return f
+
+
+def wrapped(xs: Any, i: Any) -> Any:
+    i = ops["where"](i < 0, i + 6, i)
+    return ops["dynamic_slice"](xs, (i, 0), (1, 3)).reshape((3,))
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "steps"),
+    [(0, 1, 6), (1, 1, 4), (0, 2, 3), (5, -1, 6), (-1, -2, 3), (2, 1, 1)],
+)
+@pytest.mark.parametrize("by", ["gather", "slice"])
+def test_rows_at_a_counter_are_slices(start: int, step: int, steps: int, by: str) -> None:
+    read = wrapped if by == "slice" or start < 0 else lambda xs, i: ops["gather"](xs, i)
+    f = indexing(read, start, step, steps)
+    types = t(3, dtype=F), t(6, 3, dtype=F)
+    after = optimised(f, *types)
+    assert names(body(after)) in (["add", "sin"], ["add", "reshape", "sin"])
+    back = reverse(graph_of(lambda *xs: f(*xs)[0].sum((0,)), *types), (True,), (True, True))[0]
+    values = [*samples(types), np.ones(()), np.ones(())]
+    gradient = optimise(back)[0]
+    for a, b in zip(interpret(back, values), interpret(gradient, values), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    inside = [names(n.attrs["body_graph"]) for n in gradient.nodes if n.op.name == "scan"]
+    assert not any("scatter_add" in found or "update_slice" in found for found in inside)
+    assert "scatter_add" not in names(gradient)
+
+
+@pytest.mark.parametrize(("start", "steps"), [(0, 7), (4, 3)])
+def test_a_row_that_is_missing_is_an_error_still(start: int, steps: int) -> None:
+    f = indexing(lambda xs, i: ops["gather"](xs, i), start, 1, steps)
+    after = optimise(graph_of(f, t(3, dtype=F), t(6, 3, dtype=F)))[0]
+    with pytest.raises(IndexOutOfRange):
+        interpret(after, [np.ones(3), np.ones((6, 3))])
+
+
+def test_a_counter_that_is_stretched_across_is_no_line() -> None:
+    def f(h: Any, xs: Any) -> Any:
+        grid = ops["iota"](size=3).broadcast_to((3, 3))
+        return scan_values(lambda h, i: [ops["sin"](h) + ops["gather"](xs, i)], [h], [grid])
+
+    optimised(f, t(3, dtype=F), t(3, dtype=F))
+
+
+def test_gradients_of_a_table_are_scattered_once() -> None:
+    def f(h: Any, table: Any, words: Any) -> Any:
+        step = lambda h, word: [ops["sin"](h) + ops["gather"](table, word)]  # noqa: E731
+        return scan_values(step, [h], [words])[0].sum((0,))
+
+    types = t(3, dtype=F), t(6, 3, dtype=F), t(5, dtype="int32")
+    back = reverse(graph_of(f, *types), (True,), (True, True, False))[0]
+    values = [*samples(types[:2]), np.array([1, 4, 1, 5, 0], np.int32), np.ones(()), np.ones(())]
+    after = optimise(back)[0]
+    for a, b in zip(interpret(back, values), interpret(after, values), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert names(after).count("scatter_add") == 1
+
+
+# -- products that are in part independent of the state
+
+
+def lstm(h: Any, xs: Any, w: Any) -> Any:
+    def step(h: Any, x: Any) -> Any:
+        return [ops["tanh"](ops["matmul"](ops["concat"]([h, x], 1), w))]
+
+    return scan_values(step, [h], [xs])
+
+
+LSTM = t(2, 3, dtype=F), t(5, 2, 4, dtype=F), t(7, 3, dtype=F)
+
+
+def test_a_product_of_state_and_slices_is_split() -> None:
+    after = optimised(lstm, *LSTM, exact=False)
+    assert the("matmul", after).inputs[0].type == t(10, 4, dtype=F)
+    assert the("matmul", body(after)).inputs[0].type == t(2, 3, dtype=F)
+
+
+def test_the_reverse_of_a_split_product_is_split() -> None:
+    back, values = gradients(lstm, *LSTM)
+    after = optimise(back)[0]
+    for a, b in zip(interpret(back, values), interpret(after, values), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    for n in after.nodes:
+        if n.op.name == "scan":
+            product = the("matmul", n.attrs["body_graph"])
+            assert product.out.type == t(2, 3, dtype=F)
+    assert names(after).count("matmul") == 3  # xs @ w, the gradients of xs and of w

@@ -212,7 +212,11 @@ def test_a_report_shows_what_runs_within() -> None:
         halved = cond_values(x.sum((0,)) > 3.0, lambda: [x * 0.5], lambda: [ops["sin"](x)])
         return [i + 1, *halved]
 
-    compilation = native(lambda x: while_values(lambda i, x: i < 3, step, [0, x]), t(4, dtype=F))
+    def f(n: Any, x: Any) -> Any:
+        return while_values(lambda i, x: i < n, step, [0, x])
+
+    types = t(dtype="int32"), t(40, dtype=F)
+    compilation = native(f, *types, arrays=[np.int32(3), np.ones(40)])
     report = make_report(compilation)
     (loop,) = report.steps
     branch = next(s for s in loop.within if s.kind == "branch")

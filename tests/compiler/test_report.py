@@ -36,13 +36,15 @@ def test_products_count_two_flops_a_term() -> None:
     assert step.work.flops == 2 * 5 * 64 * 32 * 16
 
 
-def test_loops_and_conditions_are_counted() -> None:
+def test_loops_and_branches_are_counted() -> None:
     def fn(x: Any) -> Any:
         (y,) = while_values(lambda x: x.sum((0,)) < 40.0, lambda x: [x * 2.0], [x])
-        return cond_values(y.sum((0,)) > 50.0, lambda: [y], lambda: [y + 1.0])[0]
+        for _ in range(2):
+            (y,) = cond_values(y.sum((0,)) > 50.0, lambda y=y: [y], lambda y=y: [y + 1.0])
+        return y
 
     text = str(report_of(fn, t(3)))
-    assert "after the passes: 1 kernel, 1 loop, 1 condition\n" in text
+    assert "after the passes: 2 kernels, 1 loop, 2 branches\n" in text
 
 
 def test_unknown_sizes_get_numbers_from_shapes() -> None:

@@ -75,7 +75,7 @@ class Draw:
         if x.dtype.is_integer:
             kind = self.pick(["add", "mul", "minimum", "floordiv", "where", "bitwise_xor"])
             if kind == "floordiv":
-                return ops["floordiv"](x, 3) + y
+                return ops["floordiv"](x, self.pick([3, 4, -2])) + ops["mod"](y, self.pick([8, 5]))
             if kind == "where":
                 return ops["where"](x > y, x - 1, y)
             return ops[kind](x, y)
@@ -209,6 +209,39 @@ def test_a_scan_within_a_scan_stacks_in_place() -> None:
         return scan(outer, s, xs, k, carried=1, scanned=1, length=6, reverse=True)
 
     scalar(f, t(dtype=F), t(6, 40, dtype=F), t(dtype=F))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products(transposed: bool) -> None:
+    def step(s: Any, x: Any, w: Any) -> Any:
+        z = ops["matmul"](s, w, transpose_a=transposed, transpose_b=not transposed)
+        return [z * 0.5 + x, z.sum((0,))]
+
+    square = t(3, 3, dtype=F)
+    body = graph_of(step, square, square, square)
+    scalar(
+        lambda s, xs, w: scan(body, s, xs, w, carried=1, scanned=1, length=4),
+        square, t(4, 3, 3, dtype=F), square, python=False,
+    )  # fmt: skip
+
+
+def test_parts_placed_at_index_values() -> None:
+    def step(s: Any, i: Any, x: Any) -> Any:
+        s = ops["update_slice"](s, part(x, 0, 2), (i,))
+        picked = ops["dynamic_slice"](s, (i,), (3,))
+        rows = ops["reshape"](ops["gather"](s, ops["mod"](i + np.int32(1), 5)), (1,))
+        spread = ops["scatter_add"](rows, ops["reshape"](i, (1,)), shape=(5,), axis=0, batch_dims=0)
+        return [s + spread, ops["mod"](i + np.int32(1), 3), picked]
+
+    body = graph_of(step, t(5, dtype=F), t(dtype="int32"), t(2, dtype=F))
+
+    def f(s: Any, i: Any, xs: Any) -> Any:
+        return scan(body, s, i, xs, carried=2, scanned=1, length=7)
+
+    arrays = [np.arange(5.0), np.int32(2), np.arange(14.0).reshape(7, 2)]
+    compilation = scalar(f, t(5, dtype=F), t(dtype="int32"), t(7, 2, dtype=F), arrays=arrays)
+    with pytest.raises(Exception, match="start 3 is out of range"):
+        run_compiled(compilation, [arrays[0], np.int32(3), arrays[2]])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "uint8", "bool"])

@@ -397,6 +397,25 @@ def test_sizes_may_be_open(strides, padding):
         assert f.experimental_get_tracing_count() == 1
 
 
+def test_sizes_of_depthwise_convolutions_may_be_open():
+    """Rows that no window reaches have no gradient, however few taps a phase has."""
+    w = gg.constant(numbers(3, 3, 4, 1))
+
+    def layer(x):
+        return gg.nn.depthwise_conv2d(x, w, 3, [(4, 0), (2, 1)])
+
+    def gradient(f, x):
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            y = f(x)
+        return tape.gradient(y, x, output_gradients=1 + y)
+
+    f = gg.function(layer, input_signature=[gg.TensorSpec([None, None, None, 4])])
+    for height, width in ((7, 6), (4, 9), (8, 8)):
+        x = gg.constant(numbers(2, height, width, 4))
+        np.testing.assert_array_equal(gradient(f, x), gradient(layer, x))
+
+
 def test_outputs_of_transposes_may_be_open():
     w = gg.constant(numbers(3, 3, 5, 2))
     specs = [gg.TensorSpec([None, None, 4, 2])]
@@ -442,7 +461,9 @@ ERRORS = [
      "conv2d: the 5 output channels of the filter f64[3, 3, 2, 5] do not fall into 2 groups"),
     (lambda: gg.nn.conv2d(X[0], W, 1, "SAME"), ShapeError,
      "conv2d: the input has 4 axes (images, height, width, channels), got f32[6, 6, 4]; one image "
-     "becomes a batch by x[gg.newaxis]"),
+     "becomes a batch by x[gg.newaxis], and gray images have their channel by x[..., gg.newaxis]"),
+    (lambda: gg.nn.conv2d(X[..., :3], W, 1, "SAME"), ShapeError,
+     "which does not divide 3: it is (height, width, input channels, output channels)\n"),
     (lambda: gg.nn.conv1d(X[0], W, 1, "SAME"), ShapeError,
      "conv1d: the filter has 3 axes (width, input channels, output channels), got f32[3, 3, 4, 5]"),
     (lambda: gg.nn.convolution(X, np.zeros((4, 5))), ShapeError,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,31 @@ def test_an_error_within_a_loop_names_the_line() -> None:
         gg.errors.IndexOutOfRange, match=r"index 5 is out of range(.|\n)*# the line"
     ):
         f(gg.constant(X), gg.constant(0))
+
+
+ENDLESS = """
+import os, signal, threading
+import graphgrad as gg
+
+@gg.function
+def rise(x, limit):
+    return gg.while_loop(lambda x: x[0] < limit, lambda x: (x + 1.0,), (x,))
+
+rise(gg.zeros([40]), 3.0)
+threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    rise(gg.zeros([40]), float("inf"))
+except KeyboardInterrupt:
+    print("interrupted")
+print(rise(gg.zeros([40]), 3.0)[0][0].numpy())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_loop_without_end_can_be_interrupted() -> None:
+    run = [sys.executable, "-c", ENDLESS]
+    found = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert found.stdout.split() == ["interrupted", "3.0"], found.stderr
 
 
 def test_gradients_of_loops_are_native() -> None:

@@ -84,6 +84,7 @@ ERRORS = [
     (lambda: gg.nn.max_pool(X, 0, 2, "SAME"), "ksize should be 1 at least, got 0"),
     (lambda: gg.nn.max_pool(X, 2, None, "SAME"), "needs ksize and strides, got 2 and None"),
     (lambda: gg.nn.max_pool2d(X[0], 2, 2, "SAME"), "max_pool2d: takes 4 axes"),
+    (lambda: gg.nn.max_pool2d(X[0], 2, 2, "SAME"), "one image becomes a batch by x[gg.newaxis]"),
     (lambda: gg.nn.max_pool(X, 2, 2, "SAME", data_format="HWC"), "not 'HWC'"),
     (lambda: gg.nn.max_pool(X > 0, 2, 2, "SAME"), "takes numbers, got bool"),
     (lambda: gg.nn.max_pool(X * 1j, 2, 2, "SAME"), "takes no complex numbers"),

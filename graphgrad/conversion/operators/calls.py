@@ -38,7 +38,7 @@ def call(f: Any) -> Any:
     kind = type(f)
     if kind is FunctionType:
         if is_internal(f.__code__.co_filename):
-            return _converting(f) if f.__name__ in HIGHER else f
+            return _converting(f) if f.__name__ in HIGHER else convert(f) if f.__closure__ else f
         converted = convert(f)
         return _guarded(converted, f) if branch_depth() else converted
     if kind is BuiltinFunctionType or kind is type:

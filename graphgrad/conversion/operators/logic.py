@@ -10,34 +10,36 @@ from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import current_kind, ops
 from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.conversion.operators.conditions import choose_value, truth
-from graphgrad.conversion.operators.numbers import is_symbolic
+from graphgrad.conversion.operators.numbers import is_numeric, is_symbolic
 from graphgrad.conversion.operators.subtrace import SubTrace
-from graphgrad.debugging import Assert
+from graphgrad.debugging import asserted
 
 Operand = Callable[[], Any]
 
 
-def and_(*operands: Operand) -> Any:
+def and_(*operands: Operand, test: bool = False) -> Any:
     """`a and b and ...` of functions that give the operands; the later ones are called if needed.
 
-    A tensor operand has to be one value; what follows it runs only where it holds.
+    A tensor operand has to be one value; what follows it runs only where it holds. Of a `test` only
+    the truth is asked for, so that its operands may be of several kinds.
     """
-    return _chained(operands, "and")
+    return _chained(operands, "and", test)
 
 
-def or_(*operands: Operand) -> Any:
+def or_(*operands: Operand, test: bool = False) -> Any:
     """`a or b or ...`, as `and_`."""
-    return _chained(operands, "or")
+    return _chained(operands, "or", test)
 
 
-def _chained(operands: tuple[Operand, ...], word: str) -> Any:
+def _chained(operands: tuple[Operand, ...], word: str, test: bool) -> Any:
     first = operands[0]()
     if len(operands) == 1:
-        return first
+        return truth(first, f"`{word}`") if test else first
     holds = truth(first, f"`{word}`")
     if isinstance(holds, Arith):
-        return _lazily(first, holds, lambda: _chained(operands[1:], word), word)
-    return first if holds is (word == "or") else _chained(operands[1:], word)
+        first = holds if test else first
+        return _lazily(first, holds, lambda: _chained(operands[1:], word, test), word)
+    return first if holds is (word == "or") else _chained(operands[1:], word, test)
 
 
 def _lazily(first: Any, holds: Any, rest: Operand, word: str) -> Any:
@@ -77,10 +79,15 @@ def not_(x: Any) -> Any:
     return ops["logical_not"](holds) if isinstance(holds, Arith) else not holds
 
 
-def assert_(test: Any, message: Callable[[], Any] | None = None) -> None:
-    """`assert test, message()`; of a tensor when the function runs, in order with other effects."""
+def assert_(test: Any, message: Callable[[], Any] | None = None, text: str = "") -> None:
+    """`assert test, message()`; of a tensor when the function runs, in order with other effects.
+
+    `text` is what the test reads in the source.
+    """
     holds = truth(test, "`assert`")
     if isinstance(holds, Arith):
-        Assert(holds, [] if message is None else [message()])
+        given = () if message is None else message()
+        parts = given if isinstance(given, tuple) else (given,)
+        asserted(holds, text, [x if is_numeric(x) else str(x) for x in parts])
     elif not holds:
         raise AssertionError() if message is None else AssertionError(message())

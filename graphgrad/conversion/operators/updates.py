@@ -10,6 +10,7 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import DTypeError, NoValueError
 from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.source import here
+from graphgrad.conversion.operators.containers import rebuilt
 from graphgrad.conversion.operators.names import label
 from graphgrad.conversion.operators.numbers import is_symbolic, same_kind
 from graphgrad.conversion.operators.staleness import mark
@@ -54,6 +55,34 @@ def update_item(
 ) -> Any:
     """What `name` is after `name[index] += value`, for the function of that operator."""
     return set_item(x, index, operator(x[index], value), name)
+
+
+def get_path(x: Any, path: tuple[Any, ...], kinds: str) -> Any:
+    """`x.name[i]...`, with a name for each "a" of `kinds` and an index for each "i"."""
+    for step, kind in zip(path, kinds, strict=True):
+        x = getattr(x, step) if kind == "a" else x[step]
+    return x
+
+
+def set_path(x: Any, path: tuple[Any, ...], kinds: str, value: Any, name: str) -> Any:
+    """What `x` is after `x.name[i]... = value`, an assignment to a part of what is in it.
+
+    A tensor is replaced by a new one where it is held; containers and objects stay what they are.
+    """
+    if len(path) == 1:
+        return set_item(x, path[0], value, name)
+    inner = get_path(x, path[:1], kinds[:1])
+    new = set_path(inner, path[1:], kinds[1:], value, name)
+    if new is inner:
+        return x
+    if kinds[0] == "a":
+        setattr(x, path[0], new)
+        return x
+    if isinstance(x, tuple):
+        parts = list(x)
+        parts[path[0]] = new
+        return rebuilt(x, parts)
+    return set_item(x, path[0], new, name)
 
 
 def _replaced(x: Any, index: Any, value: Any, name: str) -> Any:

@@ -301,11 +301,43 @@ def no_trip(x, n):
     return y
 
 
+def descends(x, n):
+    for _ in range(n):
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            loss = gg.reduce_sum((x - 2.0) ** 4)
+        x = x - 0.01 * tape.gradient(loss, x)
+    return x
+
+
+def handled_in_the_loop(x, n):
+    for i in range(n):
+        try:
+            y = {}["none"]
+        except KeyError as error:
+            y = x * float(len(error.args))
+        match (y, 2.0):
+            case (z, k):
+                x = x + z * k
+    return x
+
+
+def tests_of_several_kinds(x, n):
+    left = [x[0], x[1]]
+    while left and n and not (x[0] > 5.0 or n > 9):
+        x = x + left.pop()
+        n = n - 1
+    if n or left:
+        x = x * 2.0
+    return x
+
+
 FUNCTIONS = [
     absolute, without_else, chained, numbers, ternary, logic, comparison, countdown, python_numbers,
     forever, over_range, over_rows, over_pairs, backwards, breaks, continues, loop_else,
     early_return, returns_from_while, nested, python_list, appends, filtered, fibonacci,
     stack_of_values, state_in_a_dict, dict_in_place, tuple_state, defined_in_the_loop,
     python_loop_tensor_break, calls, builtin_functions, long_range, nested_return,
-    branch_in_branch, no_trip,
+    branch_in_branch, no_trip, descends, handled_in_the_loop,
+    tests_of_several_kinds,
 ]  # fmt: skip

@@ -114,3 +114,52 @@ def test_items_out_of_range():
     assert float(f(x, gg.constant(3), gg.constant(1))[0]) == 2
     with pytest.raises(IndexError):
         f(x, gg.constant(3), gg.constant(2))
+
+
+def grown_in_every_way(x, n):
+    found, k = [x], 0
+    for i in range(n):
+        found.extend([x * 2.0, x * 3.0])
+        found.insert(1, x * gg.cast(i, gg.float32))
+        found.insert(-1, x * 5.0)
+        found += [x * 7.0]
+    while k < n:
+        x = x + found.pop() * found.pop(0)
+        k += 1
+    return found, x
+
+
+def queue(x, n):
+    waiting, count = [n], 0
+    while waiting and count < 20:
+        if waiting.pop(0) > 0:
+            waiting.append(n - count - 1)
+        count += 1
+    return waiting, x * gg.cast(count, gg.float32)
+
+
+@pytest.mark.parametrize("f", [grown_in_every_way, queue])
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_methods_of_lists(f, n):
+    x = gg.constant([1.0, 2.0])
+    (got, total), (wanted, expected) = gg.function(f)(x, gg.constant(n)), f(x, gg.constant(n))
+    np.testing.assert_allclose(total, expected)
+    assert len(got) == len(wanted)
+    for a, b in zip(got, wanted):
+        np.testing.assert_allclose(a, b)
+
+
+def test_only_their_own_function_changes_lists_that_grow():
+    def add(xs, x):
+        xs.append(x)
+
+    @gg.function
+    def f(x, n):
+        found = []
+        for _ in range(n):
+            found.append(x)
+            add(found, x)
+        return found
+
+    with pytest.raises(AttributeError, match=r"list.append: .* write xs.append\(v\)"):
+        f(gg.constant(1.0), gg.constant(3))

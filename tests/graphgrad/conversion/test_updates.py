@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import graphgrad as gg
+from graphgrad.conversion.convert import convert
 
 KEYS = {
     "an int": lambda i: 1,
@@ -197,3 +198,58 @@ def test_values_keep_the_kind_of_the_tensor():
     for x, v in (([1, 2], gg.constant(2.5)), ([True, False], gg.constant(2))):
         with pytest.raises(gg.errors.DTypeError, match=r"'x\[...\]' = value.*cast the value"):
             f(gg.constant(x), v)
+
+
+class Held:
+    def __init__(self, x):
+        self.x = x
+        self.parts = {"a": [x * 1.0, x * 2.0]}
+
+
+def held(x, n):
+    h, pair = Held(x * 1.0), (x * 1.0, [x * 1.0])
+    h.x[0] = 3.0
+    h.parts["a"][1][1:] += h.x[0]
+    pair[0][1] *= 2.0
+    pair[1][0][0] = -1.0
+    for i in range(n):
+        h.x[i] += x[1] * 2.0
+        if i > 0:
+            h.parts["a"][0][i] = pair[0][1]
+            pair[1][0] = pair[1][0] * x
+    return h.x, h.parts["a"][0], h.parts["a"][1], pair[0], pair[1][0]
+
+
+def test_elements_of_what_objects_and_containers_hold():
+    def derivatives(f, x, n):
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            found = f(x, n)
+            total = gg.add_n([gg.reduce_sum(v * v) for v in found])
+        return [*found, tape.gradient(total, x)]
+
+    for n in (0, 1, 2):
+        args = gg.constant([1.0, 4.0]), gg.constant(n)
+        wanted = derivatives(convert(held), *args)
+        for a, b in zip(derivatives(gg.function(held), *args), wanted):
+            np.testing.assert_allclose(a, b)
+    np.testing.assert_allclose(wanted[0], [11, 12])
+    np.testing.assert_allclose(wanted[1], [1, 8])
+    np.testing.assert_allclose(wanted[4], [-1, 16])
+
+
+def test_values_of_deep_elements_are_evaluated_once_and_in_order():
+    seen = []
+
+    def see(x):
+        seen.append(x)
+        return x
+
+    @convert
+    def f(x):
+        d = {"k": [x, x]}
+        d[see("k")][see(1)][see(0)] += see(5.0)
+        return d["k"][1]
+
+    np.testing.assert_array_equal(f(gg.constant([1.0, 2.0])), [6, 2])
+    assert seen == ["k", 1, 0, 5.0]
