@@ -43,33 +43,34 @@ def by_hand(xs: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
         np.dot(states[t], recurrent, h)
         total = 0.0
         for b in range(batch):
+            x, y, z, old, new = a[t, b], h[b], gates[t, b], states[t, b], states[t + 1, b]
             for j in range(n):
-                update = 1.0 / (1.0 + math.exp(-(a[t, b, j] + bias[j] + h[b, j])))
-                reset = 1.0 / (1.0 + math.exp(-(a[t, b, n + j] + bias[n + j] + h[b, n + j])))
-                candidate = math.tanh(
-                    a[t, b, 2 * n + j] + bias[2 * n + j] + reset * h[b, 2 * n + j]
-                )
-                state = update * states[t, b, j] + (1.0 - update) * candidate
-                gates[t, b, j], gates[t, b, n + j] = update, reset
-                gates[t, b, 2 * n + j], inner[t, b, j] = candidate, h[b, 2 * n + j]
-                states[t + 1, b, j] = state
-                total += state * state
+                z[j] = 1.0 / (1.0 + math.exp(-(x[j] + bias[j] + y[j])))
+            for j in range(n, 2 * n):
+                z[j] = 1.0 / (1.0 + math.exp(-(x[j] + bias[j] + y[j])))
+            for j in range(n):
+                inner[t, b, j] = y[2 * n + j]
+                before = x[2 * n + j] + bias[2 * n + j] + z[n + j] * y[2 * n + j]
+                z[2 * n + j] = 1.0 - 2.0 / (1.0 + math.exp(2.0 * before))  # tanh
+                new[j] = z[j] * old[j] + (1.0 - z[j]) * z[2 * n + j]
+                total += new[j] * new[j]
         loss += total * scale
     g, g_h = np.zeros((batch, n)), np.empty((times, batch, 3 * n))
     g_a, before = a, np.empty((batch, n))  # the memory of a is used again
     across = np.ascontiguousarray(recurrent.T)
     for t in range(times - 1, -1, -1):
         for b in range(batch):
+            z, y, old, new = gates[t, b], inner[t, b], states[t, b], states[t + 1, b]
+            ga, gh, gb = g_a[t, b], g_h[t, b], g[b]
             for j in range(n):
-                update, reset = gates[t, b, j], gates[t, b, n + j]
-                candidate = gates[t, b, 2 * n + j]
-                gs = g[b, j] + 2.0 * scale * states[t + 1, b, j]
-                gu = gs * (states[t, b, j] - candidate) * update * (1.0 - update)
+                update, reset, candidate = z[j], z[n + j], z[2 * n + j]
+                gs = gb[j] + 2.0 * scale * new[j]
+                gu = gs * (old[j] - candidate) * update * (1.0 - update)
                 gc = gs * (1.0 - update) * (1.0 - candidate * candidate)
-                gr = gc * inner[t, b, j] * reset * (1.0 - reset)
-                g_a[t, b, j], g_a[t, b, n + j], g_a[t, b, 2 * n + j] = gu, gr, gc
-                g_h[t, b, j], g_h[t, b, n + j], g_h[t, b, 2 * n + j] = gu, gr, gc * reset
-                g[b, j] = gs * update
+                gr = gc * y[j] * reset * (1.0 - reset)
+                ga[j], ga[n + j], ga[2 * n + j] = gu, gr, gc
+                gh[j], gh[n + j], gh[2 * n + j] = gu, gr, gc * reset
+                gb[j] = gs * update
         np.dot(g_h[t], across, before)
         for b in range(batch):
             for j in range(n):

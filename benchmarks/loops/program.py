@@ -45,8 +45,7 @@ class Program:
 
         if not self.argnums:
             return gg.function(self.run)
-        run, argnums = self.run, self.argnums
-        return gg.function(lambda *inputs: gg.value_and_grad(run, argnums=argnums)(*inputs))
+        return gg.function(gg.value_and_grad(self.run, argnums=self.argnums))
 
     def flat(self, result: Any) -> list[Any]:
         """NumPy arrays of what `compiled` returns: the value, then the gradients."""
