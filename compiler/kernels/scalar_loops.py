@@ -26,6 +26,9 @@ from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import Shape, TensorType, element_count
 
 LANES = 16
+# Functions that cost more than `DEAR` cheap instructions an element are faster in a kernel, which
+# computes all elements at once, where there are more than so many.
+DEAR, DEAR_LANES = 16.0, 4
 # Scalars that the steps of a loop compute, all loops within together: LLVM's time grows with the
 # square of a function's length.
 MOST_SCALARS = 2000
@@ -208,6 +211,8 @@ class _Check:
             self.constant(node, held)
         elif isinstance(op, Elementwise | Generator | Reduce):
             self.small(*node.inputs, node.out)
+            if int(element_count(node.out.type.shape)) > DEAR_LANES and element_cost(node) > DEAR:
+                raise _Refused
         elif op.name == "matmul":
             self.small(*node.inputs, node.out)
             self.count(int(element_count(node.inputs[0].type.shape)) * LANES)
