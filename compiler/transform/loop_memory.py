@@ -21,6 +21,8 @@ from graphgrad.compiler.transform.residuals import nominal_bytes
 from graphgrad.compiler.transform.subgraphs import apply, build
 from graphgrad.compiler.types import TensorType, tensor_type
 
+DEPTH = "loop depth"  # in the same place: how often the loop was divided
+DEEPEST = 2  # each level runs the loop once more
 KEY = "loop memory"  # in the memo of a body: the bytes that the loop may keep
 
 
@@ -58,14 +60,15 @@ def segment_length(body: Graph, augmented: Graph, carried: int, length: int) -> 
     """How many steps to make between checkpoints; None where all may be kept."""
     bound = bound_of(body)
     each = sum(nominal_bytes(t) for t in augmented.output_types[len(body.outputs) :])
-    if bound is None or length < 4 or each * length <= bound:
+    depth = body.memo.get(DEPTH, 0)
+    if bound is None or length < 4 or each * length <= bound or depth == DEEPEST:
         return None
     state = max(1, sum(nominal_bytes(t) for t in body.types[:carried]))
     if state >= each * length // 2:
         return None  # one checkpoint would be as large
     steps = max(2, min(length // 2, round(math.sqrt(length * state / each))))
     if steps * each + length // steps * state > bound:
-        steps = max(2, min(steps, bound // (2 * each)))
+        steps = max(2, round(length ** (1 / 3)), min(steps, bound // (2 * each)))
     return steps
 
 
@@ -77,6 +80,7 @@ def in_segments(
     remains is scanned by itself, last."""
     settings = {"masked": False, "varying": (), "padded": (), "reverse": reverse}
     whole, rest = divmod(length, steps)
+    bounds, body = body.memo, Graph(body.params, body.nodes, body.outputs, body.name)
     split = carried + scanned
 
     def over(n: int, inputs: Sequence[Any]) -> list[Any]:
@@ -95,7 +99,8 @@ def in_segments(
         inner,
         lambda _, *xs: ops["recompute"](*xs, graph=segment, again=(True,) * len(xs)),
     )
-    again.memo[KEY] = body.memo[KEY]
+    again.memo[KEY] = bounds[KEY]
+    again.memo[DEPTH] = bounds.get(DEPTH, 0) + 1
 
     def make(_: Any, *inputs: Any) -> list[Any]:
         state, xs, captures = inputs[:carried], inputs[carried:split], inputs[split:]
