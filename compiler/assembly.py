@@ -140,7 +140,10 @@ class Assembly:
         outputs = self.output_slots()
         arena = self.plan_temps()
         features = self.target.features.split(",")
-        writer = ModuleWriter(len(self.slots), ModuleParts("+avx512f" in features))
+        posix = "windows" not in self.target.triple
+        writer = ModuleWriter(
+            len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
+        )
         steps: list[Native | Host] = []
         for batch in launches:
             self.emit(batch, writer, steps)

@@ -171,7 +171,7 @@ class Repeated:
             mask=rows(*self.mask) if self.mask is not None else None,
             flags=around.place(self.flags) if self.flags is not None else None,
             backwards=self.backwards,
-            elements=0 if "windows" in around.target.triple else self.elements,
+            elements=self.elements,
         )
         name = LoopEmitter(writer, loop).emit()
         writer.cut()

@@ -181,7 +181,7 @@ _KINDS = (
     ("kernel", "kernel"),
     ("routine", "library call"),
     ("loop", "loop"),
-    ("branch", "condition"),
+    ("branch", "branch"),
     ("host", "NumPy call"),
 )
 

@@ -37,7 +37,9 @@ def kernels_text(trace: ConcreteFunction) -> str:
     from graphgrad.compiler.assembly import flattened
     from graphgrad.compiler.codegen.python_convolution import python_convolution
     from graphgrad.compiler.codegen.python_nest import python_kernel
+    from graphgrad.compiler.codegen.python_pools import python_pool
     from graphgrad.compiler.kernels.convolutions import convolution_of
+    from graphgrad.compiler.kernels.pools import pool_of
 
     if not trace.compiled:
         return INTERPRETED
@@ -46,10 +48,13 @@ def kernels_text(trace: ConcreteFunction) -> str:
     for step in flattened(whole(trace.runner.compilation).steps):
         if step.kernel is None:
             continue
+        name = step.kernel.name
+        if pool_of(step.nodes[0]) is not None:
+            texts.setdefault(name, python_pool(step.nodes[0], name))
+            continue
         if step.nest is None:  # a convolution, and what it does to each element of its result
             if convolution_of(step.nodes[0]) is None:
                 continue
-            name = step.kernel.name
             texts.setdefault(name, python_convolution(step.nodes[0], name))
             if step.epilogue is not None:
                 nest, values, _ = step.epilogue
@@ -57,7 +62,7 @@ def kernels_text(trace: ConcreteFunction) -> str:
                 texts.setdefault(f"{name}_then", python_kernel(nest, f"{name}_then", types))
             continue
         types = [v.type if v is not None else None for v in step.arrays]
-        texts.setdefault(step.kernel.name, python_kernel(step.nest, step.kernel.name, types))
+        texts.setdefault(name, python_kernel(step.nest, name, types))
     return "\n".join(texts.values()) or "no kernels: nothing is left to compute"
 
 

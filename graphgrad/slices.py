@@ -11,7 +11,7 @@ from graphgrad.compiler.dims import Dim
 from graphgrad.compiler.dtypes import int64
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.op import current_kind, ops
-from graphgrad.compiler.ops.indexing import index, slice_range
+from graphgrad.compiler.ops.indexing import index, is_computed, slice_range
 from graphgrad.compiler.ops.view import reverse
 from graphgrad.compiler.source import here
 from graphgrad.compiler.types import same_shape
@@ -54,13 +54,15 @@ def updated(x: Any, key: Any, value: Any) -> Any:
 
 
 def _is_array(k: Any) -> bool:
-    """Is it an index tensor with axes, or a mask?"""
+    """Is it an index tensor with axes, a mask, or a slice that only the run knows?"""
+    if isinstance(k, slice):
+        return is_computed(k)
     return np.ndim(k) > 0 if isinstance(k, np.ndarray | list) else getattr(k, "ndim", 0) > 0
 
 
 def _scattered(x: Any, key: Any, value: Any) -> Any:
     """Values put at the places that the key picks; by a mask alone, a choice for each element."""
-    if not isinstance(key, tuple):
+    if not isinstance(key, tuple | slice):
         mask = current_kind().lift(key)
         rest = x.type.shape[mask.ndim :]
         if mask.dtype.is_bool and value.ndim <= len(rest):

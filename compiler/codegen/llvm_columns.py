@@ -48,6 +48,17 @@ def literal(inside: Sequence[bool]) -> str | None:
     return "<" + ", ".join(f"i1 {'true' if x else 'false'}" for x in inside) + ">"
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A vector on its way to memory: so many elements from the first one, of these lanes, which
+    begin with a channel."""
+
+    offset: int
+    value: str
+    inside: tuple[bool, ...]
+    channel: int
+
+
 class Memory:
     """Loads and stores of vectors, some lanes of which may be left alone."""
 
@@ -91,6 +102,10 @@ class Memory:
         what = "fadd" if self.dtype.is_floating else "add"
         total = self.text.assign(f"{what} {self.type(lanes)} {before}, {value}")
         self.store(pointer, total, lanes, mask)
+
+    def put(self, pointer: str, results: Sequence[Result]) -> None:
+        for r in results:
+            self.store(self.at(pointer, r.offset), r.value, len(r.inside), literal(r.inside))
 
     def shuffle(self, a: str, b: str, lanes: int, picked: Sequence[int]) -> str:
         numbers = ", ".join(f"i32 {k}" for k in picked)

@@ -10,46 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphgrad.compiler.codegen.llvm_interrupts import interrupted
 from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
-from graphgrad.runtime.program import INTERRUPTED, STATUS_CLOCK, STATUS_FAILURE, Size
+from graphgrad.runtime.program import Size
 
-# Has the user pressed Ctrl-C? Asks the interpreter every tenth of a second: `clock` counts
-# microseconds where it is POSIX's. The question takes the signal away, so it is set off again, for
-# Python to see when the call has ended.
-INTERRUPTED_TEXT = f"""
-define internal i32 @interrupted(ptr %status) noinline nounwind {{
-  %at_clock = getelementptr i64, ptr %status, i64 {STATUS_CLOCK}
-  %last = load i64, ptr %at_clock
-  %now = call i64 @clock()
-  %since = sub i64 %now, %last
-  %long = icmp ugt i64 %since, 100000
-  br i1 %long, label %ask, label %no
-ask:
-  store i64 %now, ptr %at_clock
-  %gil = call i32 @PyGILState_Ensure()
-  %caught = call i32 @PyOS_InterruptOccurred()
-  %yes = icmp ne i32 %caught, 0
-  br i1 %yes, label %stop, label %on
-stop:
-  call void @PyErr_SetInterrupt()
-  call void @PyGILState_Release(i32 %gil)
-  %at_failure = getelementptr i64, ptr %status, i64 {STATUS_FAILURE}
-  store i64 {INTERRUPTED}, ptr %at_failure
-  ret i32 1
-on:
-  call void @PyGILState_Release(i32 %gil)
-  br label %no
-no:
-  ret i32 0
-}}
-"""
-INTERRUPTED_CALLS = {
-    "declare i64 @clock()",
-    "declare i32 @PyGILState_Ensure()",
-    "declare void @PyGILState_Release(i32)",
-    "declare i32 @PyOS_InterruptOccurred()",
-    "declare void @PyErr_SetInterrupt()",
-}
 # A loop asks after as many steps as compute so many elements, at most so many steps.
 ASK_ELEMENTS = 1 << 16
 ASK_STEPS = 1 << 12
@@ -104,7 +68,7 @@ class Loop:
     mask: Rows | None = None
     flags: Place | None = None
     backwards: bool = False
-    elements: int = 0  # that a step computes, about; 0 if nobody may interrupt the loop
+    elements: int = 1  # that a step computes, about
 
 
 class LoopEmitter:
@@ -180,7 +144,7 @@ class LoopEmitter:
         else:
             self.line("br label %begin")
         self.label("begin")
-        if loop.elements and not (isinstance(loop.trips, int) and loop.trips <= self.asking):
+        if w.parts.interrupts and not (isinstance(loop.trips, int) and loop.trips <= self.asking):
             self.listen()
         for s, now in zip(loop.states, self.now, strict=True):
             self.store(s.read, now)
@@ -240,14 +204,12 @@ class LoopEmitter:
 
     def listen(self) -> None:
         """Leave the loop if the user interrupts it."""
-        parts, mask = self.writer.parts, self.asking - 1
-        parts.functions["interrupted"] = INTERRUPTED_TEXT
-        parts.declares |= INTERRUPTED_CALLS
+        mask = self.asking - 1
         place = self.value(f"and i64 {self.trip}, {mask}")
         due = self.value(f"icmp eq i64 {place}, {mask}")
         self.line(f"br i1 {due}, label %listen, label %on")
         self.label("listen")
-        self.writer.leave_if_failed(self.value("call i32 @interrupted(ptr %status)"))
+        self.writer.leave_if_failed(self.value(interrupted(self.writer.parts)))
         self.line("br label %on")
         self.label("on")
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from graphgrad.compiler.codegen.llvm_columns import Memory
+from graphgrad.compiler.codegen.llvm_columns import Memory, Result
 from graphgrad.compiler.codegen.llvm_convolution_kernel import Buffer, Launch
 from graphgrad.compiler.codegen.llvm_depthwise_kernel import DepthwiseKernel, axis_of
+from graphgrad.compiler.codegen.llvm_epilogue import EpilogueEmitter, Piece
+from graphgrad.compiler.codegen.llvm_numbers import load_pointers
 from graphgrad.compiler.codegen.llvm_pixels import (
     FilterLanes,
     SeveralPixels,
@@ -28,15 +30,26 @@ from graphgrad.compiler.codegen.llvm_pixels import (
     WideLanes,
     pixels_together,
 )
-from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar import (
+    ATTRIBUTES,
+    FunctionText,
+    Lanes,
+    ModuleParts,
+    VectorEmitter,
+    llvm_type,
+)
 from graphgrad.compiler.codegen.llvm_windows import Taps
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.kernels.convolutions import Convolution, Registers
 from graphgrad.compiler.kernels.division import chunks, times
 from graphgrad.compiler.kernels.epilogues import Epilogue
+from graphgrad.compiler.kernels.loops import Stmt
 from graphgrad.compiler.kernels.windows import Axis
 
 PIXELS = 4  # windows that share a load of the filter
+# Instructions that an epilogue may have to be written out wherever there are results; else it is a
+# function.
+INLINE = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ def phases(axis: Axis) -> list[Phase]:
     return found
 
 
-class DepthwiseConvolution(DepthwiseKernel):
+class DepthwiseConvolution(DepthwiseKernel, EpilogueEmitter):
     """Emits the function of a forward pass or an input gradient."""
 
     kinds = ("conv", "conv_input_gradient")
@@ -80,7 +93,15 @@ class DepthwiseConvolution(DepthwiseKernel):
         self.phases = [[Phase(a)] for a in self.axes]
         if self.is_reversed:
             self.phases, self.channels = [phases(a) for a in self.axes], conv.outputs
+        self.given = self.dtype = conv.dtype
+        others = epilogue.others if epilogue is not None else ()
+        self.pointers = ("a", "b", "z", *(f"e{k}" for k in range(len(others))))
+        self.written: dict[Piece, str] = {}
         self.targets = [a.size if self.is_reversed else a.count for a in self.axes]
+
+    def accepts(self, epilogue: Epilogue) -> bool:
+        # Results that share a vector and lie apart are stored lane by lane.
+        return not self.is_reversed or self.packed <= 1 or self.conv.strides[2] == 1
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -93,8 +114,9 @@ class DepthwiseConvolution(DepthwiseKernel):
         return (Launch("", count, chunks("rows", count, row)),)
 
     def emit(self, parts: ModuleParts) -> str:
-        self.parts = parts
-        return self.function("", self.row_sums)
+        self.parts, self.written = parts, {}
+        rows = self.function("", self.row_sums)
+        return "\n".join([*self.written.values(), rows])
 
     def row_sums(self) -> None:
         """The rows lo..hi of the result."""
@@ -202,8 +224,8 @@ class DepthwiseConvolution(DepthwiseKernel):
         if self.multiplier > 1:
             return 1
         stride = max(self.conv.strides[2], 1)
-        found = pixels_together(self.conv.inputs, stride, self.lanes)
-        return min(found, self.lanes // self.conv.inputs)
+        found = pixels_together(self.conv.inputs, stride, self.width)
+        return min(found, self.width // self.conv.inputs)
 
     def window(self, line: str, at: str, taps: Sequence[Taps], pixels: int) -> None:
         """The windows from place `at` on: as many as `pixels`."""
@@ -228,13 +250,13 @@ class DepthwiseConvolution(DepthwiseKernel):
 
             zeros = [(t, "zeroinitializer") for t in lanes.types]
             values = self.each_tap(taps, zeros, add)
-            place = self.after("%z", self.add(self.mul(at, written), target))
-            (lanes.put_narrow if self.is_reversed else lanes.put_wide)(place, values)
+            results = lanes.narrow_results if self.is_reversed else lanes.wide_results
+            self.finish(self.add(self.mul(at, written), target), target, results(values))
 
         packed = self.packed
         if pixels >= packed > 1:
             stride = steps[0] // conv.inputs
-            lanes = TiledLanes(memory, conv.inputs, stride, packed, self.lanes)
+            lanes = TiledLanes(memory, conv.inputs, stride, packed, self.width)
             if pixels > packed:
                 several = SeveralPixels(lanes, pixels // packed, *(n * packed for n in steps))
                 sums(several, "0", "0")
@@ -246,6 +268,68 @@ class DepthwiseConvolution(DepthwiseKernel):
             sums(lanes if pixels == 1 else SeveralPixels(lanes, pixels, *steps), wide, narrow)
 
         self.groups(group)
+
+    # -- results
+
+    def finish(self, first: str, channel: str, results: Sequence[Result]) -> None:
+        """Store results, or what the epilogue makes of them, from element `first` on, which is of
+        this channel."""
+        if self.epilogue is None:
+            memory = Memory(self.text, self.parts, self.conv.dtype)
+            memory.put(self.after("%z", first), results)
+            return
+        known: dict[Piece, dict[int, Lanes]] = {}
+        for r in results:
+            if len(r.inside) == 1:  # with another lane it is computed as vectors are
+                wide = self.shuffle(self.element, 1, r.value, "poison", (0, 0))
+                r = replace(r, value=wide, inside=(True, False))
+            piece = Piece(r.channel, len(r.inside), sum(r.inside))
+            if self.work > INLINE:
+                name = self.result_function(replace(piece, first=0))
+                self.text.line(
+                    f"call void {name}(<{piece.lanes} x {self.element}> {r.value}, "
+                    f"i64 {self.add(first, r.offset)}, i64 {self.add(channel, r.channel)}, "
+                    "ptr %args)"
+                )
+                continue
+            self.channel = channel
+            if piece not in known:
+                known[piece] = self.shared_values(piece)
+            self.result(self.add(first, r.offset - r.channel), piece, r.value, known[piece])
+
+    def result_function(self, piece: Piece) -> str:
+        """A function of a vector of results, the element and the channel that it begins with."""
+        name = f"@KERNEL_result_{piece.lanes}_{piece.inside}"
+        if piece not in self.written:
+            before = self.text, self.block
+            self.text, self.block, self.channel = FunctionText(self.parts), "entry", "%channel"
+            self.result("%at", piece, "%sums", self.shared_values(piece))
+            head = (
+                f"define internal void {name}(<{piece.lanes} x {self.element}> %sums, i64 %at, "
+                f"i64 %channel, ptr %args) noinline {ATTRIBUTES} {{"
+            )
+            loads = load_pointers(self.pointers)
+            lines = [head, "entry:", *loads, *self.text.lines, "  ret void", "}"]
+            self.written[piece] = "\n".join(lines)
+            self.text, self.block = before
+        return name
+
+    def pointer(self, number: int) -> str:
+        return f"%{self.pointers[2 + number]}"
+
+    def channel_values(self, s: Stmt, piece: Piece) -> Lanes:
+        """A value a channel; of several places in a vector, those of one after the other."""
+        base, e = self.base(s.attr), VectorEmitter(self.text, piece.lanes)
+        made = self.conv.inputs if self.is_reversed else self.conv.outputs
+        if piece.inside <= made:
+            at = self.element_at(base, self.add(self.channel, piece.first), s.dtype)
+            return self.load_lanes(e, at, s.dtype, piece.inside)
+        once = self.load_lanes(e, base, s.dtype, made).text
+        picked = [k % made for k in range(piece.lanes)]
+        repeated = self.shuffle(llvm_type(s.dtype), piece.lanes, once, "poison", picked)
+        return Lanes(repeated, s.dtype)
+
+    # -- taps
 
     def tap(self, index: Sequence[str]) -> tuple[str, str]:
         offset, number = super().tap(index)

@@ -75,7 +75,7 @@ class DepthwiseFilterGradient(DepthwiseKernel):
         def block(index: str, _: list[str]) -> list[str]:
             part = self.after("%parts", self.mul(index, self.filter_size))
             memory = Memory(self.text, self.parts, self.conv.dtype)
-            self.set_zero(memory, part, "0", str(self.filter_size), self.lanes)
+            self.set_zero(memory, part, "0", str(self.filter_size), self.width)
             begin = self.div(self.mul(index, rows), self.blocks)
             end = self.div(self.mul(self.add(index, 1), rows), self.blocks)
 
@@ -143,7 +143,8 @@ class DepthwiseFilterGradient(DepthwiseKernel):
             def one(tap: str, _: list[str]) -> list[str]:
                 place = self.after(sums, self.mul(tap, conv.outputs))
                 before = lanes.load_wide(place)
-                lanes.put_wide(place, self.multiply_adds(lanes, at_tap(x, tap), g, before))
+                ends = self.multiply_adds(lanes, at_tap(x, tap), g, before)
+                lanes.memory.put(place, lanes.wide_results(ends))
                 return []
 
             self.loop(inside.lo, inside.hi, 1, [], one)
@@ -174,13 +175,13 @@ class DepthwiseFilterGradient(DepthwiseKernel):
                         lanes.types, before, totals[i * n : (i + 1) * n], strict=True
                     )
                 ]
-                lanes.put_wide(place, both)
+                lanes.memory.put(place, lanes.wide_results(both))
 
     def combine(self) -> None:
         """The sum of all parts."""
         memory = Memory(self.text, self.parts, self.conv.dtype)
-        whole = self.filter_size // self.lanes * self.lanes
-        for lo, hi, count in ((0, whole, self.lanes), (whole, self.filter_size, 1)):
+        whole = self.filter_size // self.width * self.width
+        for lo, hi, count in ((0, whole, self.width), (whole, self.filter_size, 1)):
 
             def some(i: str, _: list[str], count: int = count) -> list[str]:
                 type_ = memory.type(count)

@@ -59,7 +59,7 @@ class DepthwiseKernel(ConvolutionKernel, WindowLoops):
         self.pointers = ("a", "b", "z")
         self.element = llvm_type(conv.dtype)
         self.multiplier = conv.outputs // conv.inputs
-        self.lanes = max(registers.bytes // conv.dtype.itemsize, MOST)
+        self.width = max(registers.bytes // conv.dtype.itemsize, MOST)
         self.axes, self.channels = axes_of(conv), conv.inputs
 
     @property
@@ -73,7 +73,7 @@ class DepthwiseKernel(ConvolutionKernel, WindowLoops):
         output channel `wide` and the input channel `narrow`."""
         m, outputs = self.multiplier, self.conv.outputs
         memory = Memory(self.text, self.parts, self.conv.dtype)
-        used = self.lanes // m * m  # lanes of a vector that whole input channels fill
+        used = self.width // m * m  # lanes of a vector that whole input channels fill
         step = used * TOGETHER
         whole = outputs // step * step
 

@@ -21,7 +21,7 @@ the partial results of the splits in order (`llvm_filter_sums`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from graphgrad.compiler.codegen.llvm_convolution_kernel import Buffer, Launch
 from graphgrad.compiler.codegen.llvm_filter_rows import BlockRows
@@ -274,14 +274,20 @@ class FilterGradient(BlockRows):
         x = self.add(at, self.mul(group, t.inputs * self.bytes))
         g = self.mul(self.add(self.mul(first, conv.outputs), self.mul(group, t.outputs)),
                      self.bytes)  # fmt: skip
-        moved = self.mul(inside, t.panel * self.bytes)
-        starts = (g, self.add(x, moved)) if t.swapped else (x, self.add(g, moved))
+        tall, wide = (g, x) if t.swapped else (x, g)
+        starts = tall, self.add(wide, self.mul(inside, t.panel * self.bytes))
         corner = self.corner(tap, panel)
+
+        def ahead(at: str) -> tuple[str, str]:
+            if not t.asks_ahead:
+                return "null", "0"
+            before = self.mul(self.sub(panel, self.panels[0]), t.tall * self.bytes)
+            return self.ahead(self.add(before, at), extent[1], (tall, wide))
 
         def calls(channels: int) -> None:
             vectors = -(-channels // t.lanes)
             pieces = [t.run] if taps > 1 else cut(t.run, t.most[vectors])
-            self.calls(pieces, channels, taps, (*extent, *starts, apart, corner))
+            self.calls(pieces, channels, taps, (*extent, *starts, apart, corner), ahead)
 
         if t.last == t.panel or t.panels == 1:
             calls(t.last)
@@ -291,16 +297,39 @@ class FilterGradient(BlockRows):
         is_whole = self.text.assign(f"xor i1 {is_last}, true")
         self.when(is_whole, lambda: calls(t.panel))
 
-    def calls(self, pieces: Sequence[int], channels: int, taps: int, where: Sequence[str]) -> None:
+    def ahead(self, at: str, columns: str, starts: tuple[str, str]) -> tuple[str, str]:
+        """What a tile asks for of the next block's first place, and the bytes from place to place.
+
+        Panel by panel, tiles ask for what they read of tall channels, the second time for as many
+        bytes of the wide ones, and so on; for what is at hand when both are asked for. So requests
+        are spread over the time of a block.
+        """
+        sides = [("%x", self.conv.inputs), ("%g", self.conv.outputs)]
+        found, pitch, before = f"%{'x' if self.t.swapped else 'g'}", "0", "0"
+        for (array, channels), start in zip(sides[:: -1 if self.t.swapped else 1], starts):
+            line = channels * self.bytes
+            is_there = self.text.assign(f"icmp ult i64 {self.sub(at, before)}, {line}")
+            first = self.add(start, self.mul(columns, line))
+            first = self.at(array, self.add(first, self.sub(at, before)))
+            found = self.text.assign(f"select i1 {is_there}, ptr {first}, ptr {found}")
+            pitch = self.text.assign(f"select i1 {is_there}, i64 {line}, i64 {pitch}")
+            before = str(line)
+        return found, pitch
+
+    def calls(
+        self, pieces: Sequence[int], channels: int, taps: int, where: Sequence[str],
+        ahead: Callable[[str], tuple[str, str]],
+    ) -> None:  # fmt: skip
         """The tiles of a run, cut into pieces."""
         rows, columns, a, b, apart, corner = where
         offsets = [self.offset(f) for f in range(self.t.run)]
 
         def call(name: str, at: str, row: str) -> None:
             sums = self.at(corner, self.mul(row, self.sums_row))
+            next_, pitch = ahead(at)
             self.text.line(
                 f"call void @{name}(i64 {rows}, i64 {columns}, i64 {self.add(a, at)}, i64 {b}, "
-                f"i64 {apart}, ptr {sums}, ptr %rows)"
+                f"i64 {apart}, ptr {sums}, ptr %rows, ptr {next_}, i64 {pitch})"
             )
 
         start = 0

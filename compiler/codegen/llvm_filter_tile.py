@@ -1,7 +1,8 @@
 """One tile of a convolution's filter gradient as an LLVM function.
 
     define internal void @k_conv_filter_gradient_3f9a1c_tile0(
-        i64 %count, i64 %columns, i64 %a, i64 %b, i64 %apart, ptr %sums, ptr %rows)
+        i64 %count, i64 %columns, i64 %a, i64 %b, i64 %apart, ptr %sums, ptr %rows,
+        ptr %next, i64 %pitch)
 
 adds to `sums` the products of `tall` channels with a panel of `wide` ones, over `columns` places
 of each of `count` rows. The table `rows` says where x and g begin; `a` and `b` are the bytes from
@@ -11,6 +12,9 @@ there to the channels at work, and `apart` those from one row of taps to the nex
         for place in range(columns):
             total[r, :] += x[place, r] * g[place, :]
     sums += total
+
+`%next` is in the next block, `%pitch` bytes from place to place: if that comes from memory, each
+call asks for some bytes of all places.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from graphgrad.compiler.kernels.filter_tiles import FilterTiles
 
 POINTER_BYTES = 8
 ENTRY_BYTES = 2 * POINTER_BYTES  # of the table: where x and g begin
+LINE_BYTES = 64
 
 
 class FilterTile(Numbers):
@@ -64,7 +69,7 @@ class FilterTile(Numbers):
         self.text.line("ret void")
         return "\n".join([
             f"define internal void @{name}(i64 %count, i64 %columns, i64 %a, i64 %b, i64 %apart, "
-            f"ptr %sums, ptr %rows) noinline {ATTRIBUTES} {{",
+            f"ptr %sums, ptr %rows, ptr %next, i64 %pitch) noinline {ATTRIBUTES} {{",
             "entry:", *self.text.lines, "}",
         ])  # fmt: skip
 
@@ -87,13 +92,18 @@ class FilterTile(Numbers):
         starts = [self.at(x, "%a")]
         for _ in range(1, self.taps):
             starts.append(self.at(starts[-1], "%apart"))
+        pointers = [("ptr", p) for p in (*starts, self.at(g, "%b"))]
+        if self.tiles.asks_ahead:
+            pointers.append(("ptr", "%next"))
         n = len(starts)
 
         def place(_: str, carried: list[str]) -> list[str]:
-            tall, wide, sums = carried[:n], carried[n], carried[n + 1 :]
+            tall, wide, sums = carried[:n], carried[n], carried[len(pointers) :]
             right = [self.load(wide, v) for v in self.vectors]
             ends = [str(self.at(a, str(steps[0]))) for a in tall]
             ends.append(self.at(wide, str(steps[1])))
+            if self.tiles.asks_ahead:
+                ends.append(self.ask(carried[n + 1]))
             terms = iter(sums)
             for a in tall:
                 for offset in self.offsets:
@@ -106,9 +116,16 @@ class FilterTile(Numbers):
 
         types = [f"<{v.lanes} x {self.element}>" for v in self.vectors]
         types *= len(self.offsets) * self.taps
-        pointers = [("ptr", p) for p in (*starts, self.at(g, "%b"))]
         carried = [*pointers, *zip(types, totals, strict=True)]
-        return self.loop("0", "%columns", 1, carried, place)[n + 1 :]
+        return self.loop("0", "%columns", 1, carried, place)[len(pointers) :]
+
+    def ask(self, at: str) -> str:
+        """Ask for as many bytes as the tile has rows; where the next place's are."""
+        self.parts.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for start in range(0, len(self.offsets) * self.bytes, LINE_BYTES):
+            line = self.at(at, str(start))
+            self.text.line(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 2, i32 1)")
+        return self.at(at, "%pitch")
 
     def load(self, row: str, v: Columns) -> str:
         return self.memory.load(self.at(row, str(v.start * self.bytes)), v.lanes, v.mask)

@@ -9,6 +9,15 @@ from graphgrad.compiler.codegen.llvm_scalar import ATTRIBUTES, ModuleParts
 from graphgrad.compiler.dims import Extent
 
 
+def load_pointers(pointers: Sequence[str]) -> list[str]:
+    """What loads the pointers among `%args`, each by its name."""
+    found = []
+    for i, p in enumerate(pointers):
+        found.append(f"  %at_{p} = getelementptr ptr, ptr %args, i64 {i}")
+        found.append(f"  %{p} = load ptr, ptr %at_{p}")
+    return found
+
+
 class Numbers(Loops):
     """Arithmetic on sizes, done at once where they are known."""
 
@@ -25,10 +34,7 @@ class Numbers(Loops):
     def launched(self, name: str, pointers: Sequence[str], stack: Sequence[str] = ()) -> str:
         """The text at hand as a function that programs call: `args` holds pointers, then sizes."""
         head = [f"define internal i32 @{name}(ptr %status, i64 %lo, i64 %hi, ptr %args) "
-                f"{ATTRIBUTES} {{", "entry:", *stack]  # fmt: skip
-        for i, p in enumerate(pointers):
-            head.append(f"  %at_{p} = getelementptr ptr, ptr %args, i64 {i}")
-            head.append(f"  %{p} = load ptr, ptr %at_{p}")
+                f"{ATTRIBUTES} {{", "entry:", *stack, *load_pointers(pointers)]  # fmt: skip
         for i in range(len(self.sizes)):
             head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(pointers) + i}")
             head.append(f"  %n{i} = load i64, ptr %np{i}")

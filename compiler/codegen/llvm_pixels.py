@@ -7,9 +7,10 @@ window to window, and what there is one of a window (`load_flat`, `put_flat`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from graphgrad.compiler.codegen.llvm_columns import Columns, Memory, literal
+from graphgrad.compiler.codegen.llvm_columns import Columns, Memory, Result, literal
 
 VECTOR_BYTES = 64
 
@@ -140,9 +141,9 @@ class FilterLanes(Protocol):
     @property
     def types(self) -> list[str]: ...
     def load_wide(self, pointer: str) -> list[str]: ...
-    def put_wide(self, pointer: str, values: Sequence[str]) -> None: ...
     def load_narrow(self, pointer: str) -> list[str]: ...
-    def put_narrow(self, pointer: str, values: Sequence[str]) -> None: ...
+    def wide_results(self, values: Sequence[str]) -> list[Result]: ...
+    def narrow_results(self, values: Sequence[str]) -> list[Result]: ...
     def load_filter(self, pointer: str) -> list[str]: ...
 
 
@@ -168,9 +169,6 @@ class WideLanes(ChannelLanes):
 
     load_filter = load_wide
 
-    def put_wide(self, pointer: str, values: Sequence[str]) -> None:
-        self.put(pointer, values, add=False)
-
     def load_narrow(self, pointer: str) -> list[str]:
         if self.multiplier == 1:
             return self.load(pointer)
@@ -181,18 +179,25 @@ class WideLanes(ChannelLanes):
             found.append(self.memory.shuffle(x, "poison", v.lanes, picked))
         return found
 
-    def put_narrow(self, pointer: str, values: Sequence[str]) -> None:
-        m = self.multiplier
+    def wide_results(self, values: Sequence[str]) -> list[Result]:
+        return [
+            Result(v.start, x, tuple(i < v.count for i in range(v.lanes)), v.start)
+            for v, x in zip(self.columns, values, strict=True)
+        ]
+
+    def narrow_results(self, values: Sequence[str]) -> list[Result]:
+        m, found = self.multiplier, []
         if m == 1:
-            self.put(pointer, values, add=False)
-            return
-        for v, (start, mask), value in zip(self.columns, self.narrow, values, strict=True):
+            return self.wide_results(values)
+        for v, value in zip(self.columns, values, strict=True):
             type_, total = self.memory.type(v.lanes), ""
             for j in range(m):
                 picked = [(i * m + j) % v.lanes for i in range(v.lanes)]
                 term = self.memory.shuffle(value, "poison", v.lanes, picked)
                 total = self.memory.text.assign(f"fadd {type_} {total}, {term}") if j else term
-            self.memory.store(self.memory.at(pointer, start), total, v.lanes, mask)
+            inside = tuple(i < v.count // m for i in range(v.lanes))
+            found.append(Result(v.start // m, total, inside, v.start // m))
+        return found
 
 
 class SeveralPixels:
@@ -218,15 +223,20 @@ class SeveralPixels:
     def load_filter(self, pointer: str) -> list[str]:
         return self.lanes.load_filter(pointer) * self.pixels
 
-    def put_wide(self, pointer: str, values: Sequence[str]) -> None:
-        n = len(self.lanes.types)
-        for i, p in enumerate(self.places(pointer, self.wide)):
-            self.lanes.put_wide(p, values[i * n : (i + 1) * n])
+    def wide_results(self, values: Sequence[str]) -> list[Result]:
+        return self.moved(self.wide, [self.lanes.wide_results(own) for own in self.each(values)])
 
-    def put_narrow(self, pointer: str, values: Sequence[str]) -> None:
+    def narrow_results(self, values: Sequence[str]) -> list[Result]:
+        rows = [self.lanes.narrow_results(own) for own in self.each(values)]
+        return self.moved(self.narrow, rows)
+
+    def each(self, values: Sequence[str]) -> list[Sequence[str]]:
+        """The vectors of each place."""
         n = len(self.lanes.types)
-        for i, p in enumerate(self.places(pointer, self.narrow)):
-            self.lanes.put_narrow(p, values[i * n : (i + 1) * n])
+        return [values[i * n : (i + 1) * n] for i in range(self.pixels)]
+
+    def moved(self, step: int, rows: Sequence[Sequence[Result]]) -> list[Result]:
+        return [replace(r, offset=i * step + r.offset) for i, row in enumerate(rows) for r in row]
 
 
 class TiledLanes(PixelLanes):
@@ -241,14 +251,22 @@ class TiledLanes(PixelLanes):
     def load_wide(self, pointer: str) -> list[str]:
         return self.load_flat(pointer)
 
-    def put_wide(self, pointer: str, values: Sequence[str]) -> None:
-        self.put_flat(pointer, values)
-
     def load_narrow(self, pointer: str) -> list[str]:
         return self.load(pointer)
 
-    def put_narrow(self, pointer: str, values: Sequence[str]) -> None:
-        self.put(pointer, values, add=False)
+    def wide_results(self, values: Sequence[str]) -> list[Result]:
+        count = self.pixels * self.channels
+        return [Result(0, values[0], tuple(k < count for k in range(self.lanes)), 0)]
+
+    def narrow_results(self, values: Sequence[str]) -> list[Result]:
+        if self.stride == 1:
+            return self.wide_results(values)
+        found, lane_of = [], {place: k for k, place in enumerate(self.places())}
+        for start in range(0, max(lane_of) + 1, self.lanes):
+            lanes = [lane_of.get(start + i) for i in range(self.lanes)]
+            value = self.memory.shuffle(values[0], "poison", self.lanes, [k or 0 for k in lanes])
+            found.append(Result(start, value, tuple(k is not None for k in lanes), 0))
+        return found
 
 
 def pixels_together(channels: int, stride: int, lanes: int) -> int:

@@ -83,6 +83,7 @@ class ModuleParts:
     declares: set[str] = field(default_factory=set)
     functions: dict[str, str] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)  # definition -> name
+    interrupts: bool = False  # loops ask for interrupts: `clock` is POSIX's
 
     def text(self) -> str:
         """Declarations, tables and helper functions, in a fixed order."""

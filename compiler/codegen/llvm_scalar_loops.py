@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from graphgrad.compiler.codegen.llvm_interrupts import interrupted
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
     Lanes,
@@ -33,6 +34,9 @@ from graphgrad.compiler.types import TensorType
 
 Numbers = Callable[[Node], tuple[tuple[str, int], ...]]  # of the checks of a node, by kind
 Env = dict[Value, Known]
+
+# A loop asks after so many steps whether it is interrupted.
+ASK_STEPS = 1 << 16
 
 
 class ScalarLoopEmitter(ScalarValues):
@@ -193,6 +197,8 @@ class ScalarLoopEmitter(ScalarValues):
             else:
                 text.line(f"br label %{inside}")
             e.begin(inside)
+            if "cond_graph" in attrs and text.parts.interrupts:
+                self.listen(trip)
             rows = [self.entry(x, row) for x in scanned[masked:]]
             stacked = zip(body.outputs[carried:], places, strict=True)
             straight = {v: p for v, p in stacked if not is_small(v.type)}
@@ -225,6 +231,20 @@ class ScalarLoopEmitter(ScalarValues):
             for p, v in zip(targets[carried:], node.outputs[carried:], strict=True)
         ]
         return [*state, *stacks]
+
+    def listen(self, trip: str) -> None:
+        """Leave the function if the user interrupts it."""
+        text = self.text
+        listen, leave, on = (text.name(s) for s in ("listen", "leave", "on"))
+        place = text.assign(f"and i64 {trip}, {ASK_STEPS - 1}")
+        due = text.assign(f"icmp eq i64 {place}, {ASK_STEPS - 1}")
+        text.line(f"br i1 {due}, label %{listen}, label %{on}")
+        text.block(listen)
+        stop = text.assign(f"icmp ne i32 {text.assign(interrupted(text.parts))}, 0")
+        text.line(f"br i1 {stop}, label %{leave}, label %{on}")
+        text.block(leave)
+        text.line("ret i32 1")
+        self.e.begin(on)
 
     def go_on_if(self, condition: str, after: str) -> None:
         """Leave the loop where a condition fails."""

@@ -25,8 +25,12 @@ from graphgrad.compiler.kernels.loops import compute_dtype
 
 # What a block of targets reads shall stay in the second-level cache, beside the filter's panel.
 BLOCK_BYTES = 1 << 18
+# Arrays that take more do not stay in the second-level cache.
+FETCHED_BYTES = 1 << 20
 # Vectors of output channels that a tile sums for each of its places.
 WIDTHS = range(1, 5)
+# Rows of a tile: each has an address, and more do not fit into registers.
+MOST_ROWS = 12
 # Cycles to begin a tile and to store a vector of it.
 TILE, PLACE = 40, 1
 # Products of an unknown number of images with so many rows each go image by image.
@@ -184,6 +188,15 @@ class Tiling:
         return not h.is_inside and max(len(p.taps) for p in h.phases) > 1
 
     @property
+    def asks_ahead(self) -> bool:
+        """Does a tile ask for what the next one reads? Of products of matrices that do not stay in
+        a cache, where each element that comes from memory is used for little."""
+        if self.conv.groups > 1 or self.is_copied or not self.conv.is_product:
+            return False
+        elements = self.conv.images * self.axes[2].source * self.reduced
+        return not isinstance(elements, int) or elements * self.conv.dtype.itemsize > FETCHED_BYTES
+
+    @property
     def is_closed(self) -> bool:
         """Are all sizes known, so that a tile can be moved back where it would pass the end?"""
         return all(isinstance(a.target, int) for a in self.axes)
@@ -252,7 +265,7 @@ def tiling(conv: Convolution, registers: Registers) -> Tiling:
         last = vectors - (panels - 1) * width
         limit = (registers.count - 1 - width) // width
         steps = channels * (taps + (run - 1) * across.step)
-        for rows in range(1, min(tall, limit) + 1):
+        for rows in range(1, min(tall, limit, MOST_ROWS) + 1):
             for columns in range(1, min(wide // run, limit // rows) + 1):
                 tiles = -(-tall // rows) * -(-wide // (columns * run))
                 places = rows * columns

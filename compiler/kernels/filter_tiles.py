@@ -31,14 +31,16 @@ COPY_BYTES = 1 << 18
 # The sums of a part stay in the second-level cache.
 SUMS_BYTES = 1 << 19
 # So many parts are wanted, for threads. What reads an element of x or g once more does so for at
-# least so many multiplications.
-PARTS, REUSE = 8, 96
+# least so many multiplications: for more where it comes from memory.
+PARTS, REUSE, FAR_REUSE = 8, 96, 256
 # Where there are fewer parts of the result, the places are split: partial results take at most so
 # many bytes, and each at least so many picoseconds.
 PARTIAL_BYTES, SPLIT = 1 << 24, 1 << 23
 # What the transposition at the end makes of the time where tiles are swapped, about.
 SWAPPING = 1.05
 CYCLE = 250  # picoseconds
+# Arrays that take more do not stay in the second-level cache.
+FETCHED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,16 @@ class FilterTiles:
     def run(self) -> int:
         """Neighbouring rows that tiles cut."""
         return self.tall * (self.conv.taps[2] if self.merged else 1)
+
+    @property
+    def asks_ahead(self) -> bool:
+        """Do tiles ask for the next block's rows? Those of a single tap come from memory, where
+        they are far apart, and each is used for little."""
+        conv = self.conv
+        if not conv.is_product or conv.groups > 1 or self.is_copied:
+            return False
+        elements = conv.images * math.prod(conv.places) * (conv.inputs + conv.outputs)
+        return not isinstance(elements, int) or elements * self.dtype.itemsize > FETCHED_BYTES
 
     # -- blocks of places
 
@@ -226,7 +238,8 @@ class FilterTiles:
             return panels
         one = math.prod(self.conv.taps) // self.row_parts * self.panel
         most = max(1, SUMS_BYTES // (one * self.tall * self.dtype.itemsize))
-        wanted = max(1, panels * self.row_parts // PARTS, -(-REUSE // one))
+        reuse = FAR_REUSE if self.asks_ahead else REUSE
+        wanted = max(1, panels * self.row_parts // PARTS, -(-reuse // one))
         return -(-panels // -(-panels // min(most, wanted)))
 
     @property

@@ -95,10 +95,14 @@ leaky_relu = Elementwise(
     bind=_bind_alpha(0.2),
     ref=in_float32(lambda x, alpha: np.where(x > 0, x, x * x.dtype.type(alpha))),
     scalar=lambda s, x, alpha: s.select(s.gt(x, 0.0), x, s.mul(x, alpha)),
-    partials=(lambda z, x, alpha: ops["where"](x > 0, x.dtype.dtype.type(1), alpha),),
+    partials=(
+        lambda z, x, alpha: ops["where"](
+            (z if alpha >= 0 else x) > 0, x.dtype.dtype.type(1), alpha
+        ),
+    ),
     samples=Samples(
         dtypes=FLOATS,
-        attrs=({}, {"alpha": 0.5}),
+        attrs=({}, {"alpha": 0.5}, {"alpha": -0.5}),
         oracle=lambda x, alpha=0.2: np.maximum(x, 0) + alpha * np.minimum(x, 0),
         ulp=1.0,
     ),
@@ -111,7 +115,7 @@ relu6 = Elementwise(
     parameter="features",
     ref=in_float32(lambda x: np.minimum(np.maximum(x, x.dtype.type(0)), x.dtype.type(6))),
     scalar=lambda s, x: s.minimum(s.relu(x), 6),
-    partials=(lambda z, x: _within(x, 0, 6),),
+    partials=(lambda z, x: _within(z, 0, 6),),
     samples=Samples(
         domain=(-3.0, 9.0),
         dtypes=(*FLOATS, "int32", "uint8"),

@@ -394,7 +394,7 @@ relu = Elementwise(
     inputs="number",
     ref=in_float32(lambda x: np.maximum(x, x.dtype.type(0))),
     scalar=lambda s, x: s.maximum(x, s.const(0, s.dtype(x))),
-    partials=(lambda z, x: Mask(x > 0),),
+    partials=(lambda z, x: Mask(z > 0),),  # z is what the next layer keeps too
     samples=Samples(
         dtypes=ANY_NUMBER,
         oracle=lambda x: (x + np.abs(x)) / 2 if x.dtype.kind == "f" else np.where(x > 0, x, 0),

@@ -15,7 +15,7 @@ from graphgrad.compiler.errors import ArgumentError, DTypeError, IndexOutOfRange
 from graphgrad.compiler.families import Composite, Generator, Indexed, join_dtypes
 from graphgrad.compiler.op import Attrs, Samples, current_kind, located, ops
 from graphgrad.compiler.ops.range_checks import OUT_OF_RANGE, check_range
-from graphgrad.compiler.ops.shapes import known, known_or_none
+from graphgrad.compiler.ops.shapes import as_shape, known_or_none
 from graphgrad.compiler.ops.special import Array
 from graphgrad.compiler.types import (
     Shape,
@@ -351,6 +351,7 @@ def _computed_range(start: Any, limit: Any, delta: Any, dtype: Any) -> Any:
         start, limit, delta = (v.cast(dtypes.int64) for v in (start, limit, delta))
         count = -ops["floordiv"](start - limit, delta)
     found = dtypes.as_dtype(dtype)
+    count = ops["maximum"](count, 0)
     return (ops["places"](count) * delta + start).cast(found)
 
 
@@ -359,7 +360,7 @@ def _bind_one_hot(
     dtype: Any = None, name: str | None = None,
 ) -> Bound:  # fmt: skip
     i = current_kind().lift(indices)
-    depth = known(depth) if isinstance(depth, Arith) else depth
+    depth = as_shape(depth)[0] if isinstance(depth, Arith) else depth
     place = normalize_axis(-1 if axis is None else int(axis), i.ndim + 1, "one_hot")
     given = [v for v in (on_value, off_value) if v is not None]
     if dtype is not None or not given:

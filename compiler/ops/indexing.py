@@ -128,6 +128,8 @@ def _expanded(x: Any, key: Any) -> tuple[Any, list[Any]]:
         raise ArgumentError("index: more than one ... in the key")
     at = dots[0] if dots else len(keys)
     keys = [*keys[:at], *[np.s_[:]] * (x.ndim - given), *keys[at + 1 :]]
+    if any(map(is_computed, keys)):
+        x, keys = _cut(x, keys)
     if not any(map(_is_mask, keys)):
         return x, keys
     alone = sum(isinstance(k, Arith) and k.ndim > 0 for k in keys) == 1
@@ -228,15 +230,54 @@ def _from_the_front(indices: Any, n: Extent) -> Any:
     return current_kind().lift(np.where((array < 0) & (array >= -n), array + n, array))
 
 
+def is_computed(k: Any) -> bool:
+    """Is it a slice whose bounds only the run knows?"""
+    return (
+        isinstance(k, slice)
+        and state.builder is not None
+        and any(known_or_none(bound) is None for bound in (k.start, k.stop) if bound is not None)
+    )
+
+
+def _cut(x: Any, keys: list[Any]) -> tuple[Any, list[Any]]:
+    """`x` with its computed slices taken, and the rest of the key."""
+    rest, axis = list(keys), 0
+    for i, k in enumerate(keys):
+        if is_computed(k):
+            x = ops["gather"](x, _computed_places(k, x.shape[axis]), axis=axis)
+            rest[i] = np.s_[:]
+        axis += _width(k)
+    return x, rest
+
+
+def _computed_places(k: slice, n: Extent) -> Any:
+    """The places that a slice picks of `n`, clipped as Python clips; their number is a run-time
+    size."""
+    step = 1 if k.step is None else known_or_none(k.step)
+    if not step:
+        raise ArgumentError("index: the step of a slice is a number other than 0")
+    low: Extent = 0 if step > 0 else -1
+
+    def clipped(bound: Any, default: Extent) -> Any:
+        if bound is None:
+            return current_kind().lift(default, dtypes.int64)
+        i = current_kind().lift(bound)
+        if i.ndim or not i.dtype.is_integer:
+            raise DTypeError(f"index: the bounds of a slice are 0-d integers, got {i.type}")
+        i = i.cast(dtypes.int64)
+        i = ops["where"](i < 0, i + n, i)
+        return ops["minimum"](ops["maximum"](i, low), n + low)
+
+    ends = (0, n) if step > 0 else (n - 1, -1)
+    start, stop = clipped(k.start, ends[0]), clipped(k.stop, ends[1])
+    count = ops["maximum"](-ops["floordiv"](start - stop, step), 0)
+    return ops["places"](count) * step + start
+
+
 def slice_range(k: Any, n: Extent) -> tuple[Extent, Extent, int]:
     """Start, size and step of a Python slice over an axis of size `n`, clipped as Python clips."""
-    for bound in (k.start, k.stop, k.step):
-        if isinstance(bound, Arith) and state.builder is not None:
-            raise ArgumentError(
-                "index: while a function is traced, the bounds of a slice are numbers, since they "
-                "decide a shape; "
-                "gg.slice takes a start that is a tensor"
-            )
+    if any(isinstance(bound, Arith) for bound in (k.start, k.stop, k.step)):
+        k = slice(*(_bound(bound) for bound in (k.start, k.stop, k.step)))
     step = 1 if k.step is None else operator.index(k.step)
     if step == 0:
         raise ArgumentError("index: a slice with step 0")
@@ -254,6 +295,16 @@ def slice_range(k: Any, n: Extent) -> tuple[Extent, Extent, int]:
     if isinstance(size, int) and size == 0:
         return 0, 0, 1
     return start, size, step
+
+
+def _bound(bound: Any) -> Any:
+    found = known_or_none(bound)
+    if found is None and bound is not None:
+        raise ArgumentError(
+            "index: while a function is traced, the bounds of this slice are numbers, since they "
+            "decide a shape; gg.slice takes a start that is a tensor"
+        )
+    return found
 
 
 def _clip(bound: Any, n: Extent, low: Extent, high: Extent, default: Extent) -> Extent:

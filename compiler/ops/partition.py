@@ -92,7 +92,11 @@ def sequence_mask(
     n = n.cast(dtypes.int64)
     limit = ops["max"](n) if maxlen is None else kind.lift(maxlen)
     found = known_or_none(limit if maxlen is None else maxlen)
-    row = ops["places"](limit) if found is None else ops["iota"](max(found, 0), dtypes.int64)
+    row = (
+        ops["places"](ops["maximum"](limit, 0))
+        if found is None
+        else ops["iota"](max(found, 0), dtypes.int64)
+    )
     row = row.reshape((*(1,) * n.ndim, row.shape[0]))
     return (row < n.reshape((*n.shape, 1))).cast(dtypes.as_dtype(dtype))
 

@@ -258,19 +258,29 @@ def _places_type(count: TensorType, size: Extent) -> TensorType:
     return tensor_type((size,), dtypes.int64)
 
 
+def _places(count: Array, size: Any) -> Array:
+    if count < 0:
+        raise places.failure("negative", {}, int(count), 0, 0)
+    return np.arange(int(count), dtype=np.int64)
+
+
 places = Library(
     name="places",
     public="",
     bind=_bind_places,
     type=_places_type,
-    ref=lambda count, size: np.arange(int(count), dtype=np.int64),
+    ref=_places,
     nondifferentiable=True,
     batch=_no_batch("a size that a tensor holds"),
+    failures={"negative": (ShapeError, "a size is not negative, got {a}")},
     samples=Samples(
         cases=lambda rng, dtype: [((np.asarray(n).astype(dtype),), {}) for n in (3, 0)],
         dtypes=("int32", "int64"),
         oracle=lambda count: np.array(list(range(int(count))), np.int64),
-        errors=((lambda op: op(np.zeros(2, int)), "a size is one integer, got i64[2]"),),
+        errors=(
+            (lambda op: op(np.zeros(2, int)), "a size is one integer, got i64[2]"),
+            (lambda op: op(np.int64(-2)), "a size is not negative, got -2"),
+        ),
     ),
     doc="0, 1, ... below a number that a tensor holds.",
 )

@@ -12,7 +12,7 @@ from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import Dim, at_least
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.errors import ArgumentError, GraphgradError, ShapeError
-from graphgrad.compiler.op import state
+from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.types import Shape, tensor_type
 
 
@@ -21,7 +21,11 @@ def as_shape(shape: Any) -> Shape:
     if isinstance(shape, np.ndarray):
         shape = shape.tolist()
     elif isinstance(shape, Arith):
-        shape = known(shape)
+        found = known_or_none(shape)
+        vector: Any = shape
+        if found is None and vector.ndim == 1 and isinstance(vector.shape[0], int):
+            found = [vector[k] for k in range(vector.shape[0])]
+        shape = shape if found is None else found
     sizes = shape if isinstance(shape, Sequence) else (shape,)
     return tuple([n if type(n) is int else _size(n) for n in sizes])
 
@@ -30,6 +34,9 @@ def _size(n: Any) -> Any:
     if isinstance(n, Dim):
         return n
     if isinstance(n, Arith):
+        found = known_or_none(n)
+        if found is None and n.ndim == 0 and n.dtype.is_integer:
+            return ops["places"](n).shape[0]  # a run-time size
         n = known(n)
     try:
         return n if isinstance(n, Dim) else operator.index(n)

@@ -23,7 +23,7 @@ def cse(graph: Graph) -> Graph:
             inputs = tuple(replaced.get(x, x) for x in node.inputs)
             node = Node(node.op, inputs, node.attrs, node.outputs, node.where)
         if not has_effect(node):
-            found = first.setdefault(_key(node), node)
+            found = first.setdefault(node_key(node), node)
             if found is not node:
                 replaced.update(zip(node.outputs, found.outputs, strict=True))
                 continue
@@ -34,7 +34,8 @@ def cse(graph: Graph) -> Graph:
     return Graph(graph.params, tuple(nodes), outputs, graph.name)
 
 
-def _key(node: Node) -> Any:
+def node_key(node: Node) -> Any:
+    """Equal for nodes that compute the same."""
     inputs = tuple(map(id, node.inputs))
     if node.op.name in COMMUTATIVE:
         inputs = tuple(sorted(inputs))

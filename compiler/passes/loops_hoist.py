@@ -14,7 +14,8 @@ from graphgrad.compiler.families import Elementwise, Generator, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.passes.loops import Loop, over_loops
-from graphgrad.compiler.transform.residuals import DEAR_ELEMENT, nominal_bytes
+from graphgrad.compiler.transform.dear import DEAR_ELEMENT
+from graphgrad.compiler.transform.residuals import nominal_bytes
 from graphgrad.compiler.transform.subgraphs import must_be_chosen
 
 

@@ -19,8 +19,10 @@ from typing import Any
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Builder, Graph, Node, Value, trace
 from graphgrad.compiler.op import Application, Attrs, Op, current_kind, ops, state
+from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.transform.dear import are_few_and_dear
 from graphgrad.compiler.transform.sizes import size_makers, symbols_in
 from graphgrad.compiler.types import TensorType
 
@@ -250,7 +252,18 @@ def _reverse(
     parts = reverse_parts(graph, given, wanted, fill)
     found = iter(parts.grads)
     has = tuple(w and next(found) is not None for w in wanted)
-    return live(parts.builder.finish(g for g in parts.grads if g is not None)), has
+    whole = parts.builder.finish(g for g in parts.grads if g is not None)
+    return live(without(parts.at_hand, whole)), has
+
+
+def without(at_hand: Sequence[Node], graph: Graph) -> Graph:
+    """`graph`, whose parameters are outputs of the nodes `at_hand`, without those again."""
+    if not at_hand:
+        return graph
+    merged = cse(Graph(graph.params, (*at_hand, *graph.nodes), graph.outputs, graph.name))
+    given = set(graph.params)
+    rest = tuple(n for n in merged.nodes if given.isdisjoint(n.outputs))
+    return Graph(graph.params, rest, merged.outputs, graph.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,6 +275,7 @@ class ReverseParts:
     copies: dict[Value, Value]
     forward_nodes: int
     grads: list[Any]
+    at_hand: list[Node]  # dear ones whose outputs are parameters
 
 
 def reverse_parts(
@@ -296,7 +310,13 @@ def reverse_parts(
                 zeros_like(x.type) if g is None else g for x, g in zip(sources, grads, strict=True)
             ]
     copies = {v: env[became.get(v, v)] for v in (*plain.params, *plain.producers)}
-    return ReverseParts(builder, copies, forward_nodes, grads)
+    given_values = set(known.values())
+    at_hand = [
+        a
+        for a in applications
+        if given_values.issuperset(a.outputs) and a.outputs and are_few_and_dear(a)
+    ]
+    return ReverseParts(builder, copies, forward_nodes, grads, at_hand)
 
 
 def augmented(graph: Graph, wanted: tuple[bool, ...]) -> tuple[Graph, dict[Value, Value]]:

@@ -21,6 +21,7 @@ from graphgrad.compiler.ops.runtime_sizes import size_in
 from graphgrad.compiler.ops.while_loop import Axes, resized
 from graphgrad.compiler.transform.autodiff import forward, live, reverse, zeros_like
 from graphgrad.compiler.transform.loop_memory import bound_of, in_segments, segment_length
+from graphgrad.compiler.transform.loop_partials import with_partials
 from graphgrad.compiler.transform.loop_sizes import (
     cut_to,
     mentioned,
@@ -157,6 +158,11 @@ def augmented_body(body: Graph, carried: int, active: Mask, varying: Axes = ()) 
     count = len(body.outputs)
     seeds = [a and i < count for i, a in enumerate(active_results(inner, carried, active))]
     step = reverse_step(inner, carried, seeds, active)
+    richer = with_partials(inner, step.graph)
+    if richer is not inner:
+        inner = richer
+        seeds += [False] * (len(inner.outputs) - len(seeds))
+        step = reverse_step(inner, carried, seeds, active)
     missing = missing_stacks(inner, carried, step)
     found = Graph(inner.params, inner.nodes, (*inner.outputs, *missing), inner.name)
     untold = sizes_to_tell(inner, carried, step, varying)

@@ -16,6 +16,7 @@ from graphgrad.compiler.ir import Builder, Graph, Node, Value
 from graphgrad.compiler.passes.loops_counted import count_steps
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.transform.autodiff import at, decomposition, reverse_parts
+from graphgrad.compiler.transform.dear import is_dear
 from graphgrad.compiler.transform.maxflow import Network
 from graphgrad.compiler.transform.sizes import bind_sizes, is_runtime, specialise
 from graphgrad.compiler.types import TensorType
@@ -25,9 +26,6 @@ INFINITE = float("inf")
 LARGE = 1e15  # computing a loop again: dearer than any storing, and yet possible
 LARGE_STATE = 1e12  # all values that the state of a loop had, where it grows from step to step
 
-# Elements that cost more than this, in cheap instructions, are priced: at about 0.3 ns an element
-# (a transcendental function) against 0.8 to store and load it.
-DEAR_ELEMENT = 16.0
 DEAR_SHARE = 0.5  # of the bytes
 
 
@@ -191,11 +189,7 @@ def recompute_share(node: Node) -> float:
     if op.effect or op.raises:
         return INFINITE
     if isinstance(op, Elementwise):
-        # Imported here: the scalar functions take a seventh of the time to import graphgrad, and
-        # only calls under a tape need them.
-        from graphgrad.compiler.kernels.loops import element_cost
-
-        return DEAR_SHARE if element_cost(node) > DEAR_ELEMENT else 0.0
+        return DEAR_SHARE if is_dear(node) else 0.0
     if op.name == "constant" or isinstance(op, View | Generator):
         return 0.0
     return INFINITE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,13 @@ def steps(compilation: Compilation) -> list[list[str]]:
 
 
 ONE: dict[str, Callable[..., Any]] = {
-    "bias and relu": lambda x, w, b, r: ops["relu"](conv(x, w) + b),
-    "a scale a channel, and tanh": lambda x, w, b, r: ops["tanh"](conv(x, w) * b + 0.5),
-    "a residual": lambda x, w, b, r: ops["relu"](conv(x, w) + b + r),
-    "rare paths": lambda x, w, b, r: ops["sin"](conv(x, w) * b),
-    "many instructions": lambda x, w, b, r: ops["gelu"](conv(x, w) + b) * r,
-    "a comparison": lambda x, w, b, r: conv(x, w) > b,
-    "several results": lambda x, w, b, r: (
+    "bias and relu": lambda conv, x, w, b, r: ops["relu"](conv(x, w) + b),
+    "a scale a channel, and tanh": lambda conv, x, w, b, r: ops["tanh"](conv(x, w) * b + 0.5),
+    "a residual": lambda conv, x, w, b, r: ops["relu"](conv(x, w) + b + r),
+    "rare paths": lambda conv, x, w, b, r: ops["sin"](conv(x, w) * b),
+    "many instructions": lambda conv, x, w, b, r: ops["gelu"](conv(x, w) + b) * r,
+    "a comparison": lambda conv, x, w, b, r: conv(x, w) > b,
+    "several results": lambda conv, x, w, b, r: (
         lambda y: (ops["relu"](y), y > 0.0, y * r)
     )(conv(x, w) + b),
 }  # fmt: skip
@@ -65,16 +66,46 @@ WITH_ARRAYS = "a residual", "many instructions", "several results"
     [(3, 20, "float32"), (2, 6, "float32"), (5, 3, "float64"), (4, 100, "float32")],
 )
 def test_one_kernel(name: str, inputs: int, outputs: int, dtype: str) -> None:
-    compilation = check(ONE[name], *types(inputs, outputs, dtype))
+    compilation = check(partial(ONE[name], conv), *types(inputs, outputs, dtype))
     # of 100 channels there are several panels, and arrays like the result are read elsewhere
     apart = outputs == 100 and name in WITH_ARRAYS
     assert len(compilation.steps) == (2 if apart else 1)
     assert steps(compilation)[0][0] == "conv"
 
 
+@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize(
+    ("channels", "multiplier", "dtype"),
+    [(20, 1, "float32"), (3, 1, "float32"), (65, 1, "float64"), (5, 2, "float32")],
+)
+def test_one_depthwise_kernel(name: str, channels: int, multiplier: int, dtype: str) -> None:
+    x, w, b, r = types(channels, channels * multiplier, dtype)
+    w = t(3, 3, 1, channels * multiplier, dtype=dtype)
+
+    def conv(x: Any, w: Any) -> Any:
+        return ops["conv"](x, w, **(ATTRS | {"groups": channels}))
+
+    compilation = check(partial(ONE[name], conv), x, w, b, r)
+    assert [s[0] for s in steps(compilation)] == ["conv"]
+
+
+@pytest.mark.parametrize(("channels", "stride", "kernels"), [(20, 2, 1), (3, 1, 1), (3, 2, 2)])
+def test_a_depthwise_gradient_by_the_input(channels: int, stride: int, kernels: int) -> None:
+    """Where neighbouring results share a vector and lie apart, what follows is a kernel."""
+    attrs = ATTRS | {"groups": channels, "strides": (stride, stride)}
+
+    def masked(g: Any, w: Any, y: Any, b: Any) -> Any:
+        found = ops["conv_input_gradient"](g, w, **attrs, input_size=(8, 10))
+        return ops["where"](y > 0.0, found * b, 0.0), found
+
+    places = (8 // stride, 10 // stride)
+    given = t(2, *places, channels), t(3, 3, 1, channels), t(2, 8, 10, channels), t(channels)
+    assert len(check(masked, *given).steps) == kernels
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_halves_are_rounded_before_what_follows(dtype: str) -> None:
-    compilation = check(ONE["bias and relu"], *types(4, 5, dtype))
+    compilation = check(partial(ONE["bias and relu"], conv), *types(4, 5, dtype))
     assert len(compilation.steps) == 1
 
 
@@ -171,7 +202,7 @@ def test_blocks_and_threads() -> None:
 
 def test_reports_and_memory() -> None:
     given = types(3, 20)
-    compilation = check(ONE["bias and relu"], *given)
+    compilation = check(partial(ONE["bias and relu"], conv), *given)
     (step,) = make_report(compilation).steps
     assert step.name.startswith("k_conv_add_relu_")
     assert step.work is not None

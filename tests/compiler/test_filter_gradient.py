@@ -132,6 +132,8 @@ LARGE = [
     Case(3, (24, 24), 16, 17, (3, 3), padding=same, dtype="float64"),
     Case(2, (40, 40), 40, 6, (1, 1)),  # swapped
     Case(2, (14, 14), 64, 100, (3, 3), padding=same),
+    Case(1, (30, 31), 100, 180, (1, 1)),  # the next block is asked for
+    Case(1, (40, 40), 150, 20, (1, 1), dtype="float64"),
     Case(5, (20, 20), 4, 4, (3, 3), padding=same, groups=8),
     Case(4, (24, 24), 16, 17, (3, 3), padding=same, dtype="bfloat16"),
 ]
@@ -164,6 +166,7 @@ def test_the_cases_reach_all_kinds_of_tiles() -> None:
         lambda t: t.merged > 1, lambda t: t.merged and not t.is_copied, lambda t: t.by_row,
         lambda t: t.panels > 1 and t.last < t.panel, lambda t: t.splits != 1,
         lambda t: t.parts > t.row_parts, lambda t: not t.is_partial,
+        lambda t: t.asks_ahead, lambda t: t.asks_ahead and t.swapped,
     ):  # fmt: skip
         assert any(map(kind, tiles))
 

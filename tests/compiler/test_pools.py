@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphgrad as gg
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_pools, llvm_program
+from graphgrad.compiler.codegen.python_pools import python_pool
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.driver import compile_in_full
 from graphgrad.compiler.kernels.loops import Division
@@ -148,6 +150,41 @@ def test_results_do_not_depend_on_the_cut(
         )  # fmt: skip
         (found,) = with_threads(lambda: compiled(routine, arrays, attrs), (3,))
         assert found.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("routine", ROUTINES)
+def test_as_python(routine: str) -> None:
+    for seed, dtype in enumerate(("float32", "float64", "float32", "int32")):
+        if dtype == "int32" and routine != "max_pool":
+            continue
+        rng = np.random.default_rng(seed)
+        rank = 1 + seed % 3
+        attrs, x = geometry(rng, rank), images(rng, rank, 3, dtype)
+        arrays, given = inputs(rng, routine, x, attrs)
+        types = [t(*a.shape, dtype=dtypes.as_dtype(a.dtype)) for a in arrays]
+        graph = graph_of(lambda *xs, a=given: ops[routine](*xs, **a), *types)
+        scope: dict[str, Any] = {"np": np}
+        exec(python_pool(graph.nodes[-1], "kernel"), scope)
+        wanted = ops[routine].ref(*arrays, **given)
+        made = np.full_like(wanted, 7)
+        with np.errstate(all="ignore"):
+            scope["kernel"](*arrays, made)
+        check(routine, arrays, given, made)
+
+
+def test_functions_show_their_pools() -> None:
+    @gg.function
+    def halved(x: Any) -> Any:
+        return gg.nn.max_pool(x, 2, 2, "VALID")
+
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
+    expected = halved(gg.constant(x)).numpy()
+    scope: dict[str, Any] = {"np": np}
+    exec(halved.kernels(), scope)
+    (name,) = (k for k in scope if k.startswith("k_max_pool"))
+    made = np.empty_like(expected)
+    scope[name](x, made)
+    np.testing.assert_array_equal(made, expected)
 
 
 def test_sixteen_bits_and_unknown_channels_are_host_steps() -> None:

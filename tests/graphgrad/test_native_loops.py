@@ -77,19 +77,20 @@ import graphgrad as gg
 def rise(x, limit):
     return gg.while_loop(lambda x: x[0] < limit, lambda x: (x + 1.0,), (x,))
 
-rise(gg.zeros([40]), 3.0)
+rise(gg.zeros([SIZE]), gg.constant(3.0))
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
-    rise(gg.zeros([40]), float("inf"))
+    rise(gg.zeros([SIZE]), gg.constant(float("inf")))
 except KeyboardInterrupt:
     print("interrupted")
-print(rise(gg.zeros([40]), 3.0)[0][0].numpy())
+print(rise(gg.zeros([SIZE]), gg.constant(3.0))[0][0].numpy())
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-def test_a_loop_without_end_can_be_interrupted() -> None:
-    run = [sys.executable, "-c", ENDLESS]
+@pytest.mark.parametrize("size", [1, 40])  # of state in registers, and in memory
+def test_a_loop_without_end_can_be_interrupted(size: int) -> None:
+    run = [sys.executable, "-c", ENDLESS.replace("SIZE", str(size))]
     found = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
     assert found.stdout.split() == ["interrupted", "3.0"], found.stderr
 

@@ -319,3 +319,68 @@ def test_a_row_for_each_batch():
     wanted = MATRIX.copy()
     wanted[np.arange(3), [0, 1, 3]] = [9, 8, 7]
     np.testing.assert_array_equal(v, wanted)
+
+
+SLICES = {
+    "to": lambda x, n: x[:n],
+    "from": lambda x, n: x[n:],
+    "of columns": lambda x, n: x[..., 1:n, None],
+    "backwards": lambda x, n: x[n::-1],
+    "with a step and an index": lambda x, n: x[1:n:2, 0],
+    "with index arrays": lambda x, n: x[n : n + 1, [0, 2]],
+}
+
+
+@pytest.mark.parametrize("take", SLICES.values(), ids=SLICES)
+def test_computed_slices(take):
+    def f(x, n):
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            y = take(x, n)
+            total = gg.reduce_sum(y**3)
+        return y, tape.gradient(total, x)
+
+    x = gg.constant(np.arange(12, dtype=np.float32).reshape(4, 3))
+    for jit in (True, False):
+        compiled = gg.function(f, jit_compile=jit)
+        for n in (2, 0, -1, -9, 9):
+            for got, wanted in zip(compiled(x, gg.constant(n)), f(x, n)):
+                np.testing.assert_array_equal(got, wanted)
+        assert compiled.experimental_get_tracing_count() == 1
+
+
+def test_computed_slices_are_assigned():
+    @gg.function
+    def f(x, n):
+        x = gg.identity(x)
+        x[:n] = 0.0
+        x[n:, 1] += x[n:, 0]
+        return x
+
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    for n in (2, 0, -1, 9):
+        wanted = x.copy()
+        wanted[:n] = 0
+        wanted[n:, 1] += wanted[n:, 0]
+        np.testing.assert_array_equal(f(gg.constant(x), gg.constant(n)), wanted)
+
+
+SHAPES = {
+    "zeros": lambda x, n: gg.zeros([n, 3]) + x,
+    "ones": lambda x, n: gg.ones(gg.stack([n, 3])) * x,
+    "broadcast_to": lambda x, n: gg.broadcast_to(x, [n, 3]),
+    "reshape": lambda x, n: gg.reshape(gg.broadcast_to(x, [6, 3]), [n, -1]),
+    "uniform": lambda x, n: gg.random.stateless_uniform([n, 3], seed=[1, 2]) * x,
+    "one_hot": lambda x, n: gg.one_hot([0, 1], n) * x[0],
+}
+
+
+@pytest.mark.parametrize("make", SHAPES.values(), ids=SHAPES)
+def test_computed_shapes(make):
+    x = gg.constant([1.0, 2.0, 3.0])
+    compiled = gg.function(make)
+    for n in (2, 3, 1):
+        np.testing.assert_allclose(compiled(x, gg.constant(n)), make(x, n))
+    assert compiled.experimental_get_tracing_count() == 1
+    with pytest.raises(ValueError, match="-2"):
+        compiled(x, gg.constant(-2))

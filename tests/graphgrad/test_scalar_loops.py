@@ -114,3 +114,29 @@ def test_roofline_measures_them() -> None:
     f = gg.function(settle)
     r, xs = gg.constant(0.7, "float64"), gg.constant(np.linspace(-1.0, 0.6, 40), "float64")
     assert "loop k_scan" in str(gg.roofline(f, r, xs))
+
+
+def test_the_reverse_is_left_with_sums_and_products() -> None:
+    """What the reverse would compute with functions is stacked; of vectors it is not."""
+
+    def slope(x: Any) -> Any:
+        with gg.GradientTape() as tape:
+            tape.watch(x)
+            y = x
+            for _ in gg.range(9):
+                y = gg.sin(y * 0.9) + gg.exp(y * 0.1)
+        return tape.gradient(y, x)
+
+    few = gg.function(slope)
+    x = np.array([0.3, 0.4])
+    found = few(gg.constant(x)).numpy()
+    reverse = few.ir().split("graph reverse of")[-1]
+    assert not any(f" {name} " in reverse for name in ("sin", "cos", "exp"))
+    y, d = x, np.ones(2)
+    for _ in range(9):
+        d = d * (np.cos(y * 0.9) * 0.9 + np.exp(y * 0.1) * 0.1)
+        y = np.sin(y * 0.9) + np.exp(y * 0.1)
+    np.testing.assert_allclose(found, d, rtol=1e-13)
+    many = gg.function(slope)
+    many(gg.constant(np.full(500, 0.3)))
+    assert " cos " in many.ir().split("graph reverse of")[-1]
