@@ -28,6 +28,7 @@ MORE = {
     "sweep": "kernels at many sizes",
     "convolution_sweep": "convolutions of many sizes",
     "functions": "mathematical functions",
+    "loops": "programs with loops, beside Numba",
     "scaling": "compile time by the size of the graph",
 }
 PEERS = [name for name in KNOWN if name not in ("graphgrad", "numpy")]
