@@ -87,9 +87,11 @@ class Join:
             return self._numbers(name, a, b, path)
         if not is_numeric(a) and not is_numeric(b) and same_object(a, b):
             return a
+        advice = "only tensors and numbers can depend on a tensor condition"
+        if is_own(name) and (a is None or b is None):
+            advice = "return a value on every way through the function, or on none"
         raise self._error(
-            ArgumentError, name, path, a, b, described(a), described(b),
-            "only tensors and numbers can depend on a tensor condition",
+            ArgumentError, name, path, a, b, described(a), described(b), advice
         )  # fmt: skip
 
     def _output(self, a: Any, b: Any, dtype: DType | None, varies: bool = False) -> Slot:

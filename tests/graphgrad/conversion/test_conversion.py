@@ -402,3 +402,24 @@ def test_recipes_go_with_their_code():
     scope.clear()
     gc.collect()
     assert len(conversion._recipes) == before
+
+
+def test_a_way_without_a_value_is_named():
+    def f(x):
+        if x > 0:
+            return x
+
+    message = r"the value that is returned is .* None in the else branch; return a value on every"
+    with pytest.raises(gg.errors.ArgumentError, match=message):
+        gg.function(f)(gg.constant(1.0))
+
+
+def test_a_failed_assert_quotes_its_condition():
+    def f(x):
+        assert x > 0, ("got", x)
+        return gg.sqrt(x)
+
+    assert float(gg.function(f)(gg.constant(4.0))) == 2
+    message = r"^got\nCondition x > 0 did not hold\.\nvalue 1, f32\[\]: -4"
+    with pytest.raises(AssertionError, match=message):
+        gg.function(f)(gg.constant(-4.0))
