@@ -21,7 +21,7 @@ def vector(x, n, body):
 
 def appended_and_read(x, n):
     def body(i, xs, s):
-        xs = xs.append(x * s)
+        xs = xs.appended(x * s)
         return xs, s + xs[-1][0] * xs[i // 2][1]
 
     xs, s = repeated(x, n, body, Growable.of([x]), gg.constant(1.0, gg.float64))
@@ -30,7 +30,7 @@ def appended_and_read(x, n):
 
 def appended_sometimes(x, n):
     def body(i, xs, s):
-        return gg.cond(i % 2 == 0, lambda: xs.append(x * s), lambda: xs), s * x[0]
+        return gg.cond(i % 2 == 0, lambda: xs.appended(x * s), lambda: xs), s * x[0]
 
     xs, s = repeated(x, n, body, Growable.of([x]), gg.constant(1.0, gg.float64))
     return xs.concat() * s
@@ -38,8 +38,8 @@ def appended_sometimes(x, n):
 
 def popped(x, n):
     def body(i, xs, s):
-        xs, y = xs.pop()
-        xs, z = xs.append(y * s).append(gg.sin(y)).pop(0)
+        xs, y = xs.popped()
+        xs, z = xs.appended(y * s).appended(gg.sin(y)).popped(0)
         return xs.set(0, z * y), gg.reduce_sum(y * z)
 
     return repeated(x, n, body, Growable.of([x, x * x]), gg.constant(1.0, gg.float64))[0].stack()
@@ -47,7 +47,7 @@ def popped(x, n):
 
 def pairs(x, n):
     """An empty list of structures, whose types the body tells."""
-    xs = repeated(x, n, lambda i, xs, y: (xs.append({"a": y, "b": y[0] * i}), gg.sin(y)),
+    xs = repeated(x, n, lambda i, xs, y: (xs.appended({"a": y, "b": y[0] * i}), gg.sin(y)),
                   Growable.of([]), x)[0]  # fmt: skip
     found = xs.stack()
     return gg.concat([gg.reshape(found["a"], [-1]), found["b"], x], 0)
@@ -55,7 +55,7 @@ def pairs(x, n):
 
 def history(x, n):
     """Every step reads all that came before."""
-    body = lambda i, xs: [xs.append(gg.reduce_sum(gg.sin(xs.stack()), 0))]  # noqa: E731
+    body = lambda i, xs: [xs.appended(gg.reduce_sum(gg.sin(xs.stack()), 0))]  # noqa: E731
     return repeated(x, n, body, Growable.of([x]))[0].stack()
 
 
@@ -78,7 +78,7 @@ def nested(x, n):
     """A list that grows in a loop within a loop."""
 
     def body(i, xs):
-        return repeated(x, i, lambda j, ys: [ys.append(gg.sin(ys[-1]) * x)], xs)
+        return repeated(x, i, lambda j, ys: [ys.appended(gg.sin(ys[-1]) * x)], xs)
 
     return repeated(x, n, body, Growable.of([x]))[0].stack()
 
@@ -89,7 +89,7 @@ def over_elements(x, n):
     from graphgrad.control import scan_loop
 
     (xs, _), _ = scan_loop(
-        lambda state, r: ((state[0].append(r * state[1]), gg.sin(state[1] * r)), ()),
+        lambda state, r: ((state[0].appended(r * state[1]), gg.sin(state[1] * r)), ()),
         (Growable.of([x]), x), rows, reverse=True,
     )  # fmt: skip
     return xs.stack()
@@ -180,9 +180,9 @@ def test_a_list_leaves_no_history():
 
 def test_what_is_only_appended_is_not_carried():
     _, attrs = residuals(
-        lambda x, n: repeated(x, n, lambda i, xs, y: (xs.append(y), gg.sin(y)), Growable.of([]), x)[
-            0
-        ].stack()
+        lambda x, n: repeated(
+            x, n, lambda i, xs, y: (xs.appended(y), gg.sin(y)), Growable.of([]), x
+        )[0].stack()
     )
     assert (attrs["varying"], attrs["carried"]) == ((), 2)
 

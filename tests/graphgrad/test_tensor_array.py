@@ -102,10 +102,10 @@ def test_what_is_wrong_is_said(mode):
 @in_every_mode
 def test_a_growable_is_a_list(mode):
     def f(x, i):
-        xs = Growable.of([x[0], x[1]]).append(x[2])
-        xs, last = xs.pop()
-        xs, first = xs.pop(i)
-        xs = xs.append(last * 10).append(first).set(0, x[0] + 0.5)
+        xs = Growable.of([x[0], x[1]]).appended(x[2])
+        xs, last = xs.popped()
+        xs, first = xs.popped(i)
+        xs = xs.appended(last * 10).appended(first).set(0, x[0] + 0.5)
         return (
             xs.stack(),
             xs[-1],
@@ -117,12 +117,12 @@ def test_a_growable_is_a_list(mode):
     assert rows.numpy().tolist() == [[0.5, 1.5], [40, 50], [0, 1]]
     assert (last.numpy().tolist(), some.numpy().tolist(), int(n)) == ([0, 1], [0.5, 1.5], 3)
     with pytest.raises(gg.errors.IndexOutOfRange, match="list pop: index -1 is out of range"):
-        mode(lambda x: Growable.of([x]).pop()[0].pop()[1])(gg.constant(1.0))
+        mode(lambda x: Growable.of([x]).popped()[0].popped()[1])(gg.constant(1.0))
     with pytest.raises(gg.errors.IndexOutOfRange, match="list index: index 2 is out of range"):
         mode(lambda x, i: Growable.of([x, x])[i])(gg.constant(1.0), gg.constant(2))
     with pytest.raises(
         gg.errors.DTypeError, match="list append: the elements are float32, got i32"
     ):
-        mode(lambda x: Growable.of([x]).append(gg.constant(1)).stack())(gg.constant(1.0))
+        mode(lambda x: Growable.of([x]).appended(gg.constant(1)).stack())(gg.constant(1.0))
     with pytest.raises(gg.errors.ShapeError, match=r"the elements have shape \[2\], got \[\]"):
-        mode(lambda x: Growable.of([x]).append(1.0).stack())(gg.ones(2))
+        mode(lambda x: Growable.of([x]).appended(1.0).stack())(gg.ones(2))
