@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -210,6 +211,25 @@ def test_reports_and_memory() -> None:
     assert (step.work.bytes_read, step.work.bytes_written) == (sum(sizes[:3]), sizes[3])
     program = compile_in_full(compilation.graph, engine.host_target()).program
     check_program(program, samples(compilation.graph.types))
+
+
+@pytest.mark.parametrize("activation", [gg.nn.relu, gg.nn.relu6])
+def test_of_a_layer_one_result_is_kept(activation: Any) -> None:
+    """The derivative asks the activation, which the next layer reads, not what was before it."""
+
+    @gg.function
+    def step(x: Any, w: Any, v: Any) -> Any:
+        with gg.GradientTape() as tape:
+            tape.watch([w, v])
+            y = gg.nn.conv2d(activation(gg.nn.conv2d(x, w, 1, "SAME")), v, 1, "SAME")
+            loss = gg.reduce_sum(y * y)
+        return tape.gradient(loss, [w, v])
+
+    step(*(gg.ones(s) for s in ((2, 6, 7, 3), (3, 3, 3, 20), (3, 3, 20, 4))))
+    written = re.search(r"kernel k_conv_relu\S+\n.*writes (\S+) kB", step.report())
+    assert written is not None
+    count = 2 * 6 * 7 * 20
+    assert float(written[1]) * 1000 <= 4 * count + count  # the activation, and a mask
 
 
 @pytest.mark.parametrize("groups", [1, 2])
