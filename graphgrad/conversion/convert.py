@@ -8,7 +8,6 @@ import inspect
 import sys
 import threading
 import types
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from graphgrad.conversion import factory, operators
 from graphgrad.conversion.context import Context
 from graphgrad.conversion.control_flow import convert_body
 from graphgrad.conversion.jumps import NotConverted
-from graphgrad.conversion.library import MARK, is_library_code
+from graphgrad.conversion.library import MARK, is_library_code, weakly
 from graphgrad.conversion.scan import held_functions
 from graphgrad.conversion.source import tree_of
 from graphgrad.methods import WeakMethod
@@ -126,17 +125,15 @@ def recipe_of(f: types.FunctionType) -> Recipe:
 
 
 def _remember(code: types.CodeType, recipe: Recipe) -> None:
-    key = id(code)
-    recipe.watch = weakref.ref(code, lambda _: _recipes.pop(key, None))
-    _recipes[key] = recipe
+    recipe.watch = weakly(code, _recipes)
+    _recipes[id(code)] = recipe
     if recipe.code is not None:
         _mark(recipe.code)
 
 
 def _mark(code: types.CodeType) -> None:
     """Remember that `code` and the functions in it came of conversion."""
-    key = id(code)
-    _made[key] = weakref.ref(code, lambda _: _made.pop(key, None))
+    _made[id(code)] = weakly(code, _made)
     for x in code.co_consts:
         if isinstance(x, types.CodeType):
             _mark(x)

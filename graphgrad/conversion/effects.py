@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 import types
-import weakref
 from typing import Any
 
 from graphgrad.compiler.source import is_internal
 from graphgrad.conversion.calls import is_library_function, resolved, root
 from graphgrad.conversion.jumps import NotConverted
-from graphgrad.conversion.library import MARK
+from graphgrad.conversion.library import MARK, weakly
 from graphgrad.conversion.operators.calls import HIGHER
 from graphgrad.conversion.scan import held_functions
 from graphgrad.conversion.source import tree_of
@@ -55,8 +54,7 @@ def _users(f: types.FunctionType) -> bool:
             simple = all(_is_simple(node, own, f) for node in body)
         except NotConverted:
             simple = False
-        gone = weakref.ref(f.__code__, lambda _: _found.pop(key, None))
-        _found[key] = (gone, simple)
+        _found[key] = (weakly(f.__code__, _found), simple)
     return _found[key][1]
 
 

@@ -30,13 +30,21 @@ def is_library_code(code: types.CodeType, scope: dict[str, Any]) -> bool:
     return file.startswith(_PYTHON)
 
 
+def weakly(code: types.CodeType, table: dict[int, Any]) -> Any:
+    """A weak reference to `code`, which takes its entry out of the table when the code is gone.
+
+    The table is held here, for at the end of the process globals are gone before codes are.
+    """
+    key = id(code)
+    return weakref.ref(code, lambda _: table.pop(key, None))
+
+
 def mark(function: Any) -> None:
     """Have `function` stay as it is."""
     setattr(function, MARK, True)
     code = getattr(function, "__code__", None)
     if code is not None:
-        key = id(code)
-        _marked[key] = weakref.ref(code, lambda _: _marked.pop(key, None))
+        _marked[id(code)] = weakly(code, _marked)
 
 
 def is_marked(code: types.CodeType) -> bool:
