@@ -177,3 +177,10 @@ def test_an_object_that_goes_while_a_function_is_traced():
         assert float(f(None, ONE, drops)) == 3
     f(None, gg.ones(2), gg.sin)
     assert len(f.traces()) == 2  # without that of the model
+
+
+def test_large_tensors_of_arrays_begin_at_a_cache_line():
+    for make in (gg.constant, gg.Variable, gg.convert_to_tensor):
+        for _ in range(3):
+            x = make(np.zeros((300, 300), np.float32))
+            assert np.asarray(x).ctypes.data % 64 == 0

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from graphgrad.runtime import memory
-from graphgrad.runtime.memory import Block, OutputPool, address, empty_aligned, held_once
+from graphgrad.runtime.memory import (
+    ALIGNMENT,
+    RECYCLING,
+    Block,
+    OutputPool,
+    address,
+    aligned_copy,
+    empty_aligned,
+    held_once,
+)
 
 F32 = np.dtype(np.float32)
 recycles = pytest.mark.skipif(not memory.RECYCLING, reason="needs the GIL")
@@ -206,3 +215,16 @@ def test_memory_that_numpy_only_wraps_is_not_held_once():
     read_only.flags.writeable = False
     arrays = [np.frombuffer(data), view[2:], read_only]
     assert not any(held_once(arrays, k) for k in range(3))
+
+
+def test_aligned_copies_are_as_good_as_arrays_that_own_their_memory():
+    source = np.arange(40000.0).reshape(200, 200).T
+    copies = [aligned_copy(source)]
+    assert address(copies[0]) % ALIGNMENT == 0
+    assert copies[0].flags.c_contiguous
+    np.testing.assert_array_equal(copies[0], source)
+    assert held_once(copies, 0) == RECYCLING
+    views = [copies[0][:2]]
+    assert not held_once(copies, 0)
+    views.clear()
+    assert held_once(copies, 0) == RECYCLING
