@@ -13,7 +13,7 @@ from graphgrad.compiler.codegen.llvm_nest import ROW_BLOCK
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.types import TensorType
-from graphgrad.runtime import engine, executor, memory
+from graphgrad.runtime import engine, executor, memory, threads
 from graphgrad.runtime.memory import address
 from tests.compiler import models
 from tests.compiler.compiling import check, compile_full, graph_of, prepared, t
@@ -161,7 +161,12 @@ def asked_for(fn: Any, x: np.ndarray) -> np.ndarray:
         }}""",
     ).replace("@llvm.prefetch.p0", "@asked")
     program = replace(compilation.program, module=module)
-    (y,), _ = executor.prepare(program, engine.host_target()).launch([x], [address(x)], [])
+    executable = executor.prepare(program, engine.host_target())
+    threads.set_count(1)  # the order is that of one thread, and so is the count
+    try:
+        (y,), _ = executable.launch([x], [address(x)], [])
+    finally:
+        threads.set_count(None)
     np.testing.assert_allclose(y, x.sum(0)[: len(y)], rtol=1e-4)
     return found[1 : found[0] + 1] - address(x)
 
