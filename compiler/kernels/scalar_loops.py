@@ -325,9 +325,11 @@ class _Check:
 
 
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
-    """The layouts of the parameters of a graph."""
-    pairs = zip(graph.params, inputs, strict=True)
-    return {p: held[v] for p, v in pairs if v is not None and not is_small(p.type)}
+    """The layouts of the parameters of a graph, which has no sizes of its own."""
+    pairs = [(p, v) for p, v in zip(graph.params, inputs, strict=True) if v is not None]
+    if any(p.type != v.type for p, v in pairs):
+        raise _Refused
+    return {p: held[v] for p, v in pairs if not is_small(p.type)}
 
 
 def picked(node: Node, layout: Layout) -> Layout:
