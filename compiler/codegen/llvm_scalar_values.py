@@ -19,11 +19,11 @@ from graphgrad.compiler.codegen.llvm_vectors import memory_type
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.families import Elementwise, Generator, Reduce
 from graphgrad.compiler.ir import Node
+from graphgrad.compiler.kernels.carried_arrays import is_small
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import compute_dtype
 from graphgrad.compiler.kernels.scalar_loops import (
     contiguous,
-    is_small,
     picked,
     places_read,
     reduced_places,
