@@ -20,7 +20,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     llvm_type,
 )
 from graphgrad.compiler.codegen.llvm_scalar_arrays import ScalarArrays
-from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known
+from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Range
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import (
@@ -35,9 +35,9 @@ from graphgrad.compiler.kernels.scalar_loops import (
     are_cheap,
     contiguous,
     is_filled,
+    is_range,
     most_trips,
 )
-from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import TensorType
 
 Numbers = Callable[[Node], tuple[tuple[str, int], ...]]  # of the checks of a node, by kind
@@ -118,7 +118,7 @@ class ScalarLoopEmitter(ScalarArrays):
             owned = found.own(node.inputs[1:])
             env.update(zip(node.outputs, self.branches(node, inputs, owned), strict=True))
             return
-        if any(is_runtime(v.type) for v in node.outputs):
+        if is_range(node, {v for v in node.inputs if isinstance(env[v], Range)}):
             env[node.out] = self.range(node, inputs)
             return
         if op.name == "constant":

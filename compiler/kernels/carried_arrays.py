@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
 
 from graphgrad.compiler.families import Indexed, View
 from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.passes.reorder import Cycle, sorted_by
 from graphgrad.compiler.types import TensorType, element_count
 
 LANES = 16
@@ -209,36 +209,14 @@ def in_order(
             if x in found.version:
                 readers.setdefault(found.version[x], []).append(node)
     makers = {v: node for node in nodes for v in node.outputs}
-    before: dict[Node, set[Node]] = {
-        node: {makers[x] for x in node.inputs if x in makers} for node in nodes
-    }
+    before = {node: {makers[x] for x in node.inputs if x in makers} for node in nodes}
     for node, ended in updates.items():
         for version in ended:
             before[node].update(r for r in readers[version] if r is not node)
-    return sorted_by(nodes, before)
-
-
-def sorted_by(nodes: Sequence[Node], before: dict[Node, set[Node]]) -> list[Node]:
-    """The nodes in order, each behind those that come `before` it."""
-    number = {node: k for k, node in enumerate(nodes)}
-    after: dict[Node, list[Node]] = {}
-    for node, earlier in before.items():
-        for other in earlier:
-            after.setdefault(other, []).append(node)
-    waits = {node: len(earlier) for node, earlier in before.items()}
-    free = [number[node] for node in nodes if not waits[node]]
-    heapify(free)
-    result = []
-    while free:
-        node = nodes[heappop(free)]
-        result.append(node)
-        for other in after.get(node, ()):
-            waits[other] -= 1
-            if not waits[other]:
-                heappush(free, number[other])
-    if len(result) < len(nodes):
-        raise NoOrder
-    return result
+    try:
+        return sorted_by(nodes, before)
+    except Cycle:
+        raise NoOrder from None
 
 
 def moved_state(body: Graph, found: Course, carried: int) -> list[int]:

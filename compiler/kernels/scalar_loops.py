@@ -11,7 +11,7 @@ elements.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -201,7 +201,7 @@ class _Check:
         for v in found.copied:
             self.frame(v)
         for node in found.nodes:
-            if any(is_runtime(v.type) for v in node.outputs):
+            if is_range(node, self.ranges):
                 self.range(node)
             else:
                 self.node(node, held, direct, found)
@@ -244,11 +244,13 @@ class _Check:
             raise _Refused
 
     def range(self, node: Node) -> None:
-        """Numbers in a row, as many as a value says: each is computed where a loop reads it."""
+        """Numbers in a row: each is computed where a loop reads it."""
         known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
         if node.op.name == "places":
             self.counts.add(node.attrs["size"])
-        elif not known or not (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)):
+        elif node.op.name != "iota" and not (
+            known and (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise))
+        ):
             raise _Refused
         self.ranges.update(node.outputs)
 
@@ -278,13 +280,15 @@ class _Check:
                 raise _Refused
             self.small(node.out)
             return
-        layout = seen_through(node, held[x])
+        layout = seen_through(node, held[x]) if x in held else None
         if layout is None:
             raise _Refused
         held[node.out] = layout
 
     def indexed(self, node: Node, held: Held) -> None:
         form, x = node.op.lowering, node.inputs[0]  # type: ignore[attr-defined]
+        if not is_small(x.type) and x not in held:
+            raise _Refused
         if form in UPDATES and not is_small(x.type):
             self.small(*node.inputs[1:])
             if not held[x].is_contiguous:
@@ -333,7 +337,7 @@ class _Check:
         split = carried + masked + attrs.get("scanned", 0)
         body: Graph = attrs["body_graph"]
         own = held_state(body, carried)
-        if any(not held[node.inputs[i]].is_contiguous for i in own):
+        if any(x not in held or not held[x].is_contiguous for x in (node.inputs[i] for i in own)):
             raise _Refused
         rows = [
             held[x].rows() if x in held else contiguous(x.type.shape[1:])
@@ -362,7 +366,19 @@ class _Check:
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
     """The layouts of the parameters of a graph."""
     pairs = zip(graph.params, inputs, strict=True)
-    return {p: held[v] for p, v in pairs if v is not None and not is_small(p.type)}
+    found = {p: v for p, v in pairs if v is not None and not is_small(p.type)}
+    if not held.keys() >= {*found.values()}:
+        raise _Refused
+    return {p: held[v] for p, v in found.items()}
+
+
+def is_range(node: Node, ranges: Container[Value]) -> bool:
+    """Are the elements of a node computed where a loop reads them?"""
+    if not node.outputs or is_small(node.out.type):
+        return False
+    if node.op.name == "iota" or any(is_runtime(v.type) for v in node.outputs):
+        return True
+    return isinstance(node.op, Elementwise) and any(x in ranges for x in node.inputs)
 
 
 def is_filled(node: Node) -> bool:
