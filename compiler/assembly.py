@@ -16,7 +16,8 @@ from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.interpret import run_node
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.interpret import flushing, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
@@ -110,6 +111,7 @@ class Assembly:
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
     apart: bool = False  # an entry for each step
+    flush: bool = False  # subnormal numbers are zero
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
@@ -144,6 +146,8 @@ class Assembly:
         writer = ModuleWriter(
             len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
         )
+        if self.flush:
+            writer.flush_on = self.target.machine
         steps: list[Native | Host] = []
         for batch in launches:
             self.emit(batch, writer, steps)
@@ -473,12 +477,23 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-        self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
+        self.callables.append(self.host_step(node, sizes))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
+
+    def host_step(self, node: Node, sizes: tuple[Symbol, ...]) -> Callable[..., Any]:
+        """What runs a node by its `ref`; the graphs within it are flushed as this one is."""
+        if not (self.flush and isinstance(node.op, Control)):
+            return lambda *arrays: run_host(node, arrays, sizes)
+
+        def run(*arrays: Any) -> Any:
+            with flushing(True):
+                return run_host(node, arrays, sizes)
+
+        return run
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp

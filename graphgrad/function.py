@@ -114,6 +114,7 @@ class Function(Generic[P, R]):
         name: str | None = None,
         autograph: bool = True,
         loop_memory: int | None = None,
+        flush_denormals: bool = False,
     ) -> None:
         own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
         functools.update_wrapper(self, python_function, updated=own)
@@ -124,12 +125,13 @@ class Function(Generic[P, R]):
             "input_signature": input_signature, "jit_compile": jit_compile,
             "reduce_retracing": reduce_retracing, "max_traces": max_traces,
             "donate_argnums": donate_argnums, "name": name, "autograph": autograph,
-            "loop_memory": loop_memory,
+            "loop_memory": loop_memory, "flush_denormals": flush_denormals,
         }  # fmt: skip
         self._signature = Signature(python_function, self._name, input_signature)
         self._compiled = jit_compile is not False
         self._converts = autograph
         self._loop_memory = loop_memory
+        self._flush_denormals = flush_denormals
         self._reduce_retracing = reduce_retracing
         self._max_traces = max_traces
         self._donated = positions(donate_argnums, self._signature)
@@ -443,7 +445,9 @@ class Function(Generic[P, R]):
                 leaves = parameters(builder, arguments, specs)
                 result = call_unmodified(function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
-                trace = ConcreteFunction(self._signature, builder, form, result, self._compiled)
+                trace = ConcreteFunction(
+                    self._signature, builder, form, result, self._compiled, self._flush_denormals
+                )
         finally:
             _local.tracing.pop()
         if not builder.created:

@@ -11,6 +11,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.options import Options
 from graphgrad.compiler.stored import Origin, origin_of, packed, unpacked
 from graphgrad.runtime.cache import DiskCache, cache_key, default_cache
 from graphgrad.runtime.engine import chosen_engine, host_target
@@ -18,7 +19,7 @@ from graphgrad.runtime.executor import Executable, ObjectMissing, object_key, pr
 from graphgrad.runtime.program import Target
 
 if TYPE_CHECKING:
-    from graphgrad.compiler.driver import Compilation, Options
+    from graphgrad.compiler.driver import Compilation
 
 
 def executable_of(graph: Graph, options: Options | None) -> tuple[Executable, Compilation | None]:

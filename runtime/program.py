@@ -68,6 +68,11 @@ class Target:
     features: str
     blas: str = "ilp64"  # integer width of the CBLAS routines: "ilp64" or "lp64"
 
+    @property
+    def machine(self) -> str:
+        """The family of processors: x86_64, aarch64, ..."""
+        return self.triple.partition("-")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

@@ -1,0 +1,14 @@
+"""What a user may choose about compilation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a graph is compiled; part of what names its Program on disk."""
+
+    compile: bool = True  # False: interpret op by op
+    fast_math: bool = False
+    flush_denormals: bool = False  # subnormal numbers are zero, as operands and as results
