@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,7 @@ from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.families import Control
-from graphgrad.compiler.interpret import flushing, run_node
+from graphgrad.compiler.interpret import flushed, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
@@ -477,23 +478,13 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-        self.callables.append(self.host_step(node, sizes))
+        run = partial(run_host, node, sizes)
+        self.callables.append(flushed(run) if self.flush and isinstance(node.op, Control) else run)
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
-
-    def host_step(self, node: Node, sizes: tuple[Symbol, ...]) -> Callable[..., Any]:
-        """What runs a node by its `ref`; the graphs within it are flushed as this one is."""
-        if not (self.flush and isinstance(node.op, Control)):
-            return lambda *arrays: run_host(node, arrays, sizes)
-
-        def run(*arrays: Any) -> Any:
-            with flushing(True):
-                return run_host(node, arrays, sizes)
-
-        return run
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
@@ -573,9 +564,7 @@ class Assembly:
         return self.locate(node.inputs[0]) is self.locate(node.out)
 
 
-def run_host(
-    node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
-) -> tuple[Any, ...]:
+def run_host(node: Node, sizes: tuple[Symbol, ...], *arrays: Any) -> tuple[Any, ...]:
     """One node as a host step. A reshape shares the memory of its input, and comes as that.
 
     After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.

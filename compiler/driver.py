@@ -9,7 +9,7 @@ from typing import Any
 
 from graphgrad.compiler.assembly import Assembly, CompiledStep, slot
 from graphgrad.compiler.errors import ArgumentError
-from graphgrad.compiler.interpret import flushing, interpret
+from graphgrad.compiler.interpret import flushed, interpret
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.updates import fused
@@ -58,10 +58,9 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         parts = segmented(optimised)
 
         def run(*arrays: Any) -> Any:
-            with flushing(flush):
-                return run_in_segments(parts, arrays)
+            return run_in_segments(parts, arrays)
 
-        program = host_program(optimised, run)
+        program = host_program(optimised, flushed(run) if flush else run)
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
     bare = over_parts(optimised)

@@ -55,6 +55,16 @@ def flushing(on: bool) -> Iterator[None]:
         _local.flushing = before
 
 
+def flushed(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run`, with graphs that ops run taking subnormal numbers for zero."""
+
+    def within(*args: Any) -> Any:
+        with flushing(True):
+            return run(*args)
+
+    return within
+
+
 def flushes() -> bool:
     """Do graphs that ops run take subnormal numbers for zero?"""
     return _local.flushing

@@ -7,7 +7,6 @@ compiled from. A process that finds both runs no pass and writes no text.
 from __future__ import annotations
 
 import os
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from graphgrad.compiler.ir import Graph
@@ -54,7 +53,7 @@ def _checked() -> bool:
 
 
 def _origin(graph: Graph, target: Target, options: Any) -> Origin | None:
-    return origin_of(graph, target, astuple(options) if options is not None else ())
+    return origin_of(graph, target, options or ())
 
 
 def _stored(cache: DiskCache, key: str, origin: Origin, target: Target) -> Executable | None:

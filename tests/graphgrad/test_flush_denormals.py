@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +231,7 @@ def test_programs_on_disk_are_two() -> None:
     """Neither is found where the other was asked for: in this process, nor in another."""
     graph = gg.function(fading).get_concrete_function(gg.constant(1.0)).graph
     target = engine.host_target()
-    origins = [origin_of(graph, target, o) for o in ((), astuple(Options(flush_denormals=True)))]
+    origins = [origin_of(graph, target, o) for o in ((), Options(flush_denormals=True))]
     assert all(o is not None for o in origins)
     assert len({o.text for o in origins if o is not None}) == 2
     for _ in range(2):
