@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -16,7 +17,8 @@ from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.interpret import run_node
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.interpret import flushed, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
@@ -110,6 +112,7 @@ class Assembly:
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
     apart: bool = False  # an entry for each step
+    flush: bool = False  # subnormal numbers are zero
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
@@ -144,6 +147,8 @@ class Assembly:
         writer = ModuleWriter(
             len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
         )
+        if self.flush:
+            writer.flush_on = self.target.machine
         steps: list[Native | Host] = []
         for batch in launches:
             self.emit(batch, writer, steps)
@@ -473,7 +478,8 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-        self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
+        run = partial(run_host, node, sizes)
+        self.callables.append(flushed(run) if self.flush and isinstance(node.op, Control) else run)
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
@@ -558,9 +564,7 @@ class Assembly:
         return self.locate(node.inputs[0]) is self.locate(node.out)
 
 
-def run_host(
-    node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
-) -> tuple[Any, ...]:
+def run_host(node: Node, sizes: tuple[Symbol, ...], *arrays: Any) -> tuple[Any, ...]:
     """One node as a host step. A reshape shares the memory of its input, and comes as that.
 
     After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.

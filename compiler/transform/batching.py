@@ -111,7 +111,7 @@ def batch_control(
     """The op on batched sub-graphs: its rule says itself which outputs are batched."""
     if op.inlined is not None:
         inner, marks = batch_graph(op.inlined(**attrs), batched, size)
-        return ops["call"](*xs, graph=inner), marks
+        return op(*xs, **{**attrs, "graph": inner}), marks
     assert op.batch is not None
     outs, marks = op.batch(xs, batched, size, **attrs)
     return outs, marks
