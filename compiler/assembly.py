@@ -18,6 +18,7 @@ from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.families import Control
+from graphgrad.compiler.hosted import Refusal, why_hosted
 from graphgrad.compiler.interpret import flushed, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
@@ -75,6 +76,11 @@ class CompiledStep:
     # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
     epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
     within: tuple[CompiledStep, ...] = ()
+    graph: Graph | None = None  # in which it stands
+    memory: tuple[
+        str, ...
+    ] = ()  # of a loop that is not scalar code: where each part of its state is
+    refusals: tuple[Refusal, ...] = ()  # of a loop or a branch of the host: why it is not native
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
@@ -417,7 +423,7 @@ class Assembly:
 
         def done(*what: Any) -> None:
             whole = isinstance(what[0], CompiledStep)
-            self.report.append(what[0] if whole else CompiledStep(*what))
+            self.report.append(self.described(what[0] if whole else CompiledStep(*what)))
             if self.apart and writer.open:
                 steps.append(Native(writer.end_entry()))
 
@@ -485,6 +491,13 @@ class Assembly:
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
+
+    def described(self, step: CompiledStep) -> CompiledStep:
+        """A step with what reports say of its loop or branch."""
+        node = step.nodes[0]
+        memory = self.controls[node].memory if node in self.controls else ()
+        refusals = why_hosted(self, node) if step.kind == "host" else ()
+        return replace(step, graph=self.graph, memory=memory, refusals=refusals)
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
