@@ -56,6 +56,7 @@ from graphgrad.signature import (
 )
 from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
+from graphgrad.wrapping import wraps
 
 
 class _Settings:
@@ -116,8 +117,7 @@ class Function(Generic[P, R]):
         loop_memory: int | None = None,
         flush_denormals: bool = False,
     ) -> None:
-        own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
-        functools.update_wrapper(self, python_function, updated=own)
+        wraps(python_function)(self)
         self._python_function = python_function
         self._name: str = str(name or name_of(python_function))
         self.__name__ = self._name
