@@ -97,6 +97,18 @@ def log(s: ScalarBuilder, x: Value) -> Value:
     return _log_specials(s, x, y, 0.0)
 
 
+def is_normal(s: ScalarBuilder, x: Value) -> Value:
+    """Is x positive, normal and finite?"""
+    return s.and_(s.ge(x, format_of(s, x).tiny), s.lt(x, math.inf))
+
+
+def log_of_normal(s: ScalarBuilder, x: Value) -> Value:
+    """log x of an x that `is_normal`, to the bit what `log` gives."""
+    f = format_of(s, x)
+    e, m = reduce_log(s, f, x)
+    return log_reduced(s, f, s.sub(m, 1.0), small_to_float(s, f, e))
+
+
 def log2(s: ScalarBuilder, x: Value) -> Value:
     """`e + log(m) log2(e)`, x = 2**e m; exact at powers of two."""
     f = format_of(s, x)
