@@ -17,7 +17,7 @@ from graphgrad import tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError, NoValueError, TraceError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
-from graphgrad.compiler.transform.loop_memory import bounded_loops
+from graphgrad.compiler.transform.loop_memory import Budget, bounded_loops
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
 from graphgrad.conversion import forms
@@ -429,13 +429,16 @@ class Function(Generic[P, R]):
         function: Callable[..., Any],
         arguments: Arguments,
         specs: list[TensorSpec | None],
+        budget: Budget | None = None,
     ) -> tuple[ConcreteFunction, bool]:
         builder = self._builder()
+        if budget is None and self._loop_memory is not None:
+            budget = Budget(self._name, self._loop_memory)
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
         _local.tracing.append(key)
         try:
-            with guards.reads, builder.tracing(), bounded_loops(self._loop_memory):
+            with guards.reads, builder.tracing(), bounded_loops(budget):
                 own = isinstance(self._python_function, types.FunctionType)
                 given = objects(self._signature, arguments)
                 bound = {name: x for name, x in given if not guards.follow(x, name)}
@@ -446,6 +449,11 @@ class Function(Generic[P, R]):
                 trace = ConcreteFunction(self._signature, builder, form, result, self._compiled)
         finally:
             _local.tracing.pop()
+        if budget is not None:
+            other = budget.divided()
+            if other is not None and not builder.created:
+                return self._trace_as(function, arguments, specs, other)
+            trace.schedules = tuple(budget.schedules)
         if not builder.created:
             self._note_changes(guards.effects())
         trace.use_guards(guards)
