@@ -93,4 +93,3 @@ def _numbers(x: Value) -> list[tuple[Loop, Value]] | None:
                 return None
             return [number for numbers in found for number in numbers or ()]
     return None
-
