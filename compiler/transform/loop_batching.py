@@ -13,7 +13,7 @@ from graphgrad.compiler.dtypes import bool_
 from graphgrad.compiler.errors import TraceError
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import ops
-from graphgrad.compiler.ops.while_loop import Axes
+from graphgrad.compiler.ops.while_loop import Axes, room_of
 from graphgrad.compiler.transform.autodiff import zeros_like
 from graphgrad.compiler.transform.batching import (
     batch_graph,
@@ -149,7 +149,7 @@ def _any_lane(condition: Graph) -> Graph:
 def batch_scan(
     xs: tuple[Any, ...], batched: Mask, size: Extent, *, body_graph: Graph, carried: int,
     scanned: int, length: Extent, reverse: bool, masked: bool, varying: Axes = (),
-    padded: Axes = (),
+    padded: Axes = (), room: int | None = None,
 ) -> Batched:  # fmt: skip
     """Lanes in lockstep; flags that differ between lanes become part of the body."""
     n, extra, split = carried, len(body_graph.outputs) - carried, carried + masked
@@ -173,7 +173,7 @@ def batch_scan(
         ops["scan"],
         [*stretched(xs[:n], batched[:n], marks[:n], size), *steps, *xs[split + scanned :]],
         body_graph=body, carried=n, scanned=scanned + apart, length=length, reverse=reverse,
-        masked=masked and not apart,
+        masked=masked and not apart, **room_of(room),
         varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
         padded=tuple((k, axis + ends[n + k], end) for k, axis, end in padded),
     )  # fmt: skip
@@ -206,3 +206,39 @@ def _skip_lanes(body: Graph, carried: int, size: Extent) -> Graph:
         return [*state, *(select_lanes(running, y, y.dtype.dtype.type(0)) for y in outs[carried:])]
 
     return build(body.name, types, make)
+
+
+def batch_checkpointed(
+    xs: tuple[Any, ...], batched: Mask, size: Extent, *, cond_graph: Graph | None,
+    body_graph: Graph, carried: int, scanned: int, length: Extent | None, reverse: bool,
+    **attrs: Any,
+) -> Batched:  # fmt: skip
+    """Until every lane is done; checkpoints are of all lanes at once."""
+    n, extra = carried, len(body_graph.outputs) - carried
+    marks = batched_state(body_graph, batched, n, size)
+    condition = None
+    if cond_graph is not None:
+        apart = batch_graph(cond_graph, marks, size)[1][0]
+        marks = (True,) * n + marks[n:] if apart else marks
+        condition = batch_graph(cond_graph, marks, size)[0]
+    wanted = marks[:n] + (True,) * extra
+    if cond_graph is not None and apart and must_be_chosen(body_graph):
+        body = batch_graph(_guarded(cond_graph, body_graph, n, False), marks, size, wanted)[0]
+    else:
+        body = batch_graph(body_graph, marks, size, wanted)[0]
+        if condition is not None and apart:
+            body = _stop_lanes(condition, body, n, False)
+    if condition is not None and apart:
+        condition = _any_lane(condition)
+    split = n + scanned
+    steps = [swap(x) if b else x for x, b in zip(xs[n:split], batched[n:split], strict=True)]
+    outs = apply(
+        ops["checkpointed"],
+        [*stretched(xs[:n], batched[:n], marks[:n], size), *steps, *xs[split:]],
+        cond_graph=condition, body_graph=body, carried=n, scanned=scanned, length=length,
+        reverse=reverse, **attrs,
+    )  # fmt: skip
+    end = n + extra
+    kept = [swap(y) if b else y for y, b in zip(outs[end : end + n], marks[:n], strict=True)]
+    found = (*outs[:n], *map(swap, outs[n:end]), *kept, *outs[end + n :])
+    return found, (*marks[:n], *(True,) * extra, *marks[:n], *(False,) * 3)
