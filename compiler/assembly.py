@@ -48,10 +48,12 @@ from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
+    ArrayType,
     Failure,
     Host,
     Native,
     Program,
+    PythonCall,
     Size,
     Slot,
     Target,
@@ -106,6 +108,7 @@ class Assembly:
     failures: list[Failure] = field(default_factory=list)
     places: list[Where | None] = field(default_factory=list)  # of the failures
     callables: list[Callable[..., Any]] = field(default_factory=list)
+    python_calls: list[PythonCall] = field(default_factory=list)  # of native code
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
@@ -148,7 +151,7 @@ class Assembly:
         for batch in launches:
             self.emit(batch, writer, steps)
         if writer.open:
-            steps.append(Native(writer.end_entry()))
+            steps.append(writer.end_entry())
         return Program(
             fingerprint=typed.fingerprint,
             module=writer.module(),
@@ -168,6 +171,7 @@ class Assembly:
             failures=tuple(self.failures),
             constants=tuple(self.constants),
             callables=tuple(self.callables),
+            python_calls=tuple(self.python_calls),
         )
 
     # -- storage
@@ -236,9 +240,14 @@ class Assembly:
         return Storage(self.add_slot(slot("constant", node.out.type)))
 
     def is_native(self, value: Value) -> bool:
-        """Is `value` written by a kernel or a routine (else by a host step)?"""
+        """Is `value` written by native code (else by a host step)?"""
         node = self.fusion.producers[value]
-        return value in self.fusion.group_of or self.has_kernels(node)
+        return value in self.fusion.group_of or self.has_code(node)
+
+    def has_code(self, node: Node) -> bool:
+        """Is a node that is in no group a part of native code? Within a loop or a branch each is,
+        by calling Python if need be."""
+        return self.around is not None or is_guarded(node) or self.has_kernels(node)
 
     def has_kernels(self, node: Node) -> bool:
         """Has a node that is in no group a native form?"""
@@ -263,7 +272,7 @@ class Assembly:
         return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
 
     def is_native_control(self, node: Node) -> bool:
-        """Is `node` a loop or a branch all of whose steps are native?"""
+        """Is `node` a loop or a branch that becomes native code?"""
         if self.is_scalar(node):
             return True
         graphs = sub_graphs(node)
@@ -276,15 +285,9 @@ class Assembly:
         return self.scalars[node]
 
     def body(self, graph: Graph) -> Body | None:
-        """A sub-graph divided into kernels, if all of its steps are native."""
+        """A sub-graph divided into kernels, if its sizes are known before it runs."""
         if id(graph) not in self.bodies:
-            body = body_of(graph)
-            if body is not None:
-                inner = self.within(body)
-                alone = (s.node for s in body.plan.steps if s.node is not None)
-                if not all(n.outputs and inner.has_kernels(n) for n in alone):
-                    body = None
-            self.bodies[id(graph)] = body
+            self.bodies[id(graph)] = body_of(graph)
         return self.bodies[id(graph)]
 
     def within(self, body: Body) -> Assembly:
@@ -293,6 +296,7 @@ class Assembly:
             body.graph, body.fusion, body.plan, self.target, slots=self.slots,
             constants=self.constants, failures=self.failures, places=self.places,
             numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
+            callables=self.callables, python_calls=self.python_calls,
         )  # fmt: skip
 
     def control(self, node: Node) -> Branch | Repeated:
@@ -414,7 +418,7 @@ class Assembly:
             whole = isinstance(what[0], CompiledStep)
             self.report.append(what[0] if whole else CompiledStep(*what))
             if self.apart and writer.open:
-                steps.append(Native(writer.end_entry()))
+                steps.append(writer.end_entry())
 
         step, low = launch[0]
         if len(launch) > 1:
@@ -470,15 +474,44 @@ class Assembly:
         if block is not None:
             done("kernel", (node,), None, self.emit_block(block, node, writer))
             return
+        if self.has_code(node):
+            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
+            guarded = is_guarded(node)
+            writer.python(self.python_call(node), places, places[0] if guarded else None)
+            done("host", (node,))
+            return
         if writer.open:
-            steps.append(Native(writer.end_entry()))
-        sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
+            steps.append(writer.end_entry())
+        sizes = sizes_of(node)
         self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
+
+    def python_call(self, node: Node) -> int:
+        """The number of the call of Python that computes a node."""
+
+        def types(values: Sequence[Value]) -> tuple[ArrayType, ...]:
+            return tuple(
+                ArrayType(v.type.dtype.name, tuple(map(to_size, v.type.shape))) for v in values
+            )
+
+        sizes, count = sizes_of(node), len(node.inputs)
+
+        def run(*given: Any) -> tuple[Any, ...]:
+            known = dict(zip(sizes, given[count:], strict=True))
+            return run_node(at_sizes_of_run(node, known), given[:count])
+
+        self.callables.append(run)
+        self.python_calls.append(
+            PythonCall(
+                len(self.callables) - 1, types(node.inputs), types(node.outputs),
+                tuple(("dim", s.argument, s.axis) for s in sizes), is_guarded(node),
+            )
+        )  # fmt: skip
+        return len(self.python_calls) - 1
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
@@ -558,6 +591,28 @@ class Assembly:
         return self.locate(node.inputs[0]) is self.locate(node.out)
 
 
+def is_guarded(node: Node) -> bool:
+    """Is a node an assertion, which does nothing where its first input holds?"""
+    return node.op.name == "callback" and bool(node.attrs["function"].guarded)
+
+
+def sizes_of(node: Node) -> tuple[Symbol, ...]:
+    """The sizes in the attributes of a node that its inputs do not tell."""
+    return tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
+
+
+def at_sizes_of_run(node: Node, known: dict[Symbol, int]) -> Node:
+    """The node with attributes for the sizes of a run. A sub-graph that needs none of them stays as
+    it is: compiled once for all."""
+    if not known:
+        return node
+    attrs = {
+        k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
+        for k, v in node.attrs.items()
+    }
+    return Node(node.op, node.inputs, attrs, node.outputs, node.where)
+
+
 def run_host(
     node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
 ) -> tuple[Any, ...]:
@@ -566,14 +621,8 @@ def run_host(
     After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.
     """
     types = [x.type for x in node.inputs]
-    if sizes:
-        known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
-        attrs = {  # a sub-graph that needs none of them stays as it is: compiled once for all
-            k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
-            for k, v in node.attrs.items()
-        }
-        node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
-    return run_node(node, tuple(map(in_shape, arrays[: len(types)], types)))
+    known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
+    return run_node(at_sizes_of_run(node, known), tuple(map(in_shape, arrays, types)))
 
 
 def in_shape(array: Any, t: TensorType) -> Any:

@@ -25,6 +25,7 @@ from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
+from graphgrad.compiler.codegen.llvm_python import CALL, python_call
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
@@ -52,9 +53,11 @@ from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import (
     PARALLEL,
     PRODUCTS,
+    PYTHON,
     STATUS_A,
     STATUS_B,
     STATUS_FAILURE,
+    Native,
     Size,
 )
 
@@ -140,6 +143,7 @@ class ModuleWriter:
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
+    calls_python: bool = False  # does the run function at work, or what it calls?
 
     def fresh(self) -> str:
         self.count += 1
@@ -396,6 +400,25 @@ class ModuleWriter:
         self.share(kernel.name, to_size(pool.parts), pool_division(pool), PARALLEL)
         return kernel
 
+    def python(self, number: int, places: list[Place], guard: Place | None = None) -> None:
+        """Call Python for PythonCall `number`, whose arrays lie at `places`: where the bool at
+        `guard` is false, if there is one."""
+        self.cut(ahead=20 + 2 * len(places))
+        self.parts.functions["call_python"] = CALL
+        self.calls_python = True
+        after = ""
+        if guard is not None:
+            flag = self.emit(f"load i8, ptr {self.pointer(guard)}")
+            holds = self.emit(f"icmp ne i8 {flag}, 0")
+            fails, after = self.fresh()[1:], self.fresh()[1:]
+            self.lines += [f"  br i1 {holds}, label %{after}, label %{fails}", f"{fails}:"]
+        with self.branch():
+            python = self.routine(PYTHON)
+            self.store_arguments([("0", "i64"), *((self.pointer(p), "ptr") for p in places)])
+            self.leave_if_failed(self.emit(python_call(python, "%table", number, "%arguments")))
+        if after:
+            self.lines += [f"  br label %{after}", f"{after}:"]
+
     # -- the module
 
     @property
@@ -413,11 +436,12 @@ class ModuleWriter:
         name = f"{self.name}_part_{len(self.run_parts)}"
         self.run_parts.append(self.function(f"define internal i32 @{name}", "noinline nounwind"))
 
-    def end_entry(self) -> str:
-        """Close the run function that has been written; its name."""
-        name = self.name
+    def end_entry(self) -> Native:
+        """Close the run function that has been written: the step that runs it."""
+        step = Native(self.name, self.calls_python)
         self.entries.append(self.whole("define"))
-        return name
+        self.calls_python = False
+        return step
 
     def whole(self, head: str) -> str:
         """The function that has been written, with its parts."""
