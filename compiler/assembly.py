@@ -436,7 +436,7 @@ class Assembly:
             return
         if self.is_scalar(node):
             places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
-            kernel = writer.scalar_loop(node, places, self.number_failures)
+            kernel = writer.scalar_loop(node, places, self.number_failures, self.python_call)
             done("loop", (node,), None, kernel)
             return
         if self.is_native_control(node):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -260,12 +260,16 @@ class ModuleWriter:
         """A place as `ROWS` reads it."""
         return str(place.slot) if place.slot >= 0 else f"-{self.number(place.offset)}"
 
-    def arguments(self, kernel: KernelText, places: list[Place]) -> None:
-        """Lay out the arguments of a kernel, which becomes part of the module."""
+    def arguments(
+        self, kernel: KernelText, places: list[Place], pointers: Sequence[str] = ()
+    ) -> None:
+        """Lay out the arguments of a kernel, which becomes part of the module: where its arrays
+        lie, its sizes, and further pointers."""
         self.cut()
         self.kernels.setdefault(kernel.name, kernel.text)
         words = [(self.pointer(p), "ptr") for p in places]
         words += [(self.size(n), "i64") for n in kernel.sizes]
+        words += [(p, "ptr") for p in pointers]
         self.store_arguments(words)
 
     def store_arguments(self, words: list[tuple[str, str]]) -> None:
@@ -353,12 +357,16 @@ class ModuleWriter:
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
 
-    def scalar_loop(self, node: Node, places: list[Place], numbers: Numbers) -> KernelText:
+    def scalar_loop(
+        self, node: Node, places: list[Place], numbers: Numbers, calls: Callable[[Node], int]
+    ) -> KernelText:
         """Call the function of a loop: its inputs and its outputs lie at `places`."""
-        emitter = ScalarLoopEmitter(node, numbers, self.parts)
+        emitter = ScalarLoopEmitter(node, numbers, calls, self.parts)
         text = emitter.emit()
         kernel = named(node.op.name, text, map(to_size, emitter.sizes))
-        self.arguments(kernel, places)
+        python = ["%table", self.routine(PYTHON)] if emitter.calls_python else []
+        self.calls_python = self.calls_python or emitter.calls_python
+        self.arguments(kernel, places, python)
         self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
         return kernel
 

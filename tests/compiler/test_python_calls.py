@@ -72,7 +72,8 @@ def test_one_step_of_a_loop_is_a_call() -> None:
 
     compilation = with_calls(f, t(3, 3, dtype=F))
     kinds = [s.kind for s in flattened(compilation.steps)]
-    assert kinds[0] == "loop" and kinds.count("host") == 1
+    assert kinds[0] == "loop"
+    assert kinds.count("host") == 1
 
 
 @pytest.mark.parametrize("n", [0, 1, 4, 9])
@@ -310,3 +311,85 @@ def test_programs_with_calls_are_not_kept_on_disk() -> None:
     compilation = compile_full(graph_of(f, t(2, dtype=F)))
     assert run_compiled(compilation, [np.zeros(2)])[0].tolist() == [2, 2]
     assert compilation.program.callables
+
+
+# -- loops of few numbers
+
+
+def is_one_function(compilation: Compilation) -> bool:
+    return [(s.kind, len(s.within)) for s in compilation.steps] == [("loop", 0)]
+
+
+def test_effects_in_scalar_loops() -> None:
+    seen: list[Any] = []
+
+    def f(x: Any, rows: Any) -> Any:
+        def body(i: Any, x: Any) -> Any:
+            y = x * 2.0 + i.cast("float64")
+            positive = y.sum((0,)) > 4.0
+            effect(lambda *a: seen.append([v.tolist() for v in a]), positive, y, rows)
+            return [i + 1, y]
+
+        return while_values(lambda i, *_: i < 3, body, [0, x])
+
+    compilation = compile_full(graph_of(f, t(2, dtype=F), t(5, 4, dtype=F)))
+    assert is_one_function(compilation)
+    rows = np.arange(20.0).reshape(5, 4)
+    assert run_compiled(compilation, [np.ones(2), rows])[1].tolist() == [12, 12]
+    expected = [(False, [2.0] * 2), (True, [5.0] * 2), (True, [12.0] * 2)]
+    assert seen == [[flag, y, rows.tolist()] for flag, y in expected]
+
+
+def test_effects_in_branches_and_loops_within_scalar_loops() -> None:
+    seen: list[float] = []
+
+    def f(x: Any) -> Any:
+        def inner(i: Any, x: Any) -> Any:
+            effect(lambda v: seen.append(float(v)), x)
+            return [i + 1, x + 1.0]
+
+        def some(x: Any) -> Any:
+            effect(lambda v: seen.append(-float(v)), x)
+            return [x * 2.0]
+
+        def body(i: Any, x: Any) -> Any:
+            (x,) = cond_values(x > 2.0, lambda: some(x), lambda: [x])
+            return [i + 1, while_values(lambda i, _: i < 2, inner, [0, x])[1]]
+
+        return while_values(lambda i, _: i < 2, body, [0, x])
+
+    compilation = compile_full(graph_of(f, t(dtype=F)))
+    assert is_one_function(compilation)
+    assert run_compiled(compilation, [np.asarray(1.0)])[1] == 8
+    assert seen == [1, 2, -3, 6, 7]
+
+
+def test_assertions_in_scalar_loops() -> None:
+    def f(x: Any) -> Any:
+        def body(i: Any, x: Any) -> Any:
+            effect(lambda holds, *v: demand(holds, *v), x < 3.0, x, i, guarded=True)
+            return [i + 1, x + 1.0]
+
+        return while_values(lambda i, _: i < 3, body, [0, x])
+
+    compilation = compile_full(graph_of(f, t(dtype=F)))
+    assert is_one_function(compilation)
+    executable = prepared(compilation)
+    assert executable.native_parts([np.float64(0)]) is not None
+    assert executable.run([np.asarray(0.0)])[1] == 3
+    with pytest.raises(ZeroDivisionError) as caught:
+        executable.run([np.asarray(1.5)])
+    arrays = caught.traceback[-2].frame.f_locals["arrays"]
+    assert arrays == (3.5, 2)
+
+
+def test_a_view_that_no_call_can_take() -> None:
+    def f(x: Any, rows: Any) -> Any:
+        def body(i: Any, x: Any) -> Any:
+            effect(lambda a: None, rows.transpose((1, 0)))
+            return [i + 1, x + 1.0]
+
+        return while_values(lambda i, _: i < 3, body, [0, x])
+
+    compilation = with_calls(f, t(dtype=F), t(5, 4, dtype=F))
+    assert not is_one_function(compilation)
