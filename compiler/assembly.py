@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -23,6 +24,7 @@ from graphgrad.compiler.kernels.batches import division_of_rows, general, in_bat
 from graphgrad.compiler.kernels.blocks import Block, block_of
 from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
+from graphgrad.compiler.kernels.factorisations import Factorisation, factorisation_of
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
@@ -111,7 +113,8 @@ class Assembly:
     python_calls: list[PythonCall] = field(default_factory=list)  # of native code
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
+    # Of convolutions and of what LAPACK computes: all that their kernels touch.
+    buffers: dict[Value, list[Storage]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
@@ -203,12 +206,17 @@ class Assembly:
             return None
         return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
 
-    def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
-        """The numbers of the checks of a node, each an error, its text and the user's line."""
+    def number_failures(
+        self, node: Node, known: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[tuple[str, int], ...]:
+        """The numbers of the checks of a node, each an error, its text and the user's line. `known`
+        are parts of the text."""
         if id(node) not in self.numbers:
             numbered = []
             for kind, (error, message) in node.op.failures.items():
                 text = message
+                for key, part in known.items():
+                    text = text.replace("{" + key + "}", part)
                 for key, value in node.attrs.items():
                     plain = str(value).replace("{", "{{").replace("}", "}}")
                     text = text.replace("{" + key + "}", plain)
@@ -251,8 +259,15 @@ class Assembly:
 
     def has_kernels(self, node: Node) -> bool:
         """Has a node that is in no group a native form?"""
-        makers = product_of, pieces_of, scatter_of, block_of, pool_of, self.convolutions.kernel
+        makers = (
+            product_of, pieces_of, scatter_of, block_of, pool_of, self.factorisation,
+            self.convolutions.kernel,
+        )  # fmt: skip
         return self.is_native_control(node) or any(f(node) is not None for f in makers)
+
+    def factorisation(self, node: Node) -> Factorisation | None:
+        """What LAPACK is to compute for a node, where it is there."""
+        return factorisation_of(node) if self.target.lapack else None
 
     def inside(self, graph: Graph) -> Assembly:
         """What puts a sub-graph together, with its launches."""
@@ -359,7 +374,12 @@ class Assembly:
                 return self.touch_convolution(kernel, step.node)
             if self.is_native_control(step.node) and not self.is_scalar(step.node):
                 return self.control(step.node).storage
-            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            found = [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            factorisation = self.factorisation(step.node)
+            if factorisation is not None:
+                found.append(self.scratch_of(factorisation))
+                self.buffers[step.node.outputs[0]] = found
+            return found
         found = []
         for i, v in enumerate(low.values):
             found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
@@ -375,6 +395,13 @@ class Assembly:
         threads = THREADS if nest.division is not None else 1
         row = row_bytes(nest, nest.arrays[array])
         return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
+
+    def scratch_of(self, f: Factorisation) -> Storage:
+        """Memory for each thread that may work at the matrices of a stack."""
+        threads = THREADS if f.division is not None else 1
+        return self.add_temp(
+            dtypes.uint8, (threads, f.scratch_bytes), times(threads, f.scratch_bytes)
+        )
 
     def touch_convolution(self, kernel: ConvolutionKernel, node: Node) -> list[Storage]:
         """What the kernel of a convolution gets, in order: see `ConvolutionKernel`. A buffer is one
@@ -450,6 +477,11 @@ class Assembly:
             places = [place(s) for s in self.buffers[node.out]]
             kernel = writer.convolution(convolution, places)
             done(*self.convolution_step(node, kernel))
+            return
+        factorisation = self.factorisation(node)
+        if factorisation is not None:
+            self.emit_factorisation(factorisation, node, writer)
+            done("routine", (node,))
             return
         pieces = pieces_of(node)
         if pieces is not None:
@@ -554,6 +586,13 @@ class Assembly:
             return "kernel", (node,), product_nest(product, node), kernel, values
         emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
         return "routine", (node,)
+
+    def emit_factorisation(self, f: Factorisation, node: Node, writer: ModuleWriter) -> None:
+        """A kernel that calls LAPACK for each matrix."""
+        failures = self.number_failures(node, {"a": f.matrix_text})
+        integer = "i64" if self.target.blas == "ilp64" else "i32"
+        places = [self.place(s) for s in self.buffers[node.outputs[0]]]
+        writer.factorisation(f, integer, places, failures[0][1] if failures else -1)
 
     def emit_scatter(
         self, scatter: Scatter, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]

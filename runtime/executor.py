@@ -426,6 +426,8 @@ def prepare(
     needs_blas = not {*pool.ROUTINES, PYTHON}.issuperset(program.routines)
     if needs_blas and target.blas != blas.blas_kind():
         raise ValueError(f"the program calls an {target.blas} BLAS, here it is {blas.blas_kind()}")
+    if needs_blas and target.lapack and not blas.has_lapack():
+        raise ValueError(f"the program may call LAPACK, which {blas.blas_name()} is without")
     library, hit, code = None, False, b""
     if any(isinstance(step, Native) for step in program.steps):
         key = key or object_key(program, target, level)

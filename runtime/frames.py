@@ -32,6 +32,7 @@ class Placed(NamedTuple):
 
     shape: Shape
     dtype: np.dtype[Any]
+    nbytes: int
     buffer: Any
 
 
@@ -69,7 +70,7 @@ class Plan:
         def placed(t: ArrayType) -> Placed:
             found, dtype = shape(t.shape), np.dtype(t.dtype)
             nbytes = element_count(found) * dtype.itemsize
-            return Placed(found, dtype, ctypes.c_char * nbytes if nbytes else None)
+            return Placed(found, dtype, nbytes, ctypes.c_char * nbytes if nbytes else None)
 
         sizes = shape(program.sizes)
         first = program.arena_word + 1

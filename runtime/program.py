@@ -61,12 +61,14 @@ def evaluate(size: Size, shapes: Sequence[Sequence[int]], threads: int = 1) -> i
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The machine a Program is compiled for, and how its BLAS is called."""
+    """The machine a Program is compiled for, how its BLAS is called, and whether that comes with
+    the routines of LAPACK."""
 
     triple: str
     cpu: str
     features: str
     blas: str = "ilp64"  # integer width of the CBLAS routines: "ilp64" or "lp64"
+    lapack: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Python functions that native code calls: the host steps within loops and branches.
 
 Native code passes addresses; arrays over them are what the function gets, and its results are
-copied to where native code will read them. An exception ends the run, and is raised as it is.
+copied to where native code will read them. An exception ends the run, and is raised as it is. Who
+catches one may keep the arrays: small ones are copies, since they may lie on the stack, and others
+hold on to their memory.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import numpy as np
 from graphgrad.runtime.frames import Frame, Placed, Plan
 from graphgrad.runtime.memory import Array
 from graphgrad.runtime.program import Program
+
+SMALL = 1024  # bytes, of arrays that are copied: loops of few numbers have them on the stack
 
 # Python's lock is taken for the length of each call.
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
@@ -65,9 +69,10 @@ def caller(
             inputs, outputs, sizes = flight.plan.python_calls[number]
             count = len(inputs)
             record = (ctypes.c_int64 * (1 + count + len(outputs))).from_address(words)
-            given = [*map(view, inputs, record[1 : count + 1], [flight.keep] * count)]
-            for x in given:
-                x.setflags(write=False)
+            given = [
+                read(placed, address, flight.keep)
+                for placed, address in zip(inputs, record[1 : count + 1])
+            ]
             found = functions[number](*given, *sizes)
             if len(found) != len(outputs):
                 raise ValueError(f"{len(found)} results for {len(outputs)} arrays")
@@ -80,6 +85,15 @@ def caller(
             flight.error = e
 
     return call
+
+
+def read(placed: Placed, address: int, keep: Any) -> Array:
+    """The array at an address, as one that cannot be written."""
+    if placed.nbytes > SMALL or placed.buffer is None:
+        array = view(placed, address, keep)
+        array.setflags(write=False)
+        return array
+    return np.ndarray(placed.shape, placed.dtype, ctypes.string_at(address, placed.nbytes))
 
 
 def view(placed: Placed, address: int, keep: Any) -> Array:

@@ -20,6 +20,7 @@ from typing import Any
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_lapack import lapack_text
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
@@ -42,6 +43,7 @@ from graphgrad.compiler.kernels.division import (
     pool_division,
     small_product_division,
 )
+from graphgrad.compiler.kernels.factorisations import Factorisation
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.kernels.products import Product
@@ -326,6 +328,20 @@ class ModuleWriter:
         words.append(self.run_of_sizes(call.words))
         self.store_arguments([(word, "ptr") for word in words])
         self.share(name, call.count, call.division, PRODUCTS)
+
+    def factorisation(
+        self, f: Factorisation, integer: str, places: list[Place], failure: int
+    ) -> KernelText:
+        """Call LAPACK for each matrix of a stack: inputs, outputs and scratch lie at `places`."""
+        text = lapack_text(f, integer, failure, self.parts)
+        sizes = *map(to_size, f.sizes), f.scratch_bytes
+        kernel = named(f.op, text, sizes)
+        self.arguments(kernel, places, [self.routine(f.routine)])
+        count = to_size(element_count(f.stack))
+        status = self.share(kernel.name, count, f.division, PRODUCTS)
+        if failure >= 0:
+            self.leave_if_failed(status)
+        return kernel
 
     def product(self, product: Product, places: list[Place]) -> KernelText:
         """Call the kernel of a small product on arrays at `places`."""
