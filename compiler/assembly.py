@@ -32,6 +32,7 @@ from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.running import running_of
 from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
 from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
 from graphgrad.compiler.memory_reuse import donations, find_updates
@@ -260,7 +261,7 @@ class Assembly:
     def has_kernels(self, node: Node) -> bool:
         """Has a node that is in no group a native form?"""
         makers = (
-            product_of, pieces_of, scatter_of, block_of, pool_of, self.factorisation,
+            product_of, pieces_of, scatter_of, block_of, pool_of, running_of, self.factorisation,
             self.convolutions.kernel,
         )  # fmt: skip
         return self.is_native_control(node) or any(f(node) is not None for f in makers)
@@ -496,6 +497,11 @@ class Assembly:
         if pool is not None:
             arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
             done("kernel", (node,), None, writer.pool(pool, arrays))
+            return
+        running = running_of(node)
+        if running is not None:
+            arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
+            done("kernel", (node,), None, writer.running(running, arrays))
             return
         scatter = scatter_of(node)
         if scatter is not None:

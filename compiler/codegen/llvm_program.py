@@ -28,6 +28,7 @@ from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_python import CALL, python_call
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
+from graphgrad.compiler.codegen.llvm_running import running_text
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
@@ -47,6 +48,7 @@ from graphgrad.compiler.kernels.factorisations import Factorisation
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.kernels.products import Product
+from graphgrad.compiler.kernels.running import Running
 from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
 from graphgrad.compiler.kernels.tiles import crosswise
@@ -341,6 +343,14 @@ class ModuleWriter:
         status = self.share(kernel.name, count, f.division, PRODUCTS)
         if failure >= 0:
             self.leave_if_failed(status)
+        return kernel
+
+    def running(self, r: Running, places: list[Place]) -> KernelText:
+        """Call the kernel of a running fold: its inputs and its result lie at `places`."""
+        text = running_text(r, self.parts)
+        kernel = named(f"running_{r.fold}", text, map(to_size, (r.size, r.inner)))
+        self.arguments(kernel, places)
+        self.share(kernel.name, to_size(r.outer), r.division, PARALLEL)
         return kernel
 
     def product(self, product: Product, places: list[Place]) -> KernelText:
