@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
@@ -15,9 +14,15 @@ from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
-from graphgrad.compiler.dims import Symbol, to_size
+from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.interpret import run_node
+from graphgrad.compiler.host_steps import (
+    called_function,
+    host_function,
+    is_guarded,
+    python_call,
+    sizes_of,
+)
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
@@ -47,11 +52,10 @@ from graphgrad.compiler.regions import (
     sub_graphs,
 )
 from graphgrad.compiler.source import Where
-from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
+from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
-    ArrayType,
     Failure,
     Host,
     Native,
@@ -62,34 +66,6 @@ from graphgrad.runtime.program import (
     Target,
     Temp,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStep:
-    """One step of a Program, for reports: a kernel, a routine call, a loop or a branch with the
-    steps within, or a host step."""
-
-    kind: str  # kernel | routine | loop | branch | host
-    nodes: tuple[Node, ...]
-    nest: LoopNest | None = None
-    kernel: KernelText | None = None
-    arrays: tuple[Value | None, ...] = ()
-    others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
-    # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
-    epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
-    within: tuple[CompiledStep, ...] = ()
-
-    @property
-    def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
-        """The nests that a kernel's launch runs, with their arrays."""
-        return () if self.nest is None else ((self.nest, self.arrays), *self.others)
-
-
-def flattened(steps: Iterable[CompiledStep]) -> Iterator[CompiledStep]:
-    """The steps, each followed by those within it."""
-    for step in steps:
-        yield step
-        yield from flattened(step.within)
 
 
 def slot(kind: str, t: TensorType) -> Slot:
@@ -117,6 +93,7 @@ class Assembly:
     # Of convolutions and of what LAPACK computes: all that their kernels touch.
     buffers: dict[Value, list[Storage]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
+    flush: bool = False  # subnormal numbers are zero
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
@@ -151,6 +128,8 @@ class Assembly:
         writer = ModuleWriter(
             len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
         )
+        if self.flush:
+            writer.flush_on = self.target.machine
         steps: list[Native | Host] = []
         for batch in launches:
             self.emit(batch, writer, steps)
@@ -312,7 +291,7 @@ class Assembly:
             body.graph, body.fusion, body.plan, self.target, slots=self.slots,
             constants=self.constants, failures=self.failures, places=self.places,
             numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
-            callables=self.callables, python_calls=self.python_calls,
+            callables=self.callables, python_calls=self.python_calls, flush=self.flush,
         )  # fmt: skip
 
     def control(self, node: Node) -> Branch | Repeated:
@@ -521,7 +500,7 @@ class Assembly:
         if writer.open:
             steps.append(writer.end_entry())
         sizes = sizes_of(node)
-        self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
+        self.callables.append(host_function(node, sizes, self.flush))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
@@ -530,25 +509,9 @@ class Assembly:
 
     def python_call(self, node: Node) -> int:
         """The number of the call of Python that computes a node."""
-
-        def types(values: Sequence[Value]) -> tuple[ArrayType, ...]:
-            return tuple(
-                ArrayType(v.type.dtype.name, tuple(map(to_size, v.type.shape))) for v in values
-            )
-
-        sizes, count = sizes_of(node), len(node.inputs)
-
-        def run(*given: Any) -> tuple[Any, ...]:
-            known = dict(zip(sizes, given[count:], strict=True))
-            return run_node(at_sizes_of_run(node, known), given[:count])
-
-        self.callables.append(run)
-        self.python_calls.append(
-            PythonCall(
-                len(self.callables) - 1, types(node.inputs), types(node.outputs),
-                tuple(("dim", s.argument, s.axis) for s in sizes), is_guarded(node),
-            )
-        )  # fmt: skip
+        sizes = sizes_of(node)
+        self.callables.append(called_function(node, sizes, self.flush))
+        self.python_calls.append(python_call(node, len(self.callables) - 1, sizes))
         return len(self.python_calls) - 1
 
     def host_index(self, s: Storage) -> int:
@@ -634,44 +597,3 @@ class Assembly:
     def in_place(self, node: Node) -> bool:
         """Does a node update its first input where it lies?"""
         return self.locate(node.inputs[0]) is self.locate(node.out)
-
-
-def is_guarded(node: Node) -> bool:
-    """Is a node an assertion, which does nothing where its first input holds?"""
-    return node.op.name == "callback" and bool(node.attrs["function"].guarded)
-
-
-def sizes_of(node: Node) -> tuple[Symbol, ...]:
-    """The sizes in the attributes of a node that its inputs do not tell."""
-    return tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-
-
-def at_sizes_of_run(node: Node, known: dict[Symbol, int]) -> Node:
-    """The node with attributes for the sizes of a run. A sub-graph that needs none of them stays as
-    it is: compiled once for all."""
-    if not known:
-        return node
-    attrs = {
-        k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
-        for k, v in node.attrs.items()
-    }
-    return Node(node.op, node.inputs, attrs, node.outputs, node.where)
-
-
-def run_host(
-    node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
-) -> tuple[Any, ...]:
-    """One node as a host step. A reshape shares the memory of its input, and comes as that.
-
-    After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.
-    """
-    types = [x.type for x in node.inputs]
-    known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
-    return run_node(at_sizes_of_run(node, known), tuple(map(in_shape, arrays, types)))
-
-
-def in_shape(array: Any, t: TensorType) -> Any:
-    """`array` in the shape that its type says, of which one size may be unknown."""
-    shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
-    known = -math.prod(shape) if -1 in shape else 1
-    return array.reshape(shape) if shape.count(-1) < 2 and known > 0 else array

@@ -29,6 +29,7 @@ from graphgrad.compiler.passes.loops_defer import defer
 from graphgrad.compiler.passes.loops_hoist import hoist
 from graphgrad.compiler.passes.loops_indexed import slice_tables
 from graphgrad.compiler.passes.loops_split import split_products
+from graphgrad.compiler.passes.loops_sums import add_in_place
 from graphgrad.compiler.passes.loops_unused import drop_unused
 from graphgrad.compiler.passes.rewrite import Firing, RuleSet, refused, rewrite, set_refused
 from graphgrad.compiler.passes.transposes import move_transposes
@@ -42,6 +43,7 @@ LOOPS: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("loop invariants", hoist),
     ("split in loops", split_products),
     ("batched out of loops", batch_out),
+    ("sums in loops", add_in_place),
     ("deferred behind loops", defer),
 )
 

@@ -114,22 +114,22 @@ class Function(Generic[P, R]):
         name: str | None = None,
         autograph: bool = True,
         loop_memory: int | None = None,
+        flush_denormals: bool = False,
     ) -> None:
         own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
         functools.update_wrapper(self, python_function, updated=own)
         self._python_function = python_function
         self._name: str = str(name or name_of(python_function))
         self.__name__ = self._name
-        self._options = {
+        self._options: dict[str, Any] = {
             "input_signature": input_signature, "jit_compile": jit_compile,
             "reduce_retracing": reduce_retracing, "max_traces": max_traces,
             "donate_argnums": donate_argnums, "name": name, "autograph": autograph,
-            "loop_memory": loop_memory,
+            "loop_memory": loop_memory, "flush_denormals": flush_denormals,
         }  # fmt: skip
         self._signature = Signature(python_function, self._name, input_signature)
-        self._compiled = jit_compile is not False
+        self._how = {"compiled": jit_compile is not False, "flush_denormals": flush_denormals}
         self._converts = autograph
-        self._loop_memory = loop_memory
         self._reduce_retracing = reduce_retracing
         self._max_traces = max_traces
         self._donated = positions(donate_argnums, self._signature)
@@ -435,7 +435,7 @@ class Function(Generic[P, R]):
         guards = Guards()
         _local.tracing.append(key)
         try:
-            with guards.reads, builder.tracing(), bounded_loops(self._loop_memory):
+            with guards.reads, builder.tracing(), bounded_loops(self._options["loop_memory"]):
                 own = isinstance(self._python_function, types.FunctionType)
                 given = objects(self._signature, arguments)
                 bound = {name: x for name, x in given if not guards.follow(x, name)}
@@ -443,7 +443,7 @@ class Function(Generic[P, R]):
                 leaves = parameters(builder, arguments, specs)
                 result = call_unmodified(function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
-                trace = ConcreteFunction(self._signature, builder, form, result, self._compiled)
+                trace = ConcreteFunction(self._signature, builder, form, result, **self._how)
         finally:
             _local.tracing.pop()
         if not builder.created:

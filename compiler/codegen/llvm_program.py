@@ -20,13 +20,14 @@ from typing import Any
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_flushing import flushed
 from graphgrad.compiler.codegen.llvm_lapack import lapack_text
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
-from graphgrad.compiler.codegen.llvm_python import CALL, python_call
+from graphgrad.compiler.codegen.llvm_python import declare_call, python_call
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_running import running_text
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
@@ -148,6 +149,7 @@ class ModuleWriter:
     count: int = 0
     argument_words: int = 1
     calls_python: bool = False  # does the run function at work, or what it calls?
+    flush_on: str = ""  # the machine, where its threads are to take subnormal numbers for zero
 
     def fresh(self) -> str:
         self.count += 1
@@ -390,8 +392,10 @@ class ModuleWriter:
         emitter = ScalarLoopEmitter(node, numbers, calls, self.parts)
         text = emitter.emit()
         kernel = named(node.op.name, text, map(to_size, emitter.sizes))
-        python = ["%table", self.routine(PYTHON)] if emitter.calls_python else []
-        self.calls_python = self.calls_python or emitter.calls_python
+        python = []
+        if emitter.calls_python:
+            declare_call(self.parts, self.flush_on)
+            python, self.calls_python = ["%table", self.routine(PYTHON)], True
         self.arguments(kernel, places, python)
         self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
         return kernel
@@ -438,7 +442,7 @@ class ModuleWriter:
         """Call Python for PythonCall `number`, whose arrays lie at `places`: where the bool at
         `guard` is false, if there is one."""
         self.cut(ahead=20 + 2 * len(places))
-        self.parts.functions["call_python"] = CALL
+        declare_call(self.parts, self.flush_on)
         self.calls_python = True
         after = ""
         if guard is not None:
@@ -472,19 +476,23 @@ class ModuleWriter:
 
     def end_entry(self) -> Native:
         """Close the run function that has been written: the step that runs it."""
-        step = Native(self.name, self.calls_python)
-        self.entries.append(self.whole("define"))
+        name, calls_python = self.name, self.calls_python
         self.calls_python = False
-        return step
+        if not self.flush_on:
+            self.entries.append(self.whole("define"))
+            return Native(name, calls_python)
+        within = self.whole("define internal", "noinline nounwind")
+        self.entries.append(f"{within}\n\n{flushed(name, self.flush_on, self.parts)}")
+        return Native(f"flushed_{name}", calls_python)
 
-    def whole(self, head: str) -> str:
+    def whole(self, head: str, attributes: str = "nounwind") -> str:
         """The function that has been written, with its parts."""
         if self.run_parts:
             self.end_part()
             for k in range(len(self.run_parts)):
                 call = f"call i32 @{self.name}_part_{k}({self.parameters})"
                 self.leave_if_failed(self.emit(call))
-        last = self.function(f"{head} i32 @{self.name}", "nounwind")
+        last = self.function(f"{head} i32 @{self.name}", attributes)
         text = "\n\n".join([*self.run_parts, last])
         self.run_parts = []
         return text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphgrad.compiler.codegen.llvm_python import CALL, python_call
+from graphgrad.compiler.codegen.llvm_python import python_call
 from graphgrad.compiler.codegen.llvm_scalar_memory import Known, ScalarMemory
 from graphgrad.compiler.ir import Node
-from graphgrad.compiler.kernels.scalar_loops import is_small
+from graphgrad.compiler.kernels.carried_arrays import is_small
 from graphgrad.compiler.types import element_count
 
 
@@ -17,7 +17,6 @@ class ScalarCalls(ScalarMemory):
     def python(self, node: Node, inputs: Sequence[Known], number: int) -> None:
         """Call Python for PythonCall `number`, which computes `node`."""
         e, text = self.e, self.text
-        self.parts.functions["call_python"] = CALL
         after = text.name("after")
         if node.attrs["function"].guarded:
             ((holds,), fails) = self.loaded(inputs[0]), text.name("fails")

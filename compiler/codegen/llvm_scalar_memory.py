@@ -23,11 +23,11 @@ from graphgrad.compiler.codegen.llvm_vectors import memory_type
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Value
+from graphgrad.compiler.kernels.carried_arrays import is_small
 from graphgrad.compiler.kernels.scalar_loops import (
     Layout,
     contiguous,
     is_power_of_two,
-    is_small,
 )
 from graphgrad.compiler.scalar.trigonometric import cos_near_zero, sin_near_zero
 from graphgrad.compiler.types import TensorType, element_count
@@ -210,19 +210,24 @@ class ScalarMemory:
     def store(self, x: Known, pointer: str, t: TensorType) -> None:
         """Write a value to its place, in row-major order."""
         if isinstance(x, Held) and not is_small(t):
-            source = self.moved(x, "0")
-            if source != pointer:
-                self.parts.declares.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-                what = f"ptr {pointer}, ptr {source}, i64 {self.bytes_of(t)}, i1 false"
-                self.text.line(f"call void @llvm.memcpy.p0.p0.i64({what})")
+            self.move(self.moved(x, "0"), pointer, self.bytes_of(t))
             return
         for k, lane in enumerate(self.loaded(x)):
-            at, text = self.element(pointer, lane.dtype, str(k)), lane.text
-            if lane.dtype.is_bool:
-                text = self.e.emit(f"zext i1 {text} to i8")
-            self.text.line(
-                f"store {memory_type(lane.dtype)} {text}, ptr {at}, align {lane.dtype.itemsize}"
-            )
+            self.put(lane, self.element(pointer, lane.dtype, str(k)))
+
+    def put(self, lane: Lanes, pointer: str) -> None:
+        """Write one element."""
+        text, size = lane.text, lane.dtype.itemsize
+        if lane.dtype.is_bool:
+            text = self.e.emit(f"zext i1 {text} to i8")
+        self.text.line(f"store {memory_type(lane.dtype)} {text}, ptr {pointer}, align {size}")
+
+    def move(self, source: str, pointer: str, count: str) -> None:
+        """Copy so many bytes, to another place."""
+        if source != pointer:
+            self.parts.declares.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+            what = f"ptr {pointer}, ptr {source}, i64 {count}, i1 false"
+            self.text.line(f"call void @llvm.memcpy.p0.p0.i64({what})")
 
     def fill(self, pointer: str, byte: str, count: str) -> None:
         """So many bytes of one value."""

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphgrad.compiler.assembly import flattened
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.errors import GraphgradError
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.callback import Callback
+from graphgrad.compiler.steps import flattened
 from graphgrad.compiler.transform.controlflow import cond_values, while_values
 from graphgrad.runtime import executor
 from graphgrad.runtime.program import Native
