@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from graphgrad.function import Function
 from graphgrad.matching import Slot
 from graphgrad.signature import TensorSpec
 from graphgrad.tracing import FunctionBuilder, Watcher, function_builder
+from graphgrad.wrapping import wraps
 
 
 def traced(
@@ -66,7 +66,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     """
     kept = kept_traces(f)
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any) -> Any:
         kind = current_kind()
         axes = _axes(in_axes, args, "in_axes")
@@ -96,7 +96,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         found = kept.trace(arguments, examples) if kept is not None else None
         if found is None:
 
-            @functools.wraps(f)
+            @wraps(f)
             def with_data(*values: Any) -> Any:
                 return f(*arguments(values))
 

@@ -17,7 +17,7 @@ from graphgrad import tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError, NoValueError, TraceError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
-from graphgrad.compiler.transform.loop_memory import bounded_loops
+from graphgrad.compiler.transform.loop_memory import Budget, bounded_loops
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
 from graphgrad.conversion import forms
@@ -34,7 +34,7 @@ from graphgrad.parameters import (
     parameters,
     relaxed_specs,
     specs_of,
-)
+)  # fmt: skip
 from graphgrad.reports import (
     Difference,
     TraceTable,
@@ -56,6 +56,7 @@ from graphgrad.signature import (
 )
 from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
+from graphgrad.wrapping import wraps
 
 
 class _Settings:
@@ -116,8 +117,7 @@ class Function(Generic[P, R]):
         loop_memory: int | None = None,
         flush_denormals: bool = False,
     ) -> None:
-        own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
-        functools.update_wrapper(self, python_function, updated=own)
+        wraps(python_function)(self)
         self._python_function = python_function
         self._name: str = str(name or name_of(python_function))
         self.__name__ = self._name
@@ -425,17 +425,17 @@ class Function(Generic[P, R]):
             return self._trace_as(converted, arguments, specs)
 
     def _trace_as(
-        self,
-        function: Callable[..., Any],
-        arguments: Arguments,
-        specs: list[TensorSpec | None],
-    ) -> tuple[ConcreteFunction, bool]:
+        self, function: Callable[..., Any], arguments: Arguments, specs: list[TensorSpec | None],
+        budget: Budget | None = None,
+    ) -> tuple[ConcreteFunction, bool]:  # fmt: skip
         builder = self._builder()
+        if budget is None and self._options["loop_memory"] is not None:
+            budget = Budget(self._name, self._options["loop_memory"])
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
         _local.tracing.append(key)
         try:
-            with guards.reads, builder.tracing(), bounded_loops(self._options["loop_memory"]):
+            with guards.reads, builder.tracing(), bounded_loops(budget):
                 own = isinstance(self._python_function, types.FunctionType)
                 given = objects(self._signature, arguments)
                 bound = {name: x for name, x in given if not guards.follow(x, name)}
@@ -446,6 +446,11 @@ class Function(Generic[P, R]):
                 trace = ConcreteFunction(self._signature, builder, form, result, **self._how)
         finally:
             _local.tracing.pop()
+        if budget is not None:
+            other = budget.divided()
+            if other is not None and not builder.created:
+                return self._trace_as(function, arguments, specs, other)
+            trace.schedules = tuple(budget.schedules)
         if not builder.created:
             self._note_changes(guards.effects())
         trace.use_guards(guards)

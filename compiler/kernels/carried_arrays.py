@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from graphgrad.compiler.families import Indexed, View
 from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.passes.dce import has_effect
 from graphgrad.compiler.passes.reorder import Cycle, sorted_by
 from graphgrad.compiler.types import TensorType, element_count
 
@@ -200,7 +202,8 @@ def number_of(graph: Graph, found: Course, k: int) -> int:
 def in_order(
     nodes: Sequence[Node], found: Course, updates: dict[Node, list[Value]]
 ) -> list[Node]:  # fmt: skip
-    """The nodes, each update behind what reads the old value; else as they are."""
+    """The nodes, each update behind what reads the old value; else as they are. Effects, and what
+    may raise between them, keep their order."""
     if not updates:
         return list(nodes)
     readers: dict[Value, list[Node]] = {}
@@ -213,6 +216,10 @@ def in_order(
     for node, ended in updates.items():
         for version in ended:
             before[node].update(r for r in readers[version] if r is not node)
+    if any(map(has_effect, nodes)):
+        told = [node for node in nodes if has_effect(node) or node.op.raises]
+        for earlier, later in pairwise(told):
+            before[later].add(earlier)
     try:
         return sorted_by(nodes, before)
     except Cycle:
