@@ -4,8 +4,9 @@ Forward, the state is kept every `spacing` steps. Where all slots are taken, eve
 given up and the spacing doubles (Stumm & Walther 2010), so that a step costs nothing more.
 Backward, the steps after the last checkpoint come first: as many as can be kept whole (`rows`, a
 *unit*) run again and are reversed; of more units, the first run again, and the state after them
-becomes a checkpoint of its own, on a stack of `slots`. With f free slots and t further runs of each step,
-binomial(f + t, t) units can be reversed; how many to run ahead follows (Griewank & Walther 2000).
+becomes a checkpoint of its own, on a stack of `slots`. With f free slots and t further runs of each
+step, binomial(f + t, t) units can be reversed; how many to run ahead follows (Griewank & Walther
+2000).
 """
 
 from __future__ import annotations
