@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -16,7 +17,9 @@ from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Symbol, to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.interpret import run_node
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.hosted import Refusal, why_hosted
+from graphgrad.compiler.interpret import flushed, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
@@ -73,6 +76,11 @@ class CompiledStep:
     # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
     epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
     within: tuple[CompiledStep, ...] = ()
+    graph: Graph | None = None  # in which it stands
+    memory: tuple[
+        str, ...
+    ] = ()  # of a loop that is not scalar code: where each part of its state is
+    refusals: tuple[Refusal, ...] = ()  # of a loop or a branch of the host: why it is not native
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
@@ -110,6 +118,7 @@ class Assembly:
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
     apart: bool = False  # an entry for each step
+    flush: bool = False  # subnormal numbers are zero
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
@@ -144,6 +153,8 @@ class Assembly:
         writer = ModuleWriter(
             len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
         )
+        if self.flush:
+            writer.flush_on = self.target.machine
         steps: list[Native | Host] = []
         for batch in launches:
             self.emit(batch, writer, steps)
@@ -412,7 +423,7 @@ class Assembly:
 
         def done(*what: Any) -> None:
             whole = isinstance(what[0], CompiledStep)
-            self.report.append(what[0] if whole else CompiledStep(*what))
+            self.report.append(self.described(what[0] if whole else CompiledStep(*what)))
             if self.apart and writer.open:
                 steps.append(Native(writer.end_entry()))
 
@@ -473,12 +484,20 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-        self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
+        run = partial(run_host, node, sizes)
+        self.callables.append(flushed(run) if self.flush and isinstance(node.op, Control) else run)
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
+
+    def described(self, step: CompiledStep) -> CompiledStep:
+        """A step with what reports say of its loop or branch."""
+        node = step.nodes[0]
+        memory = self.controls[node].memory if node in self.controls else ()
+        refusals = why_hosted(self, node) if step.kind == "host" else ()
+        return replace(step, graph=self.graph, memory=memory, refusals=refusals)
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
@@ -558,9 +577,7 @@ class Assembly:
         return self.locate(node.inputs[0]) is self.locate(node.out)
 
 
-def run_host(
-    node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
-) -> tuple[Any, ...]:
+def run_host(node: Node, sizes: tuple[Symbol, ...], *arrays: Any) -> tuple[Any, ...]:
     """One node as a host step. A reshape shares the memory of its input, and comes as that.
 
     After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.

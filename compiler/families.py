@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,14 @@ from graphgrad.compiler.op import Attrs, Kind, Op, Types, ops
 from graphgrad.compiler.types import TensorType, broadcast_shapes, tensor_type
 
 
-@dataclass(frozen=True, eq=False)
 class Mask:
     """A partial derivative that is 1 where `condition` holds and 0 elsewhere."""
 
-    condition: Any
-    negate: bool = False
+    __slots__ = ("condition", "negate")
+
+    def __init__(self, condition: Any, negate: bool = False) -> None:
+        self.condition = condition
+        self.negate = negate
 
     def select(self, g: Any) -> Any:
         """`g` where the condition holds, else exactly 0, whatever g is."""

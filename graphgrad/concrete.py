@@ -45,6 +45,7 @@ class ConcreteFunction:
         arguments: Arguments,
         result: Any,
         compiled: bool,
+        flush_denormals: bool = False,
     ) -> None:
         self.signature = signature
         self.name = signature.name
@@ -58,7 +59,8 @@ class ConcreteFunction:
         self.graph: Graph = specialise(builder.finish(outputs), self.sizes.equalities())
         self.captures: list[Any] = builder.captured
         self.compiled = compiled
-        self.runner = execution.runner(self.graph, compiled)
+        self.flush_denormals = flush_denormals
+        self.runner = execution.runner(self.graph, compiled, flush_denormals)
         self.parameters = len(builder.params)
         self.where: Where | None = None
         self.schedules: tuple[Schedule, ...] = ()  # of the loops that a bound divided
@@ -224,7 +226,7 @@ class ConcreteFunction:
             if not followed and replayed() is None:
                 return self.run([array_of(x) for x in tensors])
             self.plain_count += 1
-            outputs = call_for_tape(self.graph, inputs, needs)
+            outputs = call_for_tape(self.graph, inputs, needs, self.flush_denormals)
             for v, new in zip(self.writes, outputs[self._returned :]):
                 v.install(new)
         return pack(self.structured_outputs_template, outputs)

@@ -20,6 +20,7 @@ from typing import Any
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_flushing import flushed
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
@@ -140,6 +141,7 @@ class ModuleWriter:
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
+    flush_on: str = ""  # the machine, where its threads are to take subnormal numbers for zero
 
     def fresh(self) -> str:
         self.count += 1
@@ -416,17 +418,21 @@ class ModuleWriter:
     def end_entry(self) -> str:
         """Close the run function that has been written; its name."""
         name = self.name
-        self.entries.append(self.whole("define"))
-        return name
+        if not self.flush_on:
+            self.entries.append(self.whole("define"))
+            return name
+        within = self.whole("define internal", "noinline nounwind")
+        self.entries.append(f"{within}\n\n{flushed(name, self.flush_on, self.parts)}")
+        return f"flushed_{name}"
 
-    def whole(self, head: str) -> str:
+    def whole(self, head: str, attributes: str = "nounwind") -> str:
         """The function that has been written, with its parts."""
         if self.run_parts:
             self.end_part()
             for k in range(len(self.run_parts)):
                 call = f"call i32 @{self.name}_part_{k}({self.parameters})"
                 self.leave_if_failed(self.emit(call))
-        last = self.function(f"{head} i32 @{self.name}", "nounwind")
+        last = self.function(f"{head} i32 @{self.name}", attributes)
         text = "\n\n".join([*self.run_parts, last])
         self.run_parts = []
         return text

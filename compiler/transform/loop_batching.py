@@ -32,6 +32,11 @@ def swap(x: Any) -> Any:
     return x.transpose((1, 0, *range(2, x.ndim)))
 
 
+def lanes_first(stacks: Sequence[Any], batched: Sequence[bool]) -> list[Any]:
+    """Stacks as outputs of a batched op; those of what is no example's own have steps alone."""
+    return [swap(x) if b else x for x, b in zip(stacks, batched, strict=True)]
+
+
 def stretched(
     xs: Sequence[Any], batched: Sequence[bool], wanted: Sequence[bool], size: Extent
 ) -> list[Any]:
@@ -64,13 +69,13 @@ def batch_while(
         if varying or lists:
             raise own_ends("while_loop")
         marks = (True,) * n + marks[n:]
-    wanted = marks[:n] + (True,) * extra
+    wanted = marks[:n] + (apart,) * extra
     condition = batch_graph(cond_graph, marks, size)[0]
     if apart and must_be_chosen(body_graph):
-        body = batch_graph(_guarded(cond_graph, body_graph, n, trips is not None), marks, size,
-                           wanted + (True,) * (trips is not None))[0]  # fmt: skip
+        body, ends = batch_graph(_guarded(cond_graph, body_graph, n, trips is not None), marks,
+                                 size, wanted + (True,) * (trips is not None))  # fmt: skip
     else:
-        body = batch_graph(body_graph, marks, size, wanted)[0]
+        body, ends = batch_graph(body_graph, marks, size, wanted)
         if apart:
             body = _stop_lanes(condition, body, n, trips is not None)
     if apart:
@@ -81,16 +86,13 @@ def batch_while(
         cond_graph=condition, body_graph=body, carried=n, maximum_iterations=maximum_iterations,
         trips=trips, lists=lists,
         varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
-        padded=tuple((k, axis + 1, end) for k, axis, end in padded),
+        padded=tuple((k, axis + ends[n + k], end) for k, axis, end in padded),
     )  # fmt: skip
     if trips is None:
         return outs, marks[:n]
     flags = swap(outs[n + extra]) if apart else outs[-1]
-    return (*outs[:n], *map(swap, outs[n : n + extra]), flags), (
-        *marks[:n],
-        *(True,) * extra,
-        apart,
-    )
+    stacks = lanes_first(outs[n : n + extra], ends[n : n + extra])
+    return (*outs[:n], *stacks, flags), (*marks[:n], *ends[n : n + extra], apart)
 
 
 def own_ends(op: str) -> TraceError:
@@ -159,12 +161,12 @@ def batch_scan(
     marks = batched_state(body_graph, inputs, n, size)
     if apart:
         marks = (True,) * n + marks[n:]
-    wanted = marks[:n] + (True,) * extra
+    wanted = marks[:n] + (apart,) * extra
     if apart and must_be_chosen(body_graph):
         flagged = (*marks[:n], True, *marks[n:])
-        body = batch_graph(_flagged(body_graph, n), flagged, size, wanted)[0]
+        body, ends = batch_graph(_flagged(body_graph, n), flagged, size, wanted)
     else:
-        body = batch_graph(body_graph, marks, size, wanted)[0]
+        body, ends = batch_graph(body_graph, marks, size, wanted)
         if apart:
             body = _skip_lanes(body, n, size)
     outs = apply(
@@ -173,9 +175,9 @@ def batch_scan(
         body_graph=body, carried=n, scanned=scanned + apart, length=length, reverse=reverse,
         masked=masked and not apart, **room_of(room),
         varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
-        padded=tuple((k, axis + 1, end) for k, axis, end in padded),
+        padded=tuple((k, axis + ends[n + k], end) for k, axis, end in padded),
     )  # fmt: skip
-    return (*outs[:n], *map(swap, outs[n:])), (*marks[:n], *(True,) * extra)
+    return (*outs[:n], *lanes_first(outs[n:], ends[n:])), (*marks[:n], *ends[n:])
 
 
 def _flagged(body: Graph, carried: int) -> Graph:
