@@ -61,7 +61,7 @@ def slice_tables(graph: Graph) -> Graph:
 def without_choices(loop: Loop) -> bool:
     """What is chosen by comparing counters, and always the same, is that."""
     known = lines(loop)
-    chosen = {}
+    chosen: dict[Value, Value] = {}
     for node in loop.nodes:
         if node.op.name == "where" and isinstance(condition := known.get(node.inputs[0]), bool):
             side = node.inputs[1 if condition else 2]
