@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_memory import leave
 from graphgrad.compiler.codegen.llvm_numbers import is_number
 from graphgrad.compiler.codegen.llvm_scalar import (
@@ -76,9 +77,14 @@ class ScalarEmitter(VectorEmitter):
 
     is_serial = True
 
-    def __init__(self, text: FunctionText) -> None:
+    def __init__(self, text: FunctionText, size: Callable[[Extent], str]) -> None:
         super().__init__(text, 1, "entry")
+        self._size = size  # as an operand
         self.failures: dict[str, int] = {}  # of the node at work
+
+    def size(self, extent: Extent) -> Lanes:
+        """A size, as an int64."""
+        return Lanes(self._size(extent), dtypes.int64)
 
     def _require(self, cond: Lanes, a: Lanes, b: Lanes, dtype: DType, kind: str) -> Lanes:
         """Leave the function with a filled status record where `cond` is false."""
@@ -152,7 +158,7 @@ class ScalarMemory:
     def __init__(self, parts: ModuleParts) -> None:
         self.parts = parts
         self.text = FunctionText(parts)
-        self.e = ScalarEmitter(self.text)
+        self.e = ScalarEmitter(self.text, self.size)
         self.sizes: dict[Extent, int] = {}  # with their numbers, in order
         self.counts: dict[Extent, str] = {}  # sizes that values tell
         self.frame: list[str] = []  # memory of the function
