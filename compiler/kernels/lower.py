@@ -460,6 +460,8 @@ class GroupLowering:
         for index, start, n, whole in zip(at, node.attrs["starts"], *shapes, strict=True):
             moves = any(a in self.inner for a, _ in index.steps)
             part, found = (body, in_row) if moves else (row, in_rows)
+            if start == 0 and n == whole:
+                continue
             place = part.add_stmt("index", (), dtypes.int64, self.affine(index))
             found += [part.ge(place, 0)] if start != 0 else []
             found += [part.lt(place, part.size(n))] if start + n != whole else []
