@@ -20,8 +20,8 @@ from graphgrad.compiler.dims import Dim, Extent, is_runtime_size
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.index_maps import row_major
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import Shape, TensorType, element_count
 
