@@ -15,7 +15,7 @@ from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
 from graphgrad.runtime.program import Size
 
 # A loop asks after as many steps as compute so many elements, at most so many steps.
-ASK_ELEMENTS = 1 << 16
+ASK_ELEMENTS = 1 << 22
 ASK_STEPS = 1 << 12
 
 

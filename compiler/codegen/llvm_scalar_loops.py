@@ -1,10 +1,12 @@
-"""A loop as one LLVM function of scalar code: its state is in registers.
+"""A loop as one LLVM function of scalar code: its state is in registers, or where it lies.
 
     define internal i32 @k_scan_3f9a1c(ptr %status, i64 %lo, i64 %hi, ptr %args)
 
-`args` holds the pointers of the inputs and outputs of the node, then sizes. State are the phis of
-the loop's head; a branch is a branch, and a loop within is a loop. What a step stacks is written in
-its place of the result at once. Which loops these are, `kernels/scalar_loops.py` says.
+`args` holds the pointers of the inputs and outputs of the node, then sizes, and where it calls
+Python the table and the routine for that. Small state are the phis of the loop's head, and larger
+state is changed where it lies; a branch is a branch, and a loop within is a loop. What a step
+stacks is written in its place of the result at once. Which loops these are,
+`kernels/scalar_loops.py` says.
 """
 
 from __future__ import annotations
@@ -18,18 +20,26 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     ModuleParts,
     llvm_type,
 )
-from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Small
-from graphgrad.compiler.codegen.llvm_scalar_values import ScalarValues
+from graphgrad.compiler.codegen.llvm_scalar_arrays import ScalarArrays
+from graphgrad.compiler.codegen.llvm_scalar_calls import ScalarCalls
+from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Range
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
-from graphgrad.compiler.kernels.scalar_loops import (
+from graphgrad.compiler.kernels.carried_arrays import (
     LOOPS,
+    UPDATES,
+    Course,
+    course,
+    held_state,
+    is_small,
+)
+from graphgrad.compiler.kernels.scalar_loops import (
     are_cheap,
     contiguous,
-    is_small,
+    is_filled,
+    is_range,
     most_trips,
 )
-from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import TensorType
 
 Numbers = Callable[[Node], tuple[tuple[str, int], ...]]  # of the checks of a node, by kind
@@ -39,13 +49,17 @@ Env = dict[Value, Known]
 ASK_STEPS = 1 << 16
 
 
-class ScalarLoopEmitter(ScalarValues):
+class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
     """Writes the function of one loop."""
 
-    def __init__(self, node: Node, numbers: Numbers, parts: ModuleParts) -> None:
+    def __init__(
+        self, node: Node, numbers: Numbers, calls: Callable[[Node], int], parts: ModuleParts
+    ) -> None:
         super().__init__(parts)
         self.node = node
         self.numbers = numbers
+        self.calls = calls  # the number of the call of Python that a node is
+        self.calls_python = False
 
     def emit(self) -> str:
         """The text of the function."""
@@ -57,7 +71,11 @@ class ScalarLoopEmitter(ScalarValues):
         ]
         targets = pointers[len(inputs) :]
         carried: int = node.attrs["carried"]
-        ends = self.loop(node, inputs, targets)
+        starts = [
+            x if is_small(v.type) else self.begun(x, p)
+            for x, v, p in zip(inputs, node.inputs[:carried], targets, strict=False)
+        ]
+        ends = self.loop(node, [*starts, *inputs[carried:]], targets)
         for v, end, target in zip(node.outputs[:carried], ends, targets, strict=False):
             self.store(end, target, v.type)
         # Loads of inputs are marked as ones of memory that never changes: true of this function,
@@ -70,25 +88,35 @@ class ScalarLoopEmitter(ScalarValues):
         for i in self.sizes.values():
             head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(arrays) + i}")
             head.append(f"  %n{i} = load i64, ptr %np{i}")
+        last = len(arrays) + len(self.sizes)
+        for i, name in enumerate(("table", "python") if self.calls_python else ()):
+            head.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {last + i}")
+            head.append(f"  %{name} = load ptr, ptr %at_{name}")
         return "\n".join([*head, *self.frame, *self.text.lines, "  ret i32 0", "}"])
 
     # -- graphs
 
     def graph(
-        self, graph: Graph, inputs: Sequence[Known], targets: dict[Value, str]
-    ) -> list[Known]:
-        """The outputs of a graph; `targets` says where values are to be written."""
+        self, graph: Graph, inputs: Sequence[Known], targets: dict[Value, str],
+        owned: frozenset[int] = frozenset(),
+    ) -> list[Known]:  # fmt: skip
+        """The outputs of a graph; `targets` says where values are to be written, and the memory of
+        the parameters `owned` may change."""
         env: Env = {
             p: self.loaded(x) if is_small(p.type) else x
             for p, x in zip(graph.params, inputs, strict=True)
         }
-        for node in graph.nodes:
-            self.visit(node, env, targets)
+        found = course(graph, owned)
+        for node in found.nodes:
+            self.visit(node, env, targets, found)
         return [env[v] for v in graph.outputs]
 
-    def visit(self, node: Node, env: Env, targets: dict[Value, str]) -> None:
+    def visit(self, node: Node, env: Env, targets: dict[Value, str], found: Course) -> None:
         """Compute the outputs of one node."""
         op, inputs = node.op, [env[x] for x in node.inputs]
+        for k, v in enumerate(node.outputs):
+            if v in found.copied:
+                inputs[k] = self.copy(inputs[k], v)
         self.e.failures = dict(self.numbers(node)) if op.failures else {}
         if op.name in LOOPS:
             places = [self.place(v, targets) for v in node.outputs[node.attrs["carried"] :]]
@@ -96,35 +124,44 @@ class ScalarLoopEmitter(ScalarValues):
             for v, x in zip(node.outputs, outs, strict=True):
                 env[v] = self.loaded(x) if is_small(v.type) else x
             return
-        if op.name == "cond":
-            env.update(zip(node.outputs, self.branches(node, inputs), strict=True))
+        if op.effect:
+            self.calls_python = True
+            self.python(node, inputs, self.calls(node))
             return
-        if any(is_runtime(v.type) for v in node.outputs):
+        if op.name == "cond":
+            owned = found.own(node.inputs[1:])
+            env.update(zip(node.outputs, self.branches(node, inputs, owned), strict=True))
+            return
+        if is_range(node, {v for v in node.inputs if isinstance(env[v], Range)}):
             env[node.out] = self.range(node, inputs)
             return
         if op.name == "constant":
-            found = self.constant(node)
+            out = self.constant(node)
         elif isinstance(op, Elementwise):
-            found = self.elementwise(node, inputs)
+            out = self.elementwise(node, inputs)
         elif isinstance(op, Generator):
-            found = self.generated(node, inputs)
+            out = self.generated(node, inputs)
         elif op.name == "matmul":
-            found = self.product_of(node, *inputs)
+            out = self.product_of(node, *inputs)
         elif isinstance(op, Reduce):
-            found = self.reduced(node, inputs[0])
+            out = self.reduced(node, inputs[0])
         elif isinstance(op, View) and isinstance(inputs[0], Held):
-            found = self.view(node, inputs[0])
+            out = self.view(node, inputs[0])
         elif isinstance(op, View):
-            found = self.rearranged(node, inputs)
+            out = self.filled(node, inputs[0]) if is_filled(node) else self.rearranged(node, inputs)
         else:
             assert isinstance(op, Indexed)
             form = "rearranged" if op.lowering in ("concat", "unslice") else op.lowering
-            found = getattr(self, form)(node, inputs)
-        env[node.out] = self.loaded(found) if is_small(node.out.type) else found
+            if op.lowering in UPDATES and isinstance(inputs[0], Held):
+                form += "_in_place"
+            out = getattr(self, form)(node, inputs)
+        env[node.out] = self.loaded(out) if is_small(node.out.type) else out
 
     # -- control flow
 
-    def branches(self, node: Node, inputs: Sequence[Known]) -> list[Small]:
+    def branches(
+        self, node: Node, inputs: Sequence[Known], owned: frozenset[int]
+    ) -> list[Known]:  # fmt: skip
         """The results of the branch that is taken."""
         e, text, attrs = self.e, self.text, node.attrs
         (condition,), labels = inputs[0], [text.name(s) for s in ("then", "else", "joined")]
@@ -140,15 +177,16 @@ class ScalarLoopEmitter(ScalarValues):
         for label, graph in zip(labels, graphs, strict=False):
             with e.aside():
                 e.begin(label)
-                found = self.graph(graph, inputs[1:], {})
+                found = self.graph(graph, inputs[1:], {}, owned)
                 ends.append((e.label, found))
                 text.line(f"br label %{labels[2]}")
         e.begin(labels[2])
         (taken, yes), (other, no) = ends
         return [
-            tuple(e.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
+            x if isinstance(x, Held)  # both branches leave it there
+            else tuple(e.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
             for x, y in zip(yes, no, strict=True)
-        ]
+        ]  # fmt: skip
 
     def loop(self, node: Node, inputs: Sequence[Known], targets: Sequence[str]) -> list[Known]:
         """The results of a loop; it stacks rows where `targets` say, one for each output."""
@@ -158,7 +196,10 @@ class ScalarLoopEmitter(ScalarValues):
         split = carried + masked + attrs.get("scanned", 0)
         body: Graph = attrs["body_graph"]
         types = [v.type for v in body.outputs[carried:]]
-        start = [self.loaded(x) for x in inputs[:carried]]
+        start = [
+            self.loaded(x) if is_small(p.type) else x
+            for x, p in zip(inputs, body.params[:carried], strict=False)
+        ]
         scanned = [*map(self.in_rows, inputs[carried:split], node.inputs[carried:split])]
         # What is small and stays is loaded before the loop.
         stay = [
@@ -173,7 +214,10 @@ class ScalarLoopEmitter(ScalarValues):
         e.begin(step)
         top = len(text.lines)
         trip = "%" + text.name("trip")
-        state = [tuple(Lanes("%" + text.name("s"), x.dtype) for x in xs) for xs in start]
+        state = [
+            xs if isinstance(xs, Held) else tuple(Lanes("%" + text.name("s"), x.dtype) for x in xs)
+            for xs in start
+        ]
         with e.aside():
             if limit:
                 self.go_on_if(text.assign(f"icmp slt i64 {trip}, {limit}"), after)
@@ -202,15 +246,18 @@ class ScalarLoopEmitter(ScalarValues):
             rows = [self.entry(x, row) for x in scanned[masked:]]
             stacked = zip(body.outputs[carried:], places, strict=True)
             straight = {v: p for v, p in stacked if not is_small(v.type)}
-            ends = self.graph(body, [*state, *rows, *stay], straight)
+            ends = self.graph(body, [*state, *rows, *stay], straight, held_state(body, carried))
             for x, p, t in zip(ends[carried:], places, types, strict=True):
                 self.store(x, p, t)
+            for x, end, v in zip(state, ends, body.params[:carried], strict=False):
+                if isinstance(x, Held):
+                    self.store(end, x.pointer, v.type)
             last = e.label
             text.line(f"br label %{made}")
             e.begin(made)
             following = []
             for xs, now in zip(ends[:carried], state, strict=True):
-                if masked:
+                if masked and not isinstance(now, Held):
                     pairs = zip(xs, now, strict=True)
                     xs = [e.joined([(last, x), (skipped, old)]) for x, old in pairs]
                 following.append(xs)
@@ -218,6 +265,8 @@ class ScalarLoopEmitter(ScalarValues):
             text.line(f"br label %{step}")
         phis = [(trip, "i64", "0", next_trip)]
         for firsts, now, then in zip(start, state, following, strict=True):
+            if isinstance(now, Held):
+                continue
             for a, b, c in zip(firsts, now, then, strict=True):
                 phis.append((b.text, llvm_type(b.dtype), a.text, c.text))
         text.lines[top:top] = [
