@@ -11,10 +11,11 @@ from typing import Any
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_growth import is_found, numbered
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
-from graphgrad.compiler.dims import Symbol, to_size
+from graphgrad.compiler.dims import Extent, Symbol, is_runtime_size, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.interpret import run_node
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -30,7 +31,7 @@ from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
-from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
+from graphgrad.compiler.kernels.scalar_loops import grows, is_scalar_loop, placed_outputs
 from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
 from graphgrad.compiler.memory_reuse import donations, find_updates
 from graphgrad.compiler.regions import (
@@ -44,11 +45,13 @@ from graphgrad.compiler.regions import (
     sub_graphs,
 )
 from graphgrad.compiler.source import Where
-from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
+from graphgrad.compiler.transform.sizes import attribute_at, is_runtime, untold_sizes
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
+    UNKNOWN,
     Failure,
+    Grown,
     Host,
     Native,
     Program,
@@ -57,6 +60,8 @@ from graphgrad.runtime.program import (
     Target,
     Temp,
 )
+
+NO_MEMORY = "no memory for what the steps of a loop keep for its derivative: {a} bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,12 @@ def flattened(steps: Iterable[CompiledStep]) -> Iterator[CompiledStep]:
 
 
 def slot(kind: str, t: TensorType) -> Slot:
-    return Slot(kind, t.dtype.name, tuple(map(to_size, t.shape)))
+    """A slot of the table; what a host step finds out is unknown to it."""
+
+    def size(n: Extent) -> Size:
+        return UNKNOWN if kind == "host" and is_runtime_size(n) else to_size(n)
+
+    return Slot(kind, t.dtype.name, tuple(map(size, t.shape)))
 
 
 @dataclass
@@ -122,8 +132,13 @@ class Assembly:
     controls: dict[Node, Branch | Repeated] = field(default_factory=dict)
     scalars: dict[Node, bool] = field(default_factory=dict)  # which loops are scalar code
     route: list[Launch] = field(default_factory=list)  # the launches in order
+    touched: dict[int, list[Storage]] = field(default_factory=dict)  # by launch
     offsets: list[Size] = field(default_factory=list)  # of the temporaries
     merged: dict[Value, Value] = field(default_factory=dict)  # memory that others are updated in
+    records: list[int] = field(default_factory=list)  # memory that grows: the pointers of each
+    stacks: dict[Node, int] = field(default_factory=dict)  # the records of loops
+    grown: dict[Value, int] = field(default_factory=dict)  # slots of outputs that lie in records
+    reserves: dict[int, Size] = field(default_factory=dict)  # the bytes that records are to have
 
     def __post_init__(self) -> None:
         self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
@@ -142,17 +157,25 @@ class Assembly:
         features = self.target.features.split(",")
         posix = "windows" not in self.target.triple
         writer = ModuleWriter(
-            len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
-        )
+            len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix),
+            records=self.records,
+        )  # fmt: skip
         steps: list[Native | Host] = []
         for batch in launches:
-            self.emit(batch, writer, steps)
+            with writer.sizes_found(self.record_of):
+                self.emit(batch, writer, steps)
+        grown = self.grown_outputs()
         if writer.open:
+            writer.trim({g.record for g in grown})
             steps.append(Native(writer.end_entry()))
+        module = writer.module()
         return Program(
             fingerprint=typed.fingerprint,
-            module=writer.module(),
-            slots=tuple(self.slots),
+            module=module,
+            slots=tuple(
+                replace(s, shape=tuple(numbered(n, self.record_of) for n in s.shape))
+                for s in self.slots
+            ),
             inputs=tuple(range(len(graph.params))),
             outputs=outputs,
             steps=tuple(steps),
@@ -164,6 +187,8 @@ class Assembly:
             sizes=writer.all_sizes,
             routines=tuple(writer.routines),
             shared=tuple(writer.shared),
+            records=tuple(self.records),
+            grown=grown,
             donations=donations(self, launches, outputs),
             failures=tuple(self.failures),
             constants=tuple(self.constants),
@@ -177,6 +202,13 @@ class Assembly:
         return len(self.slots) - 1
 
     def add_temp(self, dtype: DType, shape: tuple[Size, ...], nbytes: Size) -> Storage:
+        """Memory for a while: a part of the arena, or of a record where only the run knows how much
+        it is."""
+        if is_found(nbytes):
+            self.records.append(1)
+            number = len(self.records) - 1
+            self.reserves[number] = nbytes
+            return Storage(record=number)
         self.temps.append((dtype, shape, nbytes))
         return Storage(temp=len(self.temps) - 1)
 
@@ -227,9 +259,19 @@ class Assembly:
                     self.storage[memory] = self.constant(node)
                 else:
                     kind = "output" if self.is_native(memory) else "host"
-                    self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
-            slots.append(self.storage[memory].slot)
+                    if is_runtime(t):
+                        kind = "grown"
+                        self.locate(memory)
+                        self.grown[memory] = self.add_slot(slot(kind, t))
+                    else:
+                        self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
+            slots.append(self.grown.get(memory, self.storage[memory].slot))
         return tuple(slots)
+
+    def grown_outputs(self) -> tuple[Grown, ...]:
+        """The outputs that are copied from records when the run ends."""
+        places = ((slot, self.storage[memory]) for memory, slot in self.grown.items())
+        return tuple(Grown(slot, s.record, s.array) for slot, s in places)
 
     def constant(self, node: Node) -> Storage:
         self.constants.append(node.attrs["value"].array)
@@ -262,6 +304,15 @@ class Assembly:
         regions = (r for control in self.controls.values() for r in control.regions)
         return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
 
+    def is_all_native(self) -> bool:
+        """Are all steps native? The sizes that the run finds out are then those of loops within."""
+        return self.has_native_steps() and not any(is_runtime(p.type) for p in self.graph.params)
+
+    def has_native_steps(self) -> bool:
+        """Has each node alone a native form?"""
+        alone = (s.node for s in self.plan.steps if s.node is not None)
+        return all(n.outputs and self.has_kernels(n) for n in alone)
+
     def is_native_control(self, node: Node) -> bool:
         """Is `node` a loop or a branch all of whose steps are native?"""
         if self.is_scalar(node):
@@ -279,12 +330,8 @@ class Assembly:
         """A sub-graph divided into kernels, if all of its steps are native."""
         if id(graph) not in self.bodies:
             body = body_of(graph)
-            if body is not None:
-                inner = self.within(body)
-                alone = (s.node for s in body.plan.steps if s.node is not None)
-                if not all(n.outputs and inner.has_kernels(n) for n in alone):
-                    body = None
-            self.bodies[id(graph)] = body
+            native = self.within(body).has_native_steps()
+            self.bodies[id(graph)] = body if native else None
         return self.bodies[id(graph)]
 
     def within(self, body: Body) -> Assembly:
@@ -293,6 +340,7 @@ class Assembly:
             body.graph, body.fusion, body.plan, self.target, slots=self.slots,
             constants=self.constants, failures=self.failures, places=self.places,
             numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
+            records=self.records,
         )  # fmt: skip
 
     def control(self, node: Node) -> Branch | Repeated:
@@ -308,6 +356,8 @@ class Assembly:
             return self.around.place(s.outer)
         if s.temp >= 0:
             return Place(offset=total(self.base, self.offsets[s.temp]))
+        if s.record >= 0:
+            return Place(record=s.record, array=s.array)
         return Place(s.slot, word=s.word)
 
     def moves(self, s: Storage) -> bool:
@@ -337,6 +387,8 @@ class Assembly:
             node = self.fusion.producers[memory]
             if node.op.name == "constant":
                 self.storage[memory] = self.constant(node)
+            elif grows(node) and memory in frozenset(node.outputs[node.attrs["carried"] :]):
+                self.place_stacks(node)
             elif self.is_native(memory):
                 t = memory.type
                 nbytes = to_size(element_count(t.shape) * t.dtype.itemsize)
@@ -345,6 +397,23 @@ class Assembly:
             else:
                 self.storage[memory] = Storage(self.add_slot(slot("host", memory.type)))
         return self.storage[memory]
+
+    def place_stacks(self, node: Node) -> int:
+        """The record of what a loop stacks for as long as it runs."""
+        if node not in self.stacks:
+            values = node.outputs[node.attrs["carried"] :]
+            self.records.append(len(values))
+            self.stacks[node] = record = len(self.records) - 1
+            for k, v in enumerate(values):
+                self.storage[v] = Storage(record=record, array=k)
+        return self.stacks[node]
+
+    def record_of(self, symbol: Symbol) -> int:
+        """The record that counts a size, here or in a graph around."""
+        if symbol in self.fusion.makers:
+            return self.place_stacks(self.fusion.makers[symbol])
+        assert self.around is not None
+        return self.around.record_of(symbol)
 
     def touch(self, step: Step, low: Lowered | None) -> list[Storage]:
         """The storage that a step reads or writes."""
@@ -391,6 +460,7 @@ class Assembly:
         touched = [
             [s for step, low in launch for s in self.touch(step, low)] for launch in self.route
         ]
+        self.touched = {id(launch): t for launch, t in zip(self.route, touched, strict=True)}
         self.offsets, arena = self.place_temps([*touched, [*last]])
         return arena
 
@@ -416,6 +486,7 @@ class Assembly:
             if self.apart and writer.open:
                 steps.append(Native(writer.end_entry()))
 
+        self.reserve(launch, writer)
         step, low = launch[0]
         if len(launch) > 1:
             done(*self.emit_batch(launch, writer, place))
@@ -431,8 +502,10 @@ class Assembly:
             done(*self.emit_product(product, node, writer, place))
             return
         if self.is_scalar(node):
-            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
-            kernel = writer.scalar_loop(node, places, self.number_failures)
+            own = self.place_stacks(node) if grows(node) else -1
+            places = [place(self.locate(v)) for v in (*node.inputs, *placed_outputs(node))]
+            numbers = self.number_failures, self.out_of_memory
+            kernel = writer.scalar_loop(node, places, *numbers, own)
             done("loop", (node,), None, kernel)
             return
         if self.is_native_control(node):
@@ -479,6 +552,24 @@ class Assembly:
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
+
+    def reserve(self, launch: Launch, writer: ModuleWriter) -> None:
+        """Memory of records that a launch is the first to touch."""
+        for s in self.touched[id(launch)]:
+            if s.outer is None and s.record in self.reserves:
+                node = launch[0][0].nodes[0]
+                writer.reserve(s.record, self.reserves.pop(s.record), self.out_of_memory(node))
+
+    def out_of_memory(self, node: Node) -> int:
+        """The number of the failure of a node that gets no memory."""
+        key = -1 - id(node)
+        if key not in self.numbers:
+            self.numbers[key] = (("memory", len(self.failures)),)
+            place = node.where.describe() if node.where is not None else ""
+            self.failures.append(Failure("OutOfMemory", NO_MEMORY, place))
+            self.places.append(node.where)
+        ((_, number),) = self.numbers[key]
+        return number
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp

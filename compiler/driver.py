@@ -53,14 +53,14 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     if not options.compile:
         return Compilation(interpreted(graph), graph, (), (), (), time.perf_counter() - start)
     optimised, stages = optimise(graph, PassOptions(options.fast_math))
-    if has_runtime_sizes(optimised):
+    bare = over_parts(optimised)
+    fusion, plan = fused(bare)
+    assembly = Assembly(bare, fusion, plan, target, typed=optimised)
+    if has_runtime_sizes(optimised) and not assembly.is_all_native():
         parts = segmented(optimised)
         program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
-    bare = over_parts(optimised)
-    fusion, plan = fused(bare)
-    assembly = Assembly(bare, fusion, plan, target, typed=optimised)
     program = assembly.run()
     return Compilation(
         program, optimised, tuple(assembly.report), assembly.refusals, tuple(stages),

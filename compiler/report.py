@@ -18,7 +18,7 @@ from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
-from graphgrad.compiler.transform.sizes import bind_sizes
+from graphgrad.compiler.transform.sizes import bind_sizes, is_runtime
 from graphgrad.compiler.work import (
     Sizes,
     Work,
@@ -246,6 +246,8 @@ def step_report(
 ) -> StepReport:
     """The report of a step; `apart` has the reasons of each step, by identity."""
     nest, reasons = step.nest, apart[id(step)]
+    if any(is_runtime(v.type) for n in step.nodes for v in (*n.inputs, *n.outputs)):
+        sizes = None  # known to the run alone
     within = tuple(step_report(s, apart, sizes) for s in step.within)
     if nest is None:
         name = step.kernel.name if step.kernel is not None else step.nodes[0].op.name

@@ -164,12 +164,15 @@ class Executable:
             for entry in self._native:
                 if entry(frame.status_ref, frame.table_ref):
                     raise self._failure(frame)
+            if self._direct:
+                return made, made_at
+            values = self._values(arrays, made)
+            for grown in self.program.grown:
+                shapes = [a.shape for a in arrays]
+                values[grown.slot] = frame.grown(grown, self.program.slots[grown.slot], shapes)
         finally:
             if len(frames) < _FRAMES:
                 frames.append(frame)
-        if self._direct:
-            return made, made_at
-        values = self._values(arrays, made)
         results = [values[slot] for slot in self.program.outputs]
         return results, [*map(address, results)]
 
@@ -221,7 +224,8 @@ class Executable:
         """Free the arenas that no call is using; calls to come allocate new ones. Their bytes."""
         freed = 0
         while self._frames:
-            freed += self._frames.pop().arena.nbytes
+            frame = self._frames.pop()
+            freed += frame.arena.nbytes + frame.free()
         return freed
 
     def _make_outputs(

@@ -11,15 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_growth import (
+    POINTERS,
+    ROOM,
+    SizesEmitter,
+    numbered,
+    record_word,
+    with_growth,
+    with_trim,
+)
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
@@ -27,6 +36,7 @@ from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar_growth import NoMemory
 from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
@@ -52,6 +62,7 @@ from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import (
     PARALLEL,
     PRODUCTS,
+    RECORD_HEAD,
     STATUS_A,
     STATUS_B,
     STATUS_FAILURE,
@@ -66,12 +77,15 @@ PART_LINES = 1000
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an array lies during a call: a slot of the table, a byte offset into the arena, or, in
-    the region of a loop, what a word of its frame points to; or what a register holds."""
+    the region of a loop, what a word of its frame points to; what a register holds; or an array of
+    a record."""
 
     slot: int = -1
     offset: Size = 0
     word: int = -1
     register: str = ""
+    record: int = -1
+    array: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,10 @@ class ModuleWriter:
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
+    records: list[int] = field(default_factory=list)  # the number of pointers of each
+    # Which record counts a size that the run finds out, for the steps being written.
+    record_of: Callable[[Any], int] = field(default={}.__getitem__)
+    counts: set[int] = field(default_factory=set)  # the records whose counts are sizes
 
     def fresh(self) -> str:
         self.count += 1
@@ -157,6 +175,13 @@ class ModuleWriter:
         return self.known[text]
 
     @contextmanager
+    def sizes_found(self, record_of: Callable[[Any], int]) -> Iterator[None]:
+        """In here, sizes that the run finds out are counted by the records that this says."""
+        before, self.record_of = self.record_of, record_of
+        yield
+        self.record_of = before
+
+    @contextmanager
     def branch(self) -> Iterator[None]:
         """What is emitted once in here is not known after it: it may not have run."""
         before = dict(self.known)
@@ -171,12 +196,12 @@ class ModuleWriter:
         """A size as an i64 operand, read from the table."""
         if isinstance(size, int) and 0 <= size <= 1:
             return str(size)
-        number = self.sizes.setdefault(size, len(self.sizes))
-        at = self.once(f"getelementptr i64, ptr %table, i64 {self.word('size', number)}")
+        at = self.once(f"getelementptr i64, ptr %table, i64 {self.number(size)}")
         return self.once(f"load i64, ptr {at}")
 
     def run_of_sizes(self, sizes: tuple[Size, ...]) -> str:
         """The address of sizes that lie one behind the other in the table."""
+        sizes = tuple(numbered(n, self.record_of) for n in sizes)
         number = self.runs.setdefault(sizes, sum(map(len, self.runs)))
         return self.once(f"getelementptr i64, ptr %table, i64 {self.word('run', number)}")
 
@@ -184,6 +209,9 @@ class ModuleWriter:
         """The address of an array."""
         if place.register:
             return place.register
+        if place.record >= 0:
+            at = self.once(record_word(self.record(place.record), POINTERS + place.array))
+            return self.once(f"load ptr, ptr {at}")
         if place.word >= 0:
             at = self.once(f"getelementptr ptr, ptr %frame, i64 {place.word}")
             return self.once(f"load ptr, ptr {at}")
@@ -250,6 +278,7 @@ class ModuleWriter:
 
     def number(self, size: Size) -> str:
         """The table word of a size."""
+        size = numbered(size, self.record_of)
         return self.word("size", self.sizes.setdefault(size, len(self.sizes)))
 
     def place_code(self, place: Place) -> str:
@@ -276,7 +305,8 @@ class ModuleWriter:
             items = self.size(count)
             return self.emit(f"call i32 @{kernel}(ptr %status, i64 0, i64 {items}, ptr %arguments)")
         self.parts.functions["share"] = SHARE
-        self.shared[division.count, division.least] = None
+        pair = (numbered(n, self.record_of) for n in (division.count, division.least))
+        self.shared[tuple(pair)] = None  # type: ignore[index]
         words = self.run_of_sizes((division.count, division.least, division.grain))
         return self.emit(
             f"call i32 @share(ptr %status, ptr {self.routine(routine)}, ptr @{kernel}, "
@@ -349,14 +379,64 @@ class ModuleWriter:
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
 
-    def scalar_loop(self, node: Node, places: list[Place], numbers: Numbers) -> KernelText:
-        """Call the function of a loop: its inputs and its outputs lie at `places`."""
-        emitter = ScalarLoopEmitter(node, numbers, self.parts)
+    def scalar_loop(
+        self, node: Node, places: list[Place], numbers: Numbers, no_memory: NoMemory, own: int = -1
+    ) -> KernelText:
+        """Call the function of a loop: its inputs and its outputs lie at `places`; what it stacks
+        for as long as it runs is for the record `own`."""
+        emitter = ScalarLoopEmitter(node, numbers, no_memory, self.parts)
         text = emitter.emit()
         kernel = named(node.op.name, text, map(to_size, emitter.sizes))
+        records = [own if own >= 0 and k == 0 else self.add_record(n)
+                   for k, n in enumerate(emitter.records)]  # fmt: skip
+        places = [*places, *(Place(register=self.record(k)) for k in records)]
         self.arguments(kernel, places)
         self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
+        if own >= 0:
+            self.counted(own)
         return kernel
+
+    # -- records
+
+    def add_record(self, pointers: int) -> int:
+        """A new record; its number."""
+        self.records.append(pointers)
+        return len(self.records) - 1
+
+    def record(self, number: int) -> str:
+        """The address of a record."""
+        return self.once(f"getelementptr i64, ptr %table, i64 {self.word('record', number)}")
+
+    def counted(self, number: int) -> None:
+        """The count of a record is known from here on: so are the sizes that depend on it."""
+        self.counts.add(number)
+        self.lines.append(f"  call void @sizes_{number}(ptr %table)")
+
+    def reserve(self, number: int, nbytes: Size, failure: int) -> None:
+        """Make the memory of a record of one array large enough for so many bytes."""
+        self.cut(ahead=20)
+        with_growth(self.parts)
+        record, wanted = self.record(number), self.size(nbytes)
+        room = self.emit(f"load i64, ptr {self.once(record_word(record, ROOM))}")
+        some = self.emit(f"icmp sle i64 {wanted}, {room}")
+        grow, on = self.fresh()[1:], self.fresh()[1:]
+        self.lines += [f"  br i1 {some}, label %{on}, label %{grow}", f"{grow}:"]
+        self.lines.append("  store i64 1, ptr %arguments")
+        what = f"ptr %status, ptr {record}, i64 {wanted}, i64 1, ptr %arguments, i64 {failure}"
+        self.leave_if_failed(self.emit(f"call i32 @grow({what})"))
+        self.lines += [f"  br label %{on}", f"{on}:"]
+
+    def trim(self, keep: Collection[int]) -> None:
+        """Free what records have got where it is much, but for those in `keep`."""
+        for number, pointers in enumerate(self.records):
+            if number not in keep:
+                with_trim(self.parts)
+                self.lines.append(f"  call void @trim(ptr {self.record(number)}, i64 {pointers})")
+
+    def updates(self) -> Iterator[str]:
+        """For each record that counts: the function that computes the sizes that depend on it."""
+        for number in sorted(self.counts):
+            yield SizesEmitter(self, number).emit()
 
     def moved(
         self, place: Place, starts: list[tuple[Place, DType, Size, Size]], failure: int
@@ -496,12 +576,20 @@ class ModuleWriter:
         """The whole module; empty when nothing is native."""
         if not self.entries:
             return ""
+        updates = [*self.updates()]  # they may read sizes of their own
         first = self.slots + 1
         run = first + len(self.sizes)
-        base = {"size": first, "run": run, "routine": first + len(self.all_sizes)}
+        routine = first + len(self.all_sizes)
+        base = {"size": first, "run": run, "routine": routine}
+        ends = accumulate((RECORD_HEAD + n for n in self.records), initial=0)
+        records = [routine + len(self.routines) + at for at in ends]
+
+        def number(m: re.Match[str]) -> str:
+            return str(records[int(m[2])] if m[1] == "record" else base[m[1]] + int(m[2]))
+
         entries = [
-            re.sub(r"\$(size|run|routine)(\d+)\$", lambda m: str(base[m[1]] + int(m[2])), e)
-            for e in (*self.tables, *self.regions, *self.entries)
+            re.sub(r"\$(size|run|routine|record)(\d+)\$", number, e)
+            for e in (*self.tables, *updates, *self.regions, *self.entries)
         ]
         return "\n\n".join([self.parts.text(), *self.kernels.values(), *entries]) + "\n"
 

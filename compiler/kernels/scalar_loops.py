@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.compiler.dims import Dim, Extent, is_runtime_size
+from graphgrad.compiler.dims import RUNTIME, Dim, Extent, Symbol, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
-from graphgrad.compiler.transform.sizes import is_runtime
+from graphgrad.compiler.transform.sizes import is_runtime, runtime_symbols
 from graphgrad.compiler.types import Shape, TensorType, element_count
 
 LANES = 16
@@ -130,6 +130,8 @@ def is_scalar_loop(node: Node) -> bool:
     if node.op.name not in LOOPS:
         return False
     check = _Check()
+    for v in node.inputs:
+        check.known |= runtime_symbols(v.type)
     try:
         check.loop(
             node, {v: contiguous(v.type.shape) for v in node.inputs}, frozenset(node.outputs)
@@ -168,6 +170,25 @@ def is_power_of_two(x: Any) -> bool:
     return int(x) == x > 0 and int(x) & (int(x) - 1) == 0
 
 
+def grows(node: Node) -> bool:
+    """Is it a loop that stacks for as long as it runs, which nobody knows?"""
+    trips = node.attrs.get("trips") if node.op.name == "while_loop" else None
+    return trips is not None and is_runtime_size(trips)
+
+
+def placed_outputs(node: Node) -> tuple[Value, ...]:
+    """The outputs of a loop whose memory is there before it begins."""
+    return node.outputs[: node.attrs["carried"]] if grows(node) else node.outputs
+
+
+def is_range(node: Node) -> bool:
+    """Does a node give numbers in a row, as many as a value says?"""
+    if node.op.name == "places":
+        return True
+    elementwise = node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)
+    return elementwise and is_runtime(node.out.type)
+
+
 class _Refused(Exception):
     """There is no such function."""
 
@@ -182,7 +203,7 @@ class _Check:
         self.scalars = 0
         self.elements = 0  # of stacks in the frame
         self.ranges: set[Value] = set()
-        self.counts: set[Extent] = set()  # sizes that a value tells
+        self.known: set[Symbol] = set()  # run-time sizes that are found out before
 
     def graph(self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset()) -> Held:
         """Check all nodes; `direct` values have memory of the caller. The layouts of all values."""
@@ -190,7 +211,7 @@ class _Check:
             if v.type.dtype.is_complex:
                 raise _Refused
         for node in graph.nodes:
-            if any(is_runtime(v.type) for v in node.outputs):
+            if is_range(node):
                 self.range(node)
             else:
                 self.node(node, held, direct)
@@ -200,6 +221,11 @@ class _Check:
         op = node.op
         if op.effect:
             raise _Refused
+        if not self.ranges.isdisjoint(node.inputs) and op.name != "scan":
+            raise _Refused
+        for v in node.outputs if op.name not in LOOPS else ():
+            for n in v.type.shape:
+                self.size(n)
         for v in node.outputs:
             if is_small(v.type):
                 self.count(int(element_count(v.type.shape)))
@@ -229,10 +255,19 @@ class _Check:
         """Numbers in a row, as many as a value says: each is computed where a loop reads it."""
         known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
         if node.op.name == "places":
-            self.counts.add(node.attrs["size"])
-        elif not known or not (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)):
+            self.known |= symbols_of(node.attrs["size"])
+        elif not known or node.out.type.ndim != 1:
             raise _Refused
         self.ranges.update(node.outputs)
+
+    def size(self, extent: Extent) -> None:
+        """A size is known where it depends on what is known."""
+        if is_runtime_size(extent):
+            atoms = {atom for monomial, _ in extent.terms for atom in monomial}  # type: ignore[union-attr]
+            if not all(isinstance(a, Symbol) for a in atoms):
+                raise _Refused
+            if any(s.argument == RUNTIME and s not in self.known for s in symbols_of(extent)):
+                raise _Refused
 
     def count(self, scalars: int) -> None:
         self.scalars += scalars
@@ -290,10 +325,10 @@ class _Check:
     def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
         attrs = node.attrs
         trips = most_trips(attrs)
-        if any(attrs.get(k) for k in OPEN_SIZES) or any(is_runtime(v.type) for v in node.outputs):
+        if any(attrs.get(k) for k in OPEN_SIZES):
             raise _Refused
-        if trips is not None and is_runtime_size(trips) and trips not in self.counts:
-            raise _Refused
+        if trips is not None:
+            self.size(trips)
         carried: int = attrs["carried"]
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
@@ -314,9 +349,11 @@ class _Check:
         if "cond_graph" in attrs:
             asked: Graph = attrs["cond_graph"]
             self.graph(asked, given(asked, node.inputs, held))
+        if grows(node):
+            self.known |= symbols_of(attrs["trips"])
         for v in node.outputs[carried:]:
             count = element_count(v.type.shape)
-            if v not in direct:
+            if v not in direct and not is_runtime(v.type):
                 self.elements += count if isinstance(count, int) else MOST_HELD + 1
                 if self.elements > MOST_HELD:
                     raise _Refused
@@ -327,7 +364,10 @@ class _Check:
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
     """The layouts of the parameters of a graph."""
     pairs = zip(graph.params, inputs, strict=True)
-    return {p: held[v] for p, v in pairs if v is not None and not is_small(p.type)}
+    large = [(p, v) for p, v in pairs if v is not None and not is_small(p.type)]
+    if any(v not in held for _, v in large):  # a range
+        raise _Refused
+    return {p: held[v] for p, v in large}
 
 
 def picked(node: Node, layout: Layout) -> Layout:
@@ -347,10 +387,11 @@ def most_trips(attrs: Attrs) -> Extent | None:
     if "length" in attrs:
         return attrs["length"]  # type: ignore[no-any-return]
     room, limit = attrs["trips"], attrs["maximum_iterations"]
-    if room is not None and limit is not None:
+    if room is None or is_runtime_size(room):
+        return limit  # type: ignore[no-any-return]
+    if limit is not None:
         raise _Refused
-    most: Extent | None = limit if room is None else room
-    return most
+    return room  # type: ignore[no-any-return]
 
 
 def _holds_size(x: Any) -> bool:
