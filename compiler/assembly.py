@@ -137,7 +137,8 @@ class Assembly:
     merged: dict[Value, Value] = field(default_factory=dict)  # memory that others are updated in
     records: list[int] = field(default_factory=list)  # memory that grows: the pointers of each
     stacks: dict[Node, int] = field(default_factory=dict)  # the records of loops
-    grown: dict[Value, int] = field(default_factory=dict)  # slots of outputs that lie in records
+    # The slots of outputs that lie in records, by their memory and type.
+    grown: dict[tuple[Value, TensorType], int] = field(default_factory=dict)
     reserves: dict[int, Size] = field(default_factory=dict)  # the bytes that records are to have
 
     def __post_init__(self) -> None:
@@ -253,24 +254,25 @@ class Assembly:
         types = (self.typed or self.graph).output_types
         for v, t in zip(self.graph.outputs, types, strict=True):
             memory = self.root(self.fusion.memory_of(v))
+            if is_runtime(t):
+                self.locate(memory)
+                slots.append(self.grown.setdefault((memory, t), len(self.slots)))
+                if slots[-1] == len(self.slots):
+                    self.add_slot(slot("grown", t))
+                continue
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
                 if node.op.name == "constant":
                     self.storage[memory] = self.constant(node)
                 else:
                     kind = "output" if self.is_native(memory) else "host"
-                    if is_runtime(t):
-                        kind = "grown"
-                        self.locate(memory)
-                        self.grown[memory] = self.add_slot(slot(kind, t))
-                    else:
-                        self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
-            slots.append(self.grown.get(memory, self.storage[memory].slot))
+                    self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
+            slots.append(self.storage[memory].slot)
         return tuple(slots)
 
     def grown_outputs(self) -> tuple[Grown, ...]:
         """The outputs that are copied from records when the run ends."""
-        places = ((slot, self.storage[memory]) for memory, slot in self.grown.items())
+        places = ((slot, self.storage[memory]) for (memory, _), slot in self.grown.items())
         return tuple(Grown(slot, s.record, s.array) for slot, s in places)
 
     def constant(self, node: Node) -> Storage:
@@ -305,10 +307,6 @@ class Assembly:
         return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
 
     def is_all_native(self) -> bool:
-        """Are all steps native? The sizes that the run finds out are then those of loops within."""
-        return self.has_native_steps() and not any(is_runtime(p.type) for p in self.graph.params)
-
-    def has_native_steps(self) -> bool:
         """Has each node alone a native form?"""
         alone = (s.node for s in self.plan.steps if s.node is not None)
         return all(n.outputs and self.has_kernels(n) for n in alone)
@@ -330,7 +328,7 @@ class Assembly:
         """A sub-graph divided into kernels, if all of its steps are native."""
         if id(graph) not in self.bodies:
             body = body_of(graph)
-            native = self.within(body).has_native_steps()
+            native = self.within(body).is_all_native()
             self.bodies[id(graph)] = body if native else None
         return self.bodies[id(graph)]
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphgrad.compiler.assembly import Assembly, CompiledStep, slot
+from graphgrad.compiler.dims import Symbol
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.ir import Graph, Node
+from graphgrad.compiler.kernels.fusion import found_by_loops
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.passes.complexes import over_parts
@@ -17,6 +19,7 @@ from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
+from graphgrad.compiler.transform.sizes import symbols_in
 from graphgrad.runtime.program import (
     Host,
     Program,
@@ -53,11 +56,9 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     if not options.compile:
         return Compilation(interpreted(graph), graph, (), (), (), time.perf_counter() - start)
     optimised, stages = optimise(graph, PassOptions(options.fast_math))
-    bare = over_parts(optimised)
-    fusion, plan = fused(bare)
-    assembly = Assembly(bare, fusion, plan, target, typed=optimised)
-    if has_runtime_sizes(optimised) and not assembly.is_all_native():
-        parts = segmented(optimised)
+    assembly = one_program(optimised, target)
+    if assembly is None:
+        parts = segmented(optimised, lambda g: one_program(g, target) is not None)
         program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
@@ -66,6 +67,18 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         program, optimised, tuple(assembly.report), assembly.refusals, tuple(stages),
         time.perf_counter() - start, tuple(assembly.places),
     )  # fmt: skip
+
+
+def one_program(graph: Graph, target: Target) -> Assembly | None:
+    """What makes one Program of a graph that has been through the passes; None where the run finds
+    out sizes that native code cannot know."""
+    if has_runtime_sizes(graph):
+        mentioned = set[Symbol]().union(*map(symbols_in, graph.nodes))
+        if not mentioned <= found_by_loops(graph).keys():
+            return None
+    bare = over_parts(graph)
+    assembly = Assembly(bare, *fused(bare), target, typed=graph)
+    return assembly if not has_runtime_sizes(graph) or assembly.is_all_native() else None
 
 
 def compile_apart(

@@ -38,11 +38,6 @@ def set_graph_runner(runner: Runner | None) -> Runner | None:
     return before
 
 
-def compiles_graphs() -> bool:
-    """Does `run_graph` compile, rather than interpret?"""
-    return _Hook.runner is not None and not _local.interpreting
-
-
 def run_graph(graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:
     """Run a sub-graph on arrays, as an op's `ref` does."""
     if _Hook.runner is None or _local.interpreting:

@@ -69,7 +69,6 @@ def kernels_text(trace: ConcreteFunction) -> str:
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
     from graphgrad.compiler.assembly import CompiledStep
-    from graphgrad.compiler.transform.loop_chunks import chunk_graph, in_chunks
     from graphgrad.execution import runner
 
     if compilation.parts is None:
@@ -78,10 +77,6 @@ def whole(compilation: Compilation) -> Compilation:
     for node in compilation.parts.nodes:
         if node.op.name == "call":
             steps.extend(whole(runner(own_sizes(node.attrs["graph"])).compilation).steps)
-        elif in_chunks(node):
-            attrs = node.attrs
-            chunk = chunk_graph(attrs["cond_graph"], attrs["body_graph"], attrs["carried"])
-            steps.extend(whole(runner(own_sizes(chunk)).compilation).steps)
         elif node.op.name != "constant":
             steps.append(CompiledStep("host", (node,)))
     return replace(compilation, steps=tuple(steps))
