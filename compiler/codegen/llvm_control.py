@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from graphgrad.compiler.codegen.llvm_growth import (
     COUNT,
-    FIRST_ROWS,
     POINTERS,
     ROOM,
     record_word,
@@ -277,10 +276,9 @@ class LoopEmitter:
             at = self.value(f"getelementptr i64, ptr {bytes_of}, i64 {k}")
             self.line(f"store i64 {size}, ptr {at}")
         twice = self.value(f"shl i64 {self.room}, 1")
-        first = self.value(f"icmp eq i64 {twice}, 0")
-        more = self.value(f"select i1 {first}, i64 {FIRST_ROWS}, i64 {twice}")
-        what = f"ptr %status, ptr {record}, i64 {more}, i64 {n}, ptr {bytes_of}"
+        what = f"ptr %status, ptr {record}, i64 {twice}, i64 {n}, ptr {bytes_of}"
         w.leave_if_failed(self.value(f"call i32 @grow({what}, i64 {loop.no_memory})"))
+        more = self.value(f"load i64, ptr {self.of_record(ROOM)}")
         moved = []
         for k, size in enumerate(sizes):
             base = self.value(f"load ptr, ptr {self.of_record(POINTERS + k)}")

@@ -27,22 +27,40 @@ if TYPE_CHECKING:
 ROOM, COUNT, POINTERS = RECORD_ROOM, RECORD_COUNT, RECORD_HEAD
 OPERATORS = ("+", "*", "//", "max", "up")  # of sizes
 
-FIRST_ROWS = 64  # room of a record that nothing has been written to
+FIRST_ROWS, FIRST_BYTES = 64, 1 << 16  # at most, of a record that nothing has been written to
 KEPT_BYTES = 1 << 28  # of a record, beyond which its memory is freed when the run ends
 
-# Makes room for `rows` rows in the `n` arrays of a record, whose rows have `sizes` bytes. What is
-# there stays. Fails, with the bytes that were asked for, where there is no memory.
+# Makes room for `wanted` rows in the `n` arrays of a record, whose rows have `sizes` bytes; for a
+# few if that is 0. What is there stays. Fails, with the bytes that were asked for, where there is no
+# memory.
 GROW = f"""
-define internal i32 @grow(ptr %status, ptr %record, i64 %rows, i64 %n, ptr %sizes,
+define internal i32 @grow(ptr %status, ptr %record, i64 %wanted, i64 %n, ptr %sizes,
                           i64 %failure) {COLD} {{
 entry:
   %room = getelementptr i64, ptr %record, i64 {RECORD_ROOM}
   %at_bytes = getelementptr i64, ptr %record, i64 {RECORD_BYTES}
   %pointers = getelementptr ptr, ptr %record, i64 {RECORD_HEAD}
+  br label %measure
+measure:
+  %j = phi i64 [ 0, %entry ], [ %j_next, %measure ]
+  %row = phi i64 [ 0, %entry ], [ %row_next, %measure ]
+  %at_row = getelementptr i64, ptr %sizes, i64 %j
+  %bytes_j = load i64, ptr %at_row
+  %row_next = add i64 %row, %bytes_j
+  %j_next = add i64 %j, 1
+  %measured = icmp eq i64 %j_next, %n
+  br i1 %measured, label %begin, label %measure
+begin:
+  %some = call i64 @llvm.smax.i64(i64 %row_next, i64 1)
+  %fitting = sdiv i64 {FIRST_BYTES}, %some
+  %few = call i64 @llvm.smin.i64(i64 %fitting, i64 {FIRST_ROWS})
+  %first = call i64 @llvm.smax.i64(i64 %few, i64 1)
+  %fresh = icmp eq i64 %wanted, 0
+  %rows = select i1 %fresh, i64 %first, i64 %wanted
   br label %next
 next:
-  %k = phi i64 [ 0, %entry ], [ %k_next, %done ]
-  %total = phi i64 [ 0, %entry ], [ %total_next, %done ]
+  %k = phi i64 [ 0, %begin ], [ %k_next, %done ]
+  %total = phi i64 [ 0, %begin ], [ %total_next, %done ]
   %more = icmp slt i64 %k, %n
   br i1 %more, label %array, label %end
 array:
@@ -109,6 +127,8 @@ def with_growth(parts: ModuleParts) -> None:
     parts.functions["grow"] = GROW
     parts.declares |= {
         "declare ptr @PyMem_RawRealloc(ptr, i64)",
+        "declare i64 @llvm.smax.i64(i64, i64)",
+        "declare i64 @llvm.smin.i64(i64, i64)",
         "declare {i64, i1} @llvm.smul.with.overflow.i64(i64, i64)",
     }
 

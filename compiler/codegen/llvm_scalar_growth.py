@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from graphgrad.compiler.codegen.llvm_growth import (
     COUNT,
-    FIRST_ROWS,
     POINTERS,
     ROOM,
     record_word,
@@ -93,6 +92,8 @@ class ScalarGrowth(ScalarValues):
 
     def with_room(self, stacks: Stacks, trip: str) -> Stacks:
         """The stacks with room for step `trip`."""
+        if not stacks.types:
+            return stacks
         e, text = self.e, self.text
         full, on = text.name("full"), text.name("room")
         before = e.label
@@ -101,9 +102,8 @@ class ScalarGrowth(ScalarValues):
         with e.aside():
             e.begin(full)
             twice = text.assign(f"shl i64 {stacks.room}, 1")
-            first = text.assign(f"icmp eq i64 {twice}, 0")
-            rows = text.assign(f"select i1 {first}, i64 {FIRST_ROWS}, i64 {twice}")
-            self.grow(stacks.node, stacks.record, rows, stacks.types)
+            self.grow(stacks.node, stacks.record, twice, stacks.types)
+            rows = self.field(stacks.record, ROOM, "i64")
             moved = [
                 self.field(stacks.record, POINTERS + k, "ptr") for k in range(len(stacks.types))
             ]
