@@ -1,4 +1,4 @@
-"""Loops that run until a value says so, differentiated: what a user sees of the memory they need."""
+"""Derivatives of loops that run until a value says so, and the memory that they need."""
 
 from __future__ import annotations
 
