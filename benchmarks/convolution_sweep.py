@@ -20,8 +20,15 @@ import numpy as np
 from benchmarks import data
 from benchmarks.child import Cores
 from benchmarks.frameworks import words
-from benchmarks.report import PAGE, duration, times, write_between_marks
-from benchmarks.sweep import Point, best, beyond_neighbours, start_with_one_thread
+from benchmarks.report import duration, times
+from benchmarks.sweep import (
+    Point,
+    add_common,
+    best,
+    beyond_neighbours,
+    finish,
+    start_with_one_thread,
+)
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.convolutions import Convolution, rows_of
 
@@ -170,10 +177,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         help=f"some of {'; '.join(LINES)}")  # fmt: skip
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
                         help="some of y (forward), x and w (gradients)")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=0.03, help="for each size (0.03)")
     parser.add_argument("--most", type=float, default=2e9, help="operations, at most (2e9)")
-    parser.add_argument("--write", action="store_true",
-                        help="put the table into docs/performance.md")  # fmt: skip
+    add_common(parser)
     return parser.parse_args(arguments)
 
 
@@ -186,11 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
         for part in options.parts:
             lines.append(sweep(F, name, part, options.seconds, options.most))
             print(table(lines[-1:]).splitlines()[-1], flush=True)
-    wrong = offences(lines)
-    print(f"\n{table(lines)}\n\n{wrong or 'No cliffs.'}")
-    if options.write:
-        write_between_marks(PAGE, "convolution sweep", table(lines))
-    return 1 if wrong else 0
+    return finish("convolution sweep", table(lines), offences(lines), options.write)
 
 
 if __name__ == "__main__":

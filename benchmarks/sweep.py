@@ -191,11 +191,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         metavar="KERNEL", help=f"some of {', '.join(KERNELS)}")  # fmt: skip
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES),
                         metavar="SIZES", help=f"some of {', '.join(FAMILIES)}")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=0.03, help="for each size (0.03)")
     parser.add_argument("--most", type=int, default=2**25, help="elements, at most (2**25)")
+    add_common(parser)
+    return parser.parse_args(arguments)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options of every sweep."""
+    parser.add_argument("--seconds", type=float, default=0.03, help="for each size (0.03)")
     parser.add_argument("--write", action="store_true",
                         help="put the table into docs/performance.md")  # fmt: skip
-    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -208,10 +213,14 @@ def main(arguments: list[str] | None = None) -> int:
             shapes = [s for s in FAMILIES[family] if math.prod(s) <= options.most]
             lines.append(sweep(F, kernel, family, shapes, options.seconds))
             print(table(lines[-1:]).splitlines()[-1], flush=True)
-    wrong = offences(lines)
-    print(f"\n{table(lines)}\n\n{wrong or 'No cliffs.'}")
-    if options.write:
-        write_between_marks(PAGE, "sweep", table(lines))
+    return finish("sweep", table(lines), offences(lines), options.write)
+
+
+def finish(mark: str, table: str, wrong: str, write: bool) -> int:
+    """Print the table of a sweep, put it into its place if asked, and give the exit status."""
+    print(f"\n{table}\n\n{wrong or 'No cliffs.'}")
+    if write:
+        write_between_marks(PAGE, mark, table)
     return 1 if wrong else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,10 @@ from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
 from graphgrad.compiler.dims import Extent, Symbol, is_runtime_size, to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.interpret import run_node
+from graphgrad.compiler.families import Control
+from graphgrad.compiler.growing import Growing
+from graphgrad.compiler.hosted import Refusal, why_hosted
+from graphgrad.compiler.interpret import flushed, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
@@ -51,7 +55,6 @@ from graphgrad.runtime.program import (
     THREADS,
     UNKNOWN,
     Failure,
-    Grown,
     Host,
     Native,
     Program,
@@ -78,6 +81,11 @@ class CompiledStep:
     # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
     epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
     within: tuple[CompiledStep, ...] = ()
+    graph: Graph | None = None  # in which it stands
+    memory: tuple[
+        str, ...
+    ] = ()  # of a loop that is not scalar code: where each part of its state is
+    refusals: tuple[Refusal, ...] = ()  # of a loop or a branch of the host: why it is not native
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
@@ -120,6 +128,7 @@ class Assembly:
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
     apart: bool = False  # an entry for each step
+    flush: bool = False  # subnormal numbers are zero
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
     typed: Graph | None = None
     adjust: Callable[[LoopNest], LoopNest] = lambda nest: nest
@@ -132,17 +141,12 @@ class Assembly:
     controls: dict[Node, Branch | Repeated] = field(default_factory=dict)
     scalars: dict[Node, bool] = field(default_factory=dict)  # which loops are scalar code
     route: list[Launch] = field(default_factory=list)  # the launches in order
-    touched: dict[int, list[Storage]] = field(default_factory=dict)  # by launch
     offsets: list[Size] = field(default_factory=list)  # of the temporaries
     merged: dict[Value, Value] = field(default_factory=dict)  # memory that others are updated in
-    records: list[int] = field(default_factory=list)  # memory that grows: the pointers of each
-    stacks: dict[Node, int] = field(default_factory=dict)  # the records of loops
-    # The slots of outputs that lie in records, by their memory and type.
-    grown: dict[tuple[Value, TensorType], int] = field(default_factory=dict)
-    reserves: dict[int, Size] = field(default_factory=dict)  # the bytes that records are to have
 
     def __post_init__(self) -> None:
         self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
+        self.growing = Growing(self)
 
     def run(self) -> Program:
         graph = self.graph
@@ -159,22 +163,24 @@ class Assembly:
         posix = "windows" not in self.target.triple
         writer = ModuleWriter(
             len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix),
-            records=self.records,
+            pointers=self.growing.records,
         )  # fmt: skip
+        if self.flush:
+            writer.flush_on = self.target.machine
         steps: list[Native | Host] = []
         for batch in launches:
-            with writer.sizes_found(self.record_of):
+            with writer.records.of_steps(self.growing.record_of):
                 self.emit(batch, writer, steps)
-        grown = self.grown_outputs()
+        grown = self.growing.results()
         if writer.open:
-            writer.trim({g.record for g in grown})
+            writer.records.trim({g.record for g in grown})
             steps.append(Native(writer.end_entry()))
         module = writer.module()
         return Program(
             fingerprint=typed.fingerprint,
             module=module,
             slots=tuple(
-                replace(s, shape=tuple(numbered(n, self.record_of) for n in s.shape))
+                replace(s, shape=tuple(numbered(n, self.growing.record_of) for n in s.shape))
                 for s in self.slots
             ),
             inputs=tuple(range(len(graph.params))),
@@ -188,7 +194,7 @@ class Assembly:
             sizes=writer.all_sizes,
             routines=tuple(writer.routines),
             shared=tuple(writer.shared),
-            records=tuple(self.records),
+            records=tuple(self.growing.records),
             grown=grown,
             donations=donations(self, launches, outputs),
             failures=tuple(self.failures),
@@ -206,10 +212,7 @@ class Assembly:
         """Memory for a while: a part of the arena, or of a record where only the run knows how much
         it is."""
         if is_found(nbytes):
-            self.records.append(1)
-            number = len(self.records) - 1
-            self.reserves[number] = nbytes
-            return Storage(record=number)
+            return self.growing.temp(nbytes)
         self.temps.append((dtype, shape, nbytes))
         return Storage(temp=len(self.temps) - 1)
 
@@ -255,10 +258,7 @@ class Assembly:
         for v, t in zip(self.graph.outputs, types, strict=True):
             memory = self.root(self.fusion.memory_of(v))
             if is_runtime(t):
-                self.locate(memory)
-                slots.append(self.grown.setdefault((memory, t), len(self.slots)))
-                if slots[-1] == len(self.slots):
-                    self.add_slot(slot("grown", t))
+                slots.append(self.growing.output(memory, t))
                 continue
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
@@ -269,11 +269,6 @@ class Assembly:
                     self.storage[memory] = Storage(self.add_slot(slot(kind, t)))
             slots.append(self.storage[memory].slot)
         return tuple(slots)
-
-    def grown_outputs(self) -> tuple[Grown, ...]:
-        """The outputs that are copied from records when the run ends."""
-        places = ((slot, self.storage[memory]) for (memory, _), slot in self.grown.items())
-        return tuple(Grown(slot, s.record, s.array) for slot, s in places)
 
     def constant(self, node: Node) -> Storage:
         self.constants.append(node.attrs["value"].array)
@@ -328,7 +323,7 @@ class Assembly:
         """A sub-graph divided into kernels, if all of its steps are native."""
         if id(graph) not in self.bodies:
             body = body_of(graph)
-            native = self.within(body).is_all_native()
+            native = body is not None and self.within(body).is_all_native()
             self.bodies[id(graph)] = body if native else None
         return self.bodies[id(graph)]
 
@@ -338,7 +333,6 @@ class Assembly:
             body.graph, body.fusion, body.plan, self.target, slots=self.slots,
             constants=self.constants, failures=self.failures, places=self.places,
             numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
-            records=self.records,
         )  # fmt: skip
 
     def control(self, node: Node) -> Branch | Repeated:
@@ -386,7 +380,7 @@ class Assembly:
             if node.op.name == "constant":
                 self.storage[memory] = self.constant(node)
             elif grows(node) and memory in frozenset(node.outputs[node.attrs["carried"] :]):
-                self.place_stacks(node)
+                self.growing.stacks_of(node)
             elif self.is_native(memory):
                 t = memory.type
                 nbytes = to_size(element_count(t.shape) * t.dtype.itemsize)
@@ -395,23 +389,6 @@ class Assembly:
             else:
                 self.storage[memory] = Storage(self.add_slot(slot("host", memory.type)))
         return self.storage[memory]
-
-    def place_stacks(self, node: Node) -> int:
-        """The record of what a loop stacks for as long as it runs."""
-        if node not in self.stacks:
-            values = node.outputs[node.attrs["carried"] :]
-            self.records.append(len(values))
-            self.stacks[node] = record = len(self.records) - 1
-            for k, v in enumerate(values):
-                self.storage[v] = Storage(record=record, array=k)
-        return self.stacks[node]
-
-    def record_of(self, symbol: Symbol) -> int:
-        """The record that counts a size, here or in a graph around."""
-        if symbol in self.fusion.makers:
-            return self.place_stacks(self.fusion.makers[symbol])
-        assert self.around is not None
-        return self.around.record_of(symbol)
 
     def touch(self, step: Step, low: Lowered | None) -> list[Storage]:
         """The storage that a step reads or writes."""
@@ -458,7 +435,7 @@ class Assembly:
         touched = [
             [s for step, low in launch for s in self.touch(step, low)] for launch in self.route
         ]
-        self.touched = {id(launch): t for launch, t in zip(self.route, touched, strict=True)}
+        self.growing.touched = dict(zip(map(id, self.route), touched, strict=True))
         self.offsets, arena = self.place_temps([*touched, [*last]])
         return arena
 
@@ -480,11 +457,11 @@ class Assembly:
 
         def done(*what: Any) -> None:
             whole = isinstance(what[0], CompiledStep)
-            self.report.append(what[0] if whole else CompiledStep(*what))
+            self.report.append(self.described(what[0] if whole else CompiledStep(*what)))
             if self.apart and writer.open:
                 steps.append(Native(writer.end_entry()))
 
-        self.reserve(launch, writer)
+        self.growing.reserve(launch, writer)
         step, low = launch[0]
         if len(launch) > 1:
             done(*self.emit_batch(launch, writer, place))
@@ -500,7 +477,7 @@ class Assembly:
             done(*self.emit_product(product, node, writer, place))
             return
         if self.is_scalar(node):
-            own = self.place_stacks(node) if grows(node) else -1
+            own = self.growing.stacks_of(node) if grows(node) else -1
             places = [place(self.locate(v)) for v in (*node.inputs, *placed_outputs(node))]
             numbers = self.number_failures, self.out_of_memory
             kernel = writer.scalar_loop(node, places, *numbers, own)
@@ -544,19 +521,13 @@ class Assembly:
         if writer.open:
             steps.append(Native(writer.end_entry()))
         sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-        self.callables.append(lambda *arrays, node=node, sizes=sizes: run_host(node, arrays, sizes))
+        run = partial(run_host, node, sizes)
+        self.callables.append(flushed(run) if self.flush and isinstance(node.op, Control) else run)
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
-
-    def reserve(self, launch: Launch, writer: ModuleWriter) -> None:
-        """Memory of records that a launch is the first to touch."""
-        for s in self.touched[id(launch)]:
-            if s.outer is None and s.record in self.reserves:
-                node = launch[0][0].nodes[0]
-                writer.reserve(s.record, self.reserves.pop(s.record), self.out_of_memory(node))
 
     def out_of_memory(self, node: Node) -> int:
         """The number of the failure of a node that gets no memory."""
@@ -568,6 +539,13 @@ class Assembly:
             self.places.append(node.where)
         ((_, number),) = self.numbers[key]
         return number
+
+    def described(self, step: CompiledStep) -> CompiledStep:
+        """A step with what reports say of its loop or branch."""
+        node = step.nodes[0]
+        memory = self.controls[node].memory if node in self.controls else ()
+        refusals = why_hosted(self, node) if step.kind == "host" else ()
+        return replace(step, graph=self.graph, memory=memory, refusals=refusals)
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
@@ -647,9 +625,7 @@ class Assembly:
         return self.locate(node.inputs[0]) is self.locate(node.out)
 
 
-def run_host(
-    node: Node, arrays: tuple[Any, ...], sizes: tuple[Symbol, ...] = ()
-) -> tuple[Any, ...]:
+def run_host(node: Node, sizes: tuple[Symbol, ...], *arrays: Any) -> tuple[Any, ...]:
     """One node as a host step. A reshape shares the memory of its input, and comes as that.
 
     After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from graphgrad.compiler.errors import TraceError
-from graphgrad.runtime.program import Size
+from graphgrad.runtime.sizes import Size
 
 # A size of a shape. `int` inside kernels and eager code; `Dim` only where a trace leaves it open.
 Extent = Union[int, "Dim"]

@@ -9,30 +9,25 @@ from typing import Any
 
 from graphgrad.compiler.assembly import Assembly, CompiledStep, slot
 from graphgrad.compiler.dims import Symbol
-from graphgrad.compiler.interpret import interpret
+from graphgrad.compiler.errors import ArgumentError
+from graphgrad.compiler.interpret import flushed, interpret
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.kernels.fusion import found_by_loops
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.updates import fused
+from graphgrad.compiler.options import Options
 from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
 from graphgrad.compiler.transform.sizes import symbols_in
+from graphgrad.runtime.float_mode import flush_bits
 from graphgrad.runtime.program import (
     Host,
     Program,
     Target,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a user may choose about compilation."""
-
-    compile: bool = True  # False: interpret op by op
-    fast_math: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +50,21 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     start = time.perf_counter()
     if not options.compile:
         return Compilation(interpreted(graph), graph, (), (), (), time.perf_counter() - start)
+    flush = options.flush_denormals
+    if flush and not flush_bits(target.machine):
+        raise ArgumentError(
+            f"flush_denormals: it is not known how {target.machine} takes subnormal numbers for "
+            "zero; x86-64 and AArch64 can"
+        )
     optimised, stages = optimise(graph, PassOptions(options.fast_math))
-    assembly = one_program(optimised, target)
+    assembly = one_program(optimised, target, flush)
     if assembly is None:
         parts = segmented(optimised, lambda g: one_program(g, target) is not None)
-        program = host_program(optimised, lambda *arrays: run_in_segments(parts, arrays))
+
+        def run(*arrays: Any) -> Any:
+            return run_in_segments(parts, arrays)
+
+        program = host_program(optimised, flushed(run) if flush else run)
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
     program = assembly.run()
@@ -69,7 +74,7 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
     )  # fmt: skip
 
 
-def one_program(graph: Graph, target: Target) -> Assembly | None:
+def one_program(graph: Graph, target: Target, flush: bool = False) -> Assembly | None:
     """What makes one Program of a graph that has been through the passes; None where the run finds
     out sizes that native code cannot know."""
     if has_runtime_sizes(graph):
@@ -77,12 +82,15 @@ def one_program(graph: Graph, target: Target) -> Assembly | None:
         if not mentioned <= found_by_loops(graph).keys():
             return None
     bare = over_parts(graph)
-    assembly = Assembly(bare, *fused(bare), target, typed=graph)
+    assembly = Assembly(bare, *fused(bare), target, typed=graph, flush=flush)
     return assembly if not has_runtime_sizes(graph) or assembly.is_all_native() else None
 
 
 def compile_apart(
-    graph: Graph, target: Target, adjust: Callable[[LoopNest], LoopNest] | None = None
+    graph: Graph,
+    target: Target,
+    options: Options | None = None,
+    adjust: Callable[[LoopNest], LoopNest] | None = None,
 ) -> Compilation:
     """The Program of a graph that has been through the passes, with an entry of its own for each
     step, in the order of the compilation's `steps`: so that steps can be measured one by one.
@@ -92,7 +100,8 @@ def compile_apart(
     start = time.perf_counter()
     bare = over_parts(graph)
     fusion, plan = fused(bare)
-    assembly = Assembly(bare, fusion, plan, target, apart=True, typed=graph)
+    flush = options is not None and options.flush_denormals
+    assembly = Assembly(bare, fusion, plan, target, apart=True, typed=graph, flush=flush)
     if adjust is not None:
         assembly.adjust = adjust
     program = assembly.run()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,14 @@ from graphgrad.compiler.op import Attrs, Kind, Op, Types, ops
 from graphgrad.compiler.types import TensorType, broadcast_shapes, tensor_type
 
 
-@dataclass(frozen=True, eq=False)
 class Mask:
     """A partial derivative that is 1 where `condition` holds and 0 elsewhere."""
 
-    condition: Any
-    negate: bool = False
+    __slots__ = ("condition", "negate")
+
+    def __init__(self, condition: Any, negate: bool = False) -> None:
+        self.condition = condition
+        self.negate = negate
 
     def select(self, g: Any) -> Any:
         """`g` where the condition holds, else exactly 0, whatever g is."""
@@ -363,10 +364,12 @@ class Control(Op):
 
     `inlined(**attrs)` is the graph that may stand in the op's place (a call). `augment(xs, active,
     **attrs)` applies the op to `xs` in the form whose reverse repeats nothing expensive: the same
-    outputs, and after them what the reverse reads. `batch` returns the outputs, and which of them
+    outputs, and after them what the reverse reads. `expansion(types, attrs)` is the graph that is
+    compiled in its place. `batch` returns the outputs, and which of them
     are batched.
     """
 
     takes_complex: bool = True
     inlined: Callable[..., Any] | None = None
     augment: Callable[..., tuple[Any, ...]] | None = None
+    expansion: Callable[..., Any] | None = None

@@ -7,7 +7,8 @@ given, and node by node while an interpretation is in progress, so that it stays
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Runner = Callable[[Graph, Sequence[Array]], Sequence[Array]]
 
 class _Local(threading.local):
     interpreting = False
+    flushing = False
 
 
 class _Hook:
@@ -36,6 +38,31 @@ def set_graph_runner(runner: Runner | None) -> Runner | None:
     interpret. The runner so far."""
     before, _Hook.runner = _Hook.runner, runner
     return before
+
+
+@contextmanager
+def flushing(on: bool) -> Iterator[None]:
+    """Graphs that ops run meanwhile take subnormal numbers for zero, or do not."""
+    before, _local.flushing = _local.flushing, on
+    try:
+        yield
+    finally:
+        _local.flushing = before
+
+
+def flushed(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run`, with graphs that ops run taking subnormal numbers for zero."""
+
+    def within(*args: Any) -> Any:
+        with flushing(True):
+            return run(*args)
+
+    return within
+
+
+def flushes() -> bool:
+    """Do graphs that ops run take subnormal numbers for zero?"""
+    return _local.flushing
 
 
 def run_graph(graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from graphgrad.compiler.convolutions import Launch
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.blocks import block_of
+from graphgrad.compiler.kernels.carried_arrays import held_state
 from graphgrad.compiler.kernels.donation import in_place_pairs, matched
 from graphgrad.compiler.kernels.fusion import Step
 from graphgrad.compiler.kernels.lower import Lowered
@@ -62,9 +63,12 @@ def values_read(assembly: Assembly, step: Step, low: Lowered | None) -> list[Val
 
 def updates_of(assembly: Assembly, node: Node | None) -> list[tuple[Value, Value]]:
     """The outputs of a node that may be updates of its inputs in place: (output, memory)."""
-    if node is None or assembly.is_scalar(node):
+    if node is None:
         return []
     memory_of = assembly.fusion.memory_of
+    if assembly.is_scalar(node):
+        own = held_state(node.attrs["body_graph"], node.attrs["carried"])
+        return [(node.outputs[i], memory_of(node.inputs[i])) for i in own]
     if assembly.is_native_control(node):
         return [(v, memory_of(x)) for v, x in updates_within(assembly, node)]
     block = block_of(node)

@@ -23,6 +23,7 @@ from graphgrad.compiler.kernels.scalar_loops import grows
 from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.memory_reuse import find_updates
 from graphgrad.compiler.passes.complexes import over_parts
+from graphgrad.compiler.transform.loop_sizes import found_by
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import Size
 
@@ -61,8 +62,11 @@ class Body:
     plan: Plan
 
 
-def body_of(graph: Graph) -> Body:
-    """A sub-graph divided into kernels."""
+def body_of(graph: Graph) -> Body | None:
+    """A sub-graph divided into kernels; None where a size is known only at run time, unless a loop
+    within stacks for as long as it runs."""
+    if any(found_by(n) for n in graph.nodes if not grows(n) or not sub_graphs(n)):
+        return None
     bare = over_parts(graph)
     return Body(graph, bare, *fused(bare))
 
@@ -97,7 +101,7 @@ class Region:
         assert inner.around is not None
         inner.base = inner.around.place(self.arena).offset
         with writer.region("region") as name:
-            with writer.sizes_found(inner.record_of):
+            with writer.records.of_steps(inner.growing.record_of):
                 for launch in inner.route:
                     inner.emit(launch, writer, [])
             for source, target, size in self.copies:
@@ -114,6 +118,8 @@ class Branch:
     taken: Region
     other: Region
     storage: list[Storage]  # all that it touches
+
+    memory: tuple[str, ...] = ()
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -145,6 +151,7 @@ class Repeated:
     elements: int = 1  # that a step computes, about
     grown: int = -1  # the record of what it stacks for as long as it runs
     no_memory: int = -1  # the failure if there is none for it
+    memory: tuple[str, ...] = ()  # where each part of the state lies, in words
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -180,7 +187,7 @@ class Repeated:
         writer.cut()
         writer.call_region(name)
         if self.grown >= 0:
-            writer.counted(self.grown)
+            writer.records.counted(self.grown)
 
 
 def branch(around: Assembly, node: Node) -> Branch:
@@ -267,8 +274,9 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         words=made.words,
         backwards=attrs.get("reverse", False),
         elements=elements_of(inner.graph),
-        grown=around.place_stacks(node) if growing else -1,
+        grown=around.growing.stacks_of(node) if growing else -1,
         no_memory=around.out_of_memory(node) if growing else -1,
+        memory=tuple(made.memory),
     )
     if "cond_graph" in attrs:
         loop.flag = around.add_temp(dtypes.bool_, (), 1)
@@ -314,6 +322,7 @@ class _Layout:
     slices: list[tuple[Rows, Storage]] = field(default_factory=list)
     stacks: list[tuple[Rows, Storage]] = field(default_factory=list)
     captures: list[tuple[int, Storage]] = field(default_factory=list)
+    memory: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Each stacked value has a word."""
@@ -339,23 +348,27 @@ class _Layout:
         if memory is param:
             self.fixed.append((State(Place(), Place(), size), start, end))
             self.capture(i, i)
+            self.memory.append("unchanged")
             return
         read = self.word()
         self.params.append(Storage(word=read))
         memory = self.inner.root(memory)
         if memory is param:
             self.states.append((State(Place(), Place(), size, read), start, end, None))
+            self.memory.append("in memory, updated in place")
             return
         node = self.inner.fusion.producers.get(memory)
         computed = node is not None and node.op.name != "constant"
         if computed and memory in self.stack_of and not grows(self.node):
             made = State(Place(), Place(), size, read, stack=self.stack_of[memory])
             self.states.append((made, start, end, None))
+            self.memory.append("in its stack")
             return
         write = self.word()
         self.outputs[i] = Storage(word=write)
         spare = self.around.add_temp(dtypes.uint8, (size,), size)
         self.states.append((State(Place(), Place(), size, read, write), start, end, spare))
+        self.memory.append("in two memories by turns")
 
     def slice(self, i: int, param: int) -> None:
         """Input number i has a row for each step."""

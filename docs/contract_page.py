@@ -34,6 +34,8 @@ an oracle of higher precision.
   derivatives in every mode, and `f.report()` lists each one.
 - Random bits and uniform draws are the same bits in every mode; normal draws, and others made of
   logarithms and the like, agree within the errors of those.
+- Functions with `flush_denormals=True` are outside of all this where numbers are subnormal: their
+  compiled code takes these for zero, as operands and as results, and the other modes do not.
 
 Gradients are made of ops, so they keep to the same bounds: a derivative rule is the same in every
 mode. Outside of functions, a tape's walk that comes again and again is compiled; from then on its

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -20,27 +19,32 @@ from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import recording
 from graphgrad.compiler.transform.batching import batch_graph
 from graphgrad.compiler.types import tensor_type
+from graphgrad.example_draws import ExampleBuilder, ExampleDraws
 from graphgrad.function import Function
 from graphgrad.matching import Slot
 from graphgrad.signature import TensorSpec
-from graphgrad.tensor import SymbolicTensor
 from graphgrad.tracing import FunctionBuilder, Watcher, function_builder
+from graphgrad.wrapping import wraps
 
 
 def traced(
     f: Callable[..., Any], args: list[Any], types: list[Any]
 ) -> tuple[Graph, list[Any], Any]:
     """The graph of `f` for flat arguments of `types`, what it captured, and its result, whose
-    leaves are the outputs but for None."""
+    leaves are the outputs but for None.
+
+    For each generator that `f` draws from there is one more parameter before the captures, and its
+    `ExampleDraws` is among them.
+    """
     parent = state.builder if isinstance(state.builder, Builder) else None
-    builder = Builder(getattr(f, "__name__", "f"), parent=parent, value_class=SymbolicTensor)
+    builder = ExampleBuilder(getattr(f, "__name__", "f"), parent)
     trace = function_builder()
     with builder.tracing(), trace.branch(sealed=True) if trace is not None else nullcontext():
         with recording(Watcher()) as watcher:
             result = f(*nest.pack(args, [builder.param(t) for t in types]))
         outputs = [builder.lift(y) for y in nest.flatten(result) if y is not None]
     watcher.tell()
-    return builder.finish(outputs), builder.captured, result
+    return builder.finish(outputs), [*builder.draws.values(), *builder.captured], result
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -48,7 +52,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     `in_axes` is an int for all arguments or one an argument, which may be a structure that the
     argument begins with; None is for those without the axis. The results have it at `out_axes`.
-    What comes out is that of a Python loop, and differentiable.
+    What comes out is that of a Python loop, and differentiable; so are random draws: each example
+    draws where the one before it stopped.
 
     `f` is traced, and runs from the second call on what was traced for arguments of the same types,
     unless globals, closure values or attributes that it reads have changed. One that changes Python
@@ -61,7 +66,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     """
     kept = kept_traces(f)
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any) -> Any:
         kind = current_kind()
         axes = _axes(in_axes, args, "in_axes")
@@ -91,15 +96,17 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         found = kept.trace(arguments, examples) if kept is not None else None
         if found is None:
 
-            @functools.wraps(f)
+            @wraps(f)
             def with_data(*values: Any) -> Any:
                 return f(*arguments(values))
 
             found = traced(with_data, [0] * len(examples), examples)
         graph, captured, structure = found
         outputs = (True,) * len(graph.outputs)
-        many, _ = batch_graph(graph, (*batched, *[False] * len(captured)), count, outputs)
-        results = iter(ops["call"](*xs, *captured, graph=many))
+        marks = (*batched, *(isinstance(x, ExampleDraws) for x in captured))
+        many, _ = batch_graph(graph, marks, count, outputs)
+        rest = [x.starts(count) if isinstance(x, ExampleDraws) else x for x in captured]
+        results = iter(ops["call"](*xs, *rest, graph=many))
         ends = _leaf_axes(out_axes, structure, "out_axes")
         return nest.pack(structure, [
             y if y is None else _from_front(next(results), p)

@@ -16,6 +16,7 @@ from graphgrad.compiler.ir import Graph, Value
 from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.ops.control import call_for_tape
 from graphgrad.compiler.source import Where, here
+from graphgrad.compiler.transform.loop_memory import Schedule
 from graphgrad.compiler.transform.sizes import specialise
 from graphgrad.concrete_calls import signature_text, spec, tensors_of_call
 from graphgrad.eager import array_of, eager
@@ -44,6 +45,7 @@ class ConcreteFunction:
         arguments: Arguments,
         result: Any,
         compiled: bool,
+        flush_denormals: bool = False,
     ) -> None:
         self.signature = signature
         self.name = signature.name
@@ -57,9 +59,11 @@ class ConcreteFunction:
         self.graph: Graph = specialise(builder.finish(outputs), self.sizes.equalities())
         self.captures: list[Any] = builder.captured
         self.compiled = compiled
-        self.runner = execution.runner(self.graph, compiled)
+        self.flush_denormals = flush_denormals
+        self.runner = execution.runner(self.graph, compiled, flush_denormals)
         self.parameters = len(builder.params)
         self.where: Where | None = None
+        self.schedules: tuple[Schedule, ...] = ()  # of the loops that a bound divided
         self.plain_count = 0
         self.form: Any = None  # what native code knows of this trace, once it does
         self.may_go_native = compiled  # more than it does: calls with other sizes, or at all
@@ -222,7 +226,7 @@ class ConcreteFunction:
             if not followed and replayed() is None:
                 return self.run([array_of(x) for x in tensors])
             self.plain_count += 1
-            outputs = call_for_tape(self.graph, inputs, needs)
+            outputs = call_for_tape(self.graph, inputs, needs, self.flush_denormals)
             for v, new in zip(self.writes, outputs[self._returned :]):
                 v.install(new)
         return pack(self.structured_outputs_template, outputs)

@@ -39,6 +39,7 @@ def function(
     max_traces: int | None = None,
     donate_argnums: int | Sequence[int] = (),
     loop_memory: int | str | None = None,
+    flush_denormals: bool = False,
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -56,6 +57,7 @@ def function(
     max_traces: int | None = None,
     donate_argnums: int | Sequence[int] = (),
     loop_memory: int | str | None = None,
+    flush_denormals: bool = False,
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -72,6 +74,7 @@ def function(
     max_traces: int | None = None,
     donate_argnums: int | Sequence[int] = (),
     loop_memory: int | str | None = None,
+    flush_denormals: bool = False,
     experimental_implements: Any = None,
     experimental_autograph_options: Any = None,
     experimental_attributes: Any = None,
@@ -100,6 +103,11 @@ def function(
     `loop_memory`, a number of bytes or a text like "64MB", bounds what each scan whose number of
     steps is known keeps for its gradient: where that would be more, it keeps checkpoints of its
     state, and the gradient computes the steps between them again.
+    With `flush_denormals` compiled code takes subnormal numbers for zero, as operands and as
+    results, in the calls of this function and in their gradients: where values fade away over many
+    steps, some processors take a hundred times as long for what is below 2**-126 (2**-1022 in
+    float64). Such a function agrees with eager code only where nothing is subnormal. The caller's
+    mode is as before when the call ends, and holds in `gg.py_function` and in what runs as NumPy.
     Python's control flow on tensors becomes part of the graph: `if`, `while`, `for`, `and`, `or`,
     `not`, ternaries, chained comparisons, `assert`, assignments to elements, also in the functions
     that are called; with `autograph=False` it stays Python's.
@@ -143,6 +151,7 @@ def function(
             donate_argnums=donate_argnums,
             autograph=autograph,
             loop_memory=None if loop_memory is None else bytes_of(loop_memory),
+            flush_denormals=bool(flush_denormals),
         )
 
     return decorate if func is None else decorate(func)

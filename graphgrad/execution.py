@@ -11,14 +11,15 @@ import numpy as np
 
 from graphgrad.compiler import errors
 from graphgrad.compiler.errors import GraphgradError
-from graphgrad.compiler.interpret import interpret, set_graph_runner
+from graphgrad.compiler.interpret import flushes, interpret, set_graph_runner
 from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.options import Options
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.transform.sizes import own_sizes
 from graphgrad.tensor import Array
 
 if TYPE_CHECKING:
-    from graphgrad.compiler.driver import Compilation, Options
+    from graphgrad.compiler.driver import Compilation
     from graphgrad.runtime.executor import Executable
 
 _locks = threading.Lock()  # guards the creation of runners, not their compiling
@@ -102,15 +103,16 @@ class Interpreter:
         return interpret(self.stable, arrays)
 
 
-def runner(graph: Graph, compiled: bool = True) -> Any:
+def runner(graph: Graph, compiled: bool = True, flush_denormals: bool = False) -> Any:
     """What runs `graph`, kept in the graph's memo."""
-    key = "runner" if compiled else "interpreter"
+    key = ("flushing runner" if flush_denormals else "runner") if compiled else "interpreter"
     found = graph.memo.get(key)
     if found is None:
         with _locks:
             found = graph.memo.get(key)
             if found is None:
-                found = Runner(graph) if compiled else Interpreter(graph)
+                options = Options(flush_denormals=True) if flush_denormals else None
+                found = Runner(graph, options) if compiled else Interpreter(graph)
                 graph.memo[key] = found
     return found
 
@@ -118,7 +120,8 @@ def runner(graph: Graph, compiled: bool = True) -> Any:
 def run_graph(graph: Graph, arrays: Sequence[Any]) -> Sequence[Array]:
     """What the eager `call` op does with its graph."""
     ready = [a if a.flags.c_contiguous else np.array(a, order="C") for a in map(np.asarray, arrays)]
-    outputs: list[Array] = runner(own_sizes(graph)).run(ready)
+    how = runner(own_sizes(graph), flush_denormals=flushes())
+    outputs: list[Array] = how.run(ready)
     return outputs
 
 

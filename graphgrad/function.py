@@ -17,7 +17,7 @@ from graphgrad import tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError, NoValueError, TraceError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
-from graphgrad.compiler.transform.loop_memory import bounded_loops
+from graphgrad.compiler.transform.loop_memory import Budget, bounded_loops
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
 from graphgrad.conversion import forms
@@ -34,7 +34,7 @@ from graphgrad.parameters import (
     parameters,
     relaxed_specs,
     specs_of,
-)
+)  # fmt: skip
 from graphgrad.reports import (
     Difference,
     TraceTable,
@@ -56,6 +56,7 @@ from graphgrad.signature import (
 )
 from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
+from graphgrad.wrapping import wraps
 
 
 class _Settings:
@@ -114,22 +115,21 @@ class Function(Generic[P, R]):
         name: str | None = None,
         autograph: bool = True,
         loop_memory: int | None = None,
+        flush_denormals: bool = False,
     ) -> None:
-        own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
-        functools.update_wrapper(self, python_function, updated=own)
+        wraps(python_function)(self)
         self._python_function = python_function
         self._name: str = str(name or name_of(python_function))
         self.__name__ = self._name
-        self._options = {
+        self._options: dict[str, Any] = {
             "input_signature": input_signature, "jit_compile": jit_compile,
             "reduce_retracing": reduce_retracing, "max_traces": max_traces,
             "donate_argnums": donate_argnums, "name": name, "autograph": autograph,
-            "loop_memory": loop_memory,
+            "loop_memory": loop_memory, "flush_denormals": flush_denormals,
         }  # fmt: skip
         self._signature = Signature(python_function, self._name, input_signature)
-        self._compiled = jit_compile is not False
+        self._how = {"compiled": jit_compile is not False, "flush_denormals": flush_denormals}
         self._converts = autograph
-        self._loop_memory = loop_memory
         self._reduce_retracing = reduce_retracing
         self._max_traces = max_traces
         self._donated = positions(donate_argnums, self._signature)
@@ -425,17 +425,17 @@ class Function(Generic[P, R]):
             return self._trace_as(converted, arguments, specs)
 
     def _trace_as(
-        self,
-        function: Callable[..., Any],
-        arguments: Arguments,
-        specs: list[TensorSpec | None],
-    ) -> tuple[ConcreteFunction, bool]:
+        self, function: Callable[..., Any], arguments: Arguments, specs: list[TensorSpec | None],
+        budget: Budget | None = None,
+    ) -> tuple[ConcreteFunction, bool]:  # fmt: skip
         builder = self._builder()
+        if budget is None and self._options["loop_memory"] is not None:
+            budget = Budget(self._name, self._options["loop_memory"])
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
         _local.tracing.append(key)
         try:
-            with guards.reads, builder.tracing(), bounded_loops(self._loop_memory):
+            with guards.reads, builder.tracing(), bounded_loops(budget):
                 own = isinstance(self._python_function, types.FunctionType)
                 given = objects(self._signature, arguments)
                 bound = {name: x for name, x in given if not guards.follow(x, name)}
@@ -443,9 +443,14 @@ class Function(Generic[P, R]):
                 leaves = parameters(builder, arguments, specs)
                 result = call_unmodified(function, self._signature, arguments, leaves)
                 form = arguments.form(specs)
-                trace = ConcreteFunction(self._signature, builder, form, result, self._compiled)
+                trace = ConcreteFunction(self._signature, builder, form, result, **self._how)
         finally:
             _local.tracing.pop()
+        if budget is not None:
+            other = budget.divided()
+            if other is not None and not builder.created:
+                return self._trace_as(function, arguments, specs, other)
+            trace.schedules = tuple(budget.schedules)
         if not builder.created:
             self._note_changes(guards.effects())
         trace.use_guards(guards)

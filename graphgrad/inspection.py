@@ -68,17 +68,25 @@ def kernels_text(trace: ConcreteFunction) -> str:
 
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
-    from graphgrad.compiler.assembly import CompiledStep
+    from graphgrad.compiler.assembly import Assembly, CompiledStep
+    from graphgrad.compiler.hosted import why_hosted
+    from graphgrad.compiler.ir import Graph
+    from graphgrad.compiler.kernels.updates import fused
     from graphgrad.execution import runner
+    from graphgrad.runtime.engine import host_target
 
     if compilation.parts is None:
         return compilation
+    nothing = Graph((), (), ())
     steps: list[CompiledStep] = []
     for node in compilation.parts.nodes:
         if node.op.name == "call":
             steps.extend(whole(runner(own_sizes(node.attrs["graph"])).compilation).steps)
         elif node.op.name != "constant":
-            steps.append(CompiledStep("host", (node,)))
+            around = Assembly(nothing, *fused(nothing), host_target())
+            refusals = why_hosted(around, node)
+            graph = compilation.parts
+            steps.append(CompiledStep("host", (node,), graph=graph, refusals=refusals))
     return replace(compilation, steps=tuple(steps))
 
 

@@ -249,8 +249,8 @@ class _Measurement:
         apart = runner.compilation
         cut = None
         if apart.steps and sizes is not None:
-            apart = compile_apart(graph, target)
-            cut = compile_apart(graph, target, lambda nest: shrunk(nest, sizes))
+            apart = compile_apart(graph, target, runner.options)
+            cut = compile_apart(graph, target, runner.options, lambda nest: shrunk(nest, sizes))
         self.whole: Executable = prepare(apart.program, target)
         self.part: Executable | None = None if cut is None else prepare(cut.program, target)
         self.steps = []

@@ -7,10 +7,10 @@ compiled from. A process that finds both runs no pass and writes no text.
 from __future__ import annotations
 
 import os
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.options import Options
 from graphgrad.compiler.stored import Origin, origin_of, packed, unpacked
 from graphgrad.runtime.cache import DiskCache, cache_key, default_cache
 from graphgrad.runtime.engine import chosen_engine, host_target
@@ -18,7 +18,7 @@ from graphgrad.runtime.executor import Executable, ObjectMissing, object_key, pr
 from graphgrad.runtime.program import Target
 
 if TYPE_CHECKING:
-    from graphgrad.compiler.driver import Compilation, Options
+    from graphgrad.compiler.driver import Compilation
 
 
 def executable_of(graph: Graph, options: Options | None) -> tuple[Executable, Compilation | None]:
@@ -53,7 +53,7 @@ def _checked() -> bool:
 
 
 def _origin(graph: Graph, target: Target, options: Any) -> Origin | None:
-    return origin_of(graph, target, astuple(options) if options is not None else ())
+    return origin_of(graph, target, options or ())
 
 
 def _stored(cache: DiskCache, key: str, origin: Origin, target: Target) -> Executable | None:

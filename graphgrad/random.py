@@ -20,10 +20,10 @@ from graphgrad.compiler.errors import DTypeError, TraceError
 from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.ops import distributions
 from graphgrad.compiler.ops import random as draws
-from graphgrad.compiler.ops.join import stack
 from graphgrad.compiler.ops.shapes import as_shape
 from graphgrad.compiler.source import here
 from graphgrad.configured import Configured
+from graphgrad.example_draws import ExampleBuilder, moved
 from graphgrad.reads import relied_on
 from graphgrad.tensor import Array
 from graphgrad.variable import Variable
@@ -89,16 +89,20 @@ class Generator(Configured):
 
     def _draw(self, shape: Any, dtype: Any) -> Any:
         """The key for a draw; the counter moves past it."""
+        return self.take(draws.drawn_blocks(as_shape(shape), dtype))
+
+    def take(self, blocks: Any) -> Any:
+        """The key for draws of so many blocks of 128 bits; the counter moves past them."""
+        if isinstance(state.builder, ExampleBuilder):
+            return state.builder.take(self, blocks)
         if state.builder is not None and not tracing.may_write():
             raise TraceError(
-                "a random draw moves on the state of its generator, which gg.vmap or a loop body "
-                "cannot do: draw outside, or use gg.random.stateless_normal or stateless_uniform "
-                "with a seed for each", here()
+                "a random draw moves on the state of its generator, which a loop body or a branch "
+                "inside gg.vmap cannot do: draw outside, or use gg.random.stateless_normal or "
+                "stateless_uniform with a seed for each", here()
             )  # fmt: skip
         key = self.state.value()
-        used = draws.drawn_blocks(as_shape(shape), dtype)
-        kind = current_kind()
-        self.state.assign(key + stack([kind.lift(0, dtypes.int64), kind.lift(used, dtypes.int64)]))
+        self.state.assign(moved(key, blocks))
         return key
 
     def skip(self, delta: int) -> None:

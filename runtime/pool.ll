@@ -16,6 +16,8 @@
 ;
 ;   [ job number : 32 ][ helpers that may still join : 16 ][ helpers at work : 16 ]
 ;
+; Helpers work in the caller's floating-point mode.
+;
 ; Status records are those of runtime/program.py: words 0 to 3 say what failed, word 4 is the number
 ; of the thread within the call (the caller is 0), word 5 how many threads the call has room for.
 ; Of all chunks that fail, the lowest is reported: the one that a single thread would have met first.
@@ -35,6 +37,7 @@
 @grain = internal global i64 0
 @chunks = internal global i64 0
 @status = internal global ptr null
+@mode = internal global i64 0 ; the caller's floating-point mode
 @failed = internal global i64 0 ; the lowest chunk that has failed
 
 @mutex = internal global %cell zeroinitializer, align 64
@@ -84,6 +87,8 @@ publish:
   store i64 %grain, ptr @grain
   store i64 %chunks, ptr @chunks
   store ptr %status, ptr @status
+  %mode = call i64 @float_mode()
+  store i64 %mode, ptr @mode
   store i64 9223372036854775807, ptr @failed
   store atomic i64 0, ptr @next monotonic, align 8
   %before = load atomic i64, ptr @gate monotonic, align 8
@@ -264,6 +269,8 @@ help:
   %job = lshr i64 %state, 32
   %places = lshr i64 %state, 16
   %number = and i64 %places, 65535 ; no two helpers of a job find the same number of places
+  %mode = load i64, ptr @mode
+  call void @set_float_mode(i64 %mode)
   call void @work(i64 %number)
   %left = atomicrmw sub ptr @gate, i64 1 seq_cst
   %waiting = load atomic i64, ptr @waiting seq_cst, align 8

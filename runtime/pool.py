@@ -9,7 +9,7 @@ import platform
 import threading
 from pathlib import Path
 
-from graphgrad.runtime import blas, engine
+from graphgrad.runtime import blas, engine, float_mode
 from graphgrad.runtime.cache import cache_key, default_cache
 from graphgrad.runtime.program import PARALLEL, PRODUCTS
 
@@ -71,7 +71,8 @@ def pool_text() -> str:
     """The LLVM text of the pool for this machine."""
     text = Path(__file__).with_name("pool.ll").read_text(encoding="utf-8")
     relax, declaration = _RELAX.get(platform.machine().lower(), ("", ""))
-    return text.replace("RELAX", relax).replace("SPINS", str(SPINS)) + declaration + "\n"
+    text = text.replace("RELAX", relax).replace("SPINS", str(SPINS))
+    return f"{text}{declaration}\n{float_mode.functions(platform.machine())}"
 
 
 def _after_fork() -> None:

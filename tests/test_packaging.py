@@ -133,6 +133,12 @@ def test_import_leaves_for_later(module):
     assert f"graphgrad.{module}" not in python(code.format(module)).split()
 
 
+@pytest.mark.parametrize("module", ["runtime.program", "compiler.passes.loops", "compiler.driver"])
+def test_import_leaves_the_compile_side_out(module):
+    loaded = python("import sys, graphgrad; print(*sys.modules)").split()
+    assert f"graphgrad.{module}" not in loaded
+
+
 def test_names_loaded_later_are_there():
     """`dir` has them before they are loaded; what type checkers read is what is loaded."""
     code = (

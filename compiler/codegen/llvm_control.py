@@ -22,7 +22,7 @@ from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
 from graphgrad.runtime.program import Size
 
 # A loop asks after as many steps as compute so many elements, at most so many steps.
-ASK_ELEMENTS = 1 << 16
+ASK_ELEMENTS = 1 << 22
 ASK_STEPS = 1 << 12
 
 
@@ -258,13 +258,13 @@ class LoopEmitter:
 
     def of_record(self, index: int) -> str:
         """The address of a word of the record."""
-        return self.writer.emit(record_word(self.writer.record(self.loop.grown), index))
+        return self.writer.emit(record_word(self.writer.records.address(self.loop.grown), index))
 
     def with_room(self, rows: dict[Rows, str]) -> dict[Rows, str]:
         """The rows of a step, where there is room for them: it may have to be made."""
         loop, w = self.loop, self.writer
         with_growth(w.parts)
-        record = w.record(loop.grown)
+        record = w.records.address(loop.grown)
         sizes = [w.size(r.nbytes) for r in loop.stacks]
         n = len(sizes) + 1  # the flags are the last
         some = self.value(f"icmp slt i64 {self.trip}, {self.room}")

@@ -30,9 +30,8 @@ OPERATORS = ("+", "*", "//", "max", "up")  # of sizes
 FIRST_ROWS, FIRST_BYTES = 64, 1 << 16  # at most, of a record that nothing has been written to
 KEPT_BYTES = 1 << 28  # of a record, beyond which its memory is freed when the run ends
 
-# Makes room for `wanted` rows in the `n` arrays of a record, whose rows have `sizes` bytes, or for a
-# few if that is 0. What is there stays. Where there is no memory it fails, with the bytes that were
-# asked for.
+# Makes room for `wanted` rows in the `n` arrays of a record, a few where that is 0; the rows have
+# `sizes` bytes. What is there stays. Where there is no memory it fails, with the bytes asked for.
 GROW = f"""
 define internal i32 @grow(ptr %status, ptr %record, i64 %wanted, i64 %n, ptr %sizes,
                           i64 %failure) {COLD} {{

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen import llvm_streams as streams
-from graphgrad.compiler.codegen.llvm_loops import Loops
-from graphgrad.compiler.codegen.llvm_memory import Emitter, NestMemory
+from graphgrad.compiler.codegen.llvm_few_vectors import FewVectors
+from graphgrad.compiler.codegen.llvm_memory import Emitter
 from graphgrad.compiler.codegen.llvm_pairs import paired
 from graphgrad.compiler.codegen.llvm_scalar import (
     ATTRIBUTES,
@@ -74,7 +74,9 @@ def combine(e: VectorEmitter, combiner: str, x: Lanes, y: Lanes) -> Lanes:
     if x.dtype.is_bool:
         both = combiner in ("all", "min", "prod")
         return e.and_(x, y) if both else e.or_(x, y)  # type: ignore[no-any-return]
-    step = {"sum": e.add, "prod": e.mul, "max": e.maximum, "min": e.minimum}[combiner]
+    if combiner in ("max", "min"):  # whether `y`, the new one, is NaN can be known before `x` is
+        return (e.maximum if combiner == "max" else e.minimum)(y, x)  # type: ignore[no-any-return]
+    step = {"sum": e.add, "prod": e.mul}[combiner]
     return step(x, y)  # type: ignore[no-any-return]
 
 
@@ -86,13 +88,14 @@ def combine_all(e: VectorEmitter, s: Stmt, parts: list[Lanes]) -> Lanes:
     return parts[0]
 
 
-class NestEmitter(Loops, NestMemory):
+class NestEmitter(FewVectors):
     """Emits the function of one nest."""
 
     def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
         super().__init__(nest, parts, lane_count(nest))
         self.name = name
         self.folds: dict[int, list[str]] = {}  # cells of folded accumulators
+        self.held = {}
         self.allocas: list[str] = []
 
     def emit(self) -> str:
@@ -217,14 +220,21 @@ class NestEmitter(Loops, NestMemory):
     def fold_rows(self, begin: str, end: str, lo: str, hi: str | None) -> None:
         """The folded loop, a row at a time."""
         first, after = self.nest.parallel, self.nest.parallel + self.nest.folded
+        rest = list(range(first + 1, after))
+
+        def row(index: str) -> None:
+            self.dim_values[first] = index
+            self.over(rest, lambda: self.phases(self.nest.main, lo, hi))
 
         def inside(index: str, _: list[str]) -> list[str]:
-            self.dim_values[first] = index
-            rest = list(range(first + 1, after))
-            self.over(rest, lambda: self.phases(self.nest.main, lo, hi))
+            row(index)
             return []
 
-        self.loop(begin, end, 1, [], inside)
+        columns = [s for _, s in self.fold_stmts() if s.attr.kind == "column"]
+        if not rest and self.can_hold(columns, lo, hi):
+            self.holding(columns, begin, end, row)
+        else:
+            self.loop(begin, end, 1, [], inside)
 
     def fold_rows_together(self, begin: str, end: str, lo: str, hi: str | None) -> None:
         """The folded loop, `ROW_BLOCK` rows at a time, then single rows."""
@@ -351,9 +361,10 @@ class NestEmitter(Loops, NestMemory):
             small = self.exceeds(streams.FETCHED_BYTES) == "false"
             stores = any(s.fn == "store" for s in phase.stmts)
             return 1 if narrow or small or stores else BLOCK_VECTORS
-        if not reductions or (isinstance(last, int) and last <= self.width):
+        if not reductions or (isinstance(last, int) and last < 2 * self.width):
             return 1
-        return 4 if sum(cost(s.fn) for s in phase.stmts) < CHEAP_SWEEP else 2
+        most = 4 if sum(cost(s.fn) for s in phase.stmts) < CHEAP_SWEEP else 2
+        return most if not isinstance(last, int) or last >= most * self.width else 2
 
     def sweep(self, phase: Phase, lo: str, hi: str | None, rows: Sequence[str] = ()) -> None:
         """Loop over the inner dims; reductions run in `unroll` accumulators each.
@@ -390,7 +401,10 @@ class NestEmitter(Loops, NestMemory):
                 ends.append(combine(e, s.attr.combiner, Lanes(acc, s.dtype), new).text)
             return ends
 
-        finals = self.inner_loops(lo, hi, count, starts, body, reductions, wide)
+        if not pairs and self.is_written_out(phase, lo, hi, max(len(rows), 1)):
+            finals = self.vectors(count, starts, body, len(reductions))
+        else:
+            finals = self.inner_loops(lo, hi, count, starts, body, reductions, wide)
         self.end_accumulators(reductions, count, finals)
 
     def splat_rows(self, phase: Phase, width: int) -> dict[int, Lanes]:
@@ -440,6 +454,9 @@ class NestEmitter(Loops, NestMemory):
     def accumulate_column(
         self, e: VectorEmitter, s: Stmt, x: Lanes, index: str, mask: Mask
     ) -> None:
+        if (s.id, index) in self.held:
+            self.held[s.id, index] = combine(e, s.attr.combiner, self.held[s.id, index], x)
+            return
         row = self.column(s)
         old = self.load(e, row, s.dtype, index, mask)
         self.store(e, row, combine(e, s.attr.combiner, old, x), index, mask)
@@ -518,17 +535,6 @@ class NestEmitter(Loops, NestMemory):
         """A sweep of a nest without dims: one element, in the first lane."""
         lanes = ", ".join("i1 true" if k == 0 else "i1 false" for k in range(self.width))
         return self.at("0", Mask(f"<{lanes}>"), [start for _, start in accs], body)
-
-    def at(
-        self, index: str, mask: Mask, accs: list[str],
-        body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]],
-    ) -> list[str]:  # fmt: skip
-        e = Emitter(self, self.width, index, mask)
-        if self.nest.dims:
-            self.dim_values[-1] = index
-        ends = body(e, index, mask, accs)
-        self.block = e.label or self.block
-        return ends
 
     def tail_mask(self, index: str, end: str) -> str:
         """Lanes whose index is below `end`."""

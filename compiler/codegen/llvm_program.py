@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
@@ -20,20 +20,14 @@ from typing import Any
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
-from graphgrad.compiler.codegen.llvm_growth import (
-    POINTERS,
-    ROOM,
-    SizesEmitter,
-    numbered,
-    record_word,
-    with_growth,
-    with_trim,
-)
+from graphgrad.compiler.codegen.llvm_flushing import flushed
+from graphgrad.compiler.codegen.llvm_growth import POINTERS, numbered, record_word
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
+from graphgrad.compiler.codegen.llvm_records import Records
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.codegen.llvm_scalar_growth import NoMemory
@@ -154,10 +148,11 @@ class ModuleWriter:
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
-    records: list[int] = field(default_factory=list)  # the number of pointers of each
-    # Which record counts a size that the run finds out, for the steps being written.
-    record_of: Callable[[Any], int] = field(default={}.__getitem__)
-    counts: set[int] = field(default_factory=set)  # the records whose counts are sizes
+    pointers: list[int] = field(default_factory=list)  # of records: how many each has
+    flush_on: str = ""  # the machine, where its threads are to take subnormal numbers for zero
+
+    def __post_init__(self) -> None:
+        self.records = Records(self, self.pointers)
 
     def fresh(self) -> str:
         self.count += 1
@@ -173,13 +168,6 @@ class ModuleWriter:
         if text not in self.known:
             self.known[text] = self.emit(text)
         return self.known[text]
-
-    @contextmanager
-    def sizes_found(self, record_of: Callable[[Any], int]) -> Iterator[None]:
-        """In here, sizes that the run finds out are counted by the records that this says."""
-        before, self.record_of = self.record_of, record_of
-        yield
-        self.record_of = before
 
     @contextmanager
     def branch(self) -> Iterator[None]:
@@ -201,7 +189,7 @@ class ModuleWriter:
 
     def run_of_sizes(self, sizes: tuple[Size, ...]) -> str:
         """The address of sizes that lie one behind the other in the table."""
-        sizes = tuple(numbered(n, self.record_of) for n in sizes)
+        sizes = tuple(numbered(n, self.records.record_of) for n in sizes)
         number = self.runs.setdefault(sizes, sum(map(len, self.runs)))
         return self.once(f"getelementptr i64, ptr %table, i64 {self.word('run', number)}")
 
@@ -210,7 +198,7 @@ class ModuleWriter:
         if place.register:
             return place.register
         if place.record >= 0:
-            at = self.once(record_word(self.record(place.record), POINTERS + place.array))
+            at = self.once(record_word(self.records.address(place.record), POINTERS + place.array))
             return self.once(f"load ptr, ptr {at}")
         if place.word >= 0:
             at = self.once(f"getelementptr ptr, ptr %frame, i64 {place.word}")
@@ -278,7 +266,7 @@ class ModuleWriter:
 
     def number(self, size: Size) -> str:
         """The table word of a size."""
-        size = numbered(size, self.record_of)
+        size = numbered(size, self.records.record_of)
         return self.word("size", self.sizes.setdefault(size, len(self.sizes)))
 
     def place_code(self, place: Place) -> str:
@@ -305,7 +293,7 @@ class ModuleWriter:
             items = self.size(count)
             return self.emit(f"call i32 @{kernel}(ptr %status, i64 0, i64 {items}, ptr %arguments)")
         self.parts.functions["share"] = SHARE
-        pair = (numbered(n, self.record_of) for n in (division.count, division.least))
+        pair = (numbered(n, self.records.record_of) for n in (division.count, division.least))
         self.shared[tuple(pair)] = None  # type: ignore[index]
         words = self.run_of_sizes((division.count, division.least, division.grain))
         return self.emit(
@@ -387,56 +375,14 @@ class ModuleWriter:
         emitter = ScalarLoopEmitter(node, numbers, no_memory, self.parts)
         text = emitter.emit()
         kernel = named(node.op.name, text, map(to_size, emitter.sizes))
-        records = [own if own >= 0 and k == 0 else self.add_record(n)
+        records = [own if own >= 0 and k == 0 else self.records.add(n)
                    for k, n in enumerate(emitter.records)]  # fmt: skip
-        places = [*places, *(Place(register=self.record(k)) for k in records)]
+        places = [*places, *(Place(register=self.records.address(k)) for k in records)]
         self.arguments(kernel, places)
         self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
         if own >= 0:
-            self.counted(own)
+            self.records.counted(own)
         return kernel
-
-    # -- records
-
-    def add_record(self, pointers: int) -> int:
-        """A new record; its number."""
-        self.records.append(pointers)
-        return len(self.records) - 1
-
-    def record(self, number: int) -> str:
-        """The address of a record."""
-        return self.once(f"getelementptr i64, ptr %table, i64 {self.word('record', number)}")
-
-    def counted(self, number: int) -> None:
-        """The count of a record is known from here on: so are the sizes that depend on it."""
-        self.counts.add(number)
-        self.lines.append(f"  call void @sizes_{number}(ptr %table)")
-
-    def reserve(self, number: int, nbytes: Size, failure: int) -> None:
-        """Make the memory of a record of one array large enough for so many bytes."""
-        self.cut(ahead=20)
-        with_growth(self.parts)
-        record, wanted = self.record(number), self.size(nbytes)
-        room = self.emit(f"load i64, ptr {self.once(record_word(record, ROOM))}")
-        some = self.emit(f"icmp sle i64 {wanted}, {room}")
-        grow, on = self.fresh()[1:], self.fresh()[1:]
-        self.lines += [f"  br i1 {some}, label %{on}, label %{grow}", f"{grow}:"]
-        self.lines.append("  store i64 1, ptr %arguments")
-        what = f"ptr %status, ptr {record}, i64 {wanted}, i64 1, ptr %arguments, i64 {failure}"
-        self.leave_if_failed(self.emit(f"call i32 @grow({what})"))
-        self.lines += [f"  br label %{on}", f"{on}:"]
-
-    def trim(self, keep: Collection[int]) -> None:
-        """Free what records have got where it is much, but for those in `keep`."""
-        for number, pointers in enumerate(self.records):
-            if number not in keep:
-                with_trim(self.parts)
-                self.lines.append(f"  call void @trim(ptr {self.record(number)}, i64 {pointers})")
-
-    def updates(self) -> Iterator[str]:
-        """For each record that counts: the function that computes the sizes that depend on it."""
-        for number in sorted(self.counts):
-            yield SizesEmitter(self, number).emit()
 
     def moved(
         self, place: Place, starts: list[tuple[Place, DType, Size, Size]], failure: int
@@ -496,17 +442,21 @@ class ModuleWriter:
     def end_entry(self) -> str:
         """Close the run function that has been written; its name."""
         name = self.name
-        self.entries.append(self.whole("define"))
-        return name
+        if not self.flush_on:
+            self.entries.append(self.whole("define"))
+            return name
+        within = self.whole("define internal", "noinline nounwind")
+        self.entries.append(f"{within}\n\n{flushed(name, self.flush_on, self.parts)}")
+        return f"flushed_{name}"
 
-    def whole(self, head: str) -> str:
+    def whole(self, head: str, attributes: str = "nounwind") -> str:
         """The function that has been written, with its parts."""
         if self.run_parts:
             self.end_part()
             for k in range(len(self.run_parts)):
                 call = f"call i32 @{self.name}_part_{k}({self.parameters})"
                 self.leave_if_failed(self.emit(call))
-        last = self.function(f"{head} i32 @{self.name}", "nounwind")
+        last = self.function(f"{head} i32 @{self.name}", attributes)
         text = "\n\n".join([*self.run_parts, last])
         self.run_parts = []
         return text
@@ -576,12 +526,12 @@ class ModuleWriter:
         """The whole module; empty when nothing is native."""
         if not self.entries:
             return ""
-        updates = [*self.updates()]  # they may read sizes of their own
+        updates = [*self.records.updates()]  # they may read sizes of their own
         first = self.slots + 1
         run = first + len(self.sizes)
         routine = first + len(self.all_sizes)
         base = {"size": first, "run": run, "routine": routine}
-        ends = accumulate((RECORD_HEAD + n for n in self.records), initial=0)
+        ends = accumulate((RECORD_HEAD + n for n in self.pointers), initial=0)
         records = [routine + len(self.routines) + at for at in ends]
 
         def number(m: re.Match[str]) -> str:

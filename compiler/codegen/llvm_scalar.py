@@ -375,6 +375,8 @@ class VectorEmitter(ScalarBuilder):
             return self.ne(x, 0)  # type: ignore[no-any-return]
         if source.is_floating:
             return self._convert_float(x, dtype)
+        if source.is_bool and dtype.is_floating and self.width > 1:  # the mask of a vector of ones
+            return self.select(x, self._const(dtype, 1), self._const(dtype, 0))  # type: ignore[no-any-return]
         signed = source.kind == "i"
         if dtype.is_floating:
             return self._cast("sitofp" if signed else "uitofp", x, dtype)

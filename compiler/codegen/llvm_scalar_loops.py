@@ -1,12 +1,12 @@
-"""A loop as one LLVM function of scalar code: its state is in registers.
+"""A loop as one LLVM function of scalar code: its state is in registers, or where it lies.
 
     define internal i32 @k_scan_3f9a1c(ptr %status, i64 %lo, i64 %hi, ptr %args)
 
 `args` holds the pointers of the inputs and outputs of the node, then those of records
 (`llvm_scalar_growth.py`), then sizes; what the node itself stacks for as long as it runs is the
-first record's. State are the phis of the loop's head; a branch is a branch, and a loop within is a
-loop. What a step stacks is written in its place of the result at once. Which loops these are,
-`kernels/scalar_loops.py` says.
+first record's. Small state are the phis of the loop's head, and larger state is changed where it
+lies; a branch is a branch, and a loop within is a loop. What a step stacks is written in its place
+of the result at once. Which loops these are, `kernels/scalar_loops.py` says.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     ModuleParts,
     llvm_type,
 )
+from graphgrad.compiler.codegen.llvm_scalar_arrays import ScalarArrays
 from graphgrad.compiler.codegen.llvm_scalar_growth import NoMemory, ScalarGrowth
-from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Small
+from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Range
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
-from graphgrad.compiler.kernels.scalar_loops import (
+from graphgrad.compiler.kernels.carried_arrays import (
     LOOPS,
+    UPDATES,
+    Course,
+    course,
+    held_state,
+    is_small,
+)
+from graphgrad.compiler.kernels.scalar_loops import (
     are_cheap,
     contiguous,
     grows,
+    is_filled,
     is_range,
-    is_small,
     most_trips,
     placed_outputs,
 )
@@ -44,7 +52,7 @@ Env = dict[Value, Known]
 ASK_STEPS = 1 << 16
 
 
-class ScalarLoopEmitter(ScalarGrowth):
+class ScalarLoopEmitter(ScalarArrays, ScalarGrowth):
     """Writes the function of one loop."""
 
     def __init__(
@@ -65,7 +73,11 @@ class ScalarLoopEmitter(ScalarGrowth):
         ]
         targets = pointers[len(inputs) :]
         carried: int = node.attrs["carried"]
-        ends = self.loop(node, inputs, targets, frozenset(node.outputs))
+        starts = [
+            x if is_small(v.type) else self.begun(x, p)
+            for x, v, p in zip(inputs, node.inputs[:carried], targets, strict=False)
+        ]
+        ends = self.loop(node, [*starts, *inputs[carried:]], targets, frozenset(node.outputs))
         for v, end, target in zip(node.outputs[:carried], ends, targets, strict=False):
             self.store(end, target, v.type)
         # Loads of inputs are marked as ones of memory that never changes: true of this function,
@@ -87,23 +99,28 @@ class ScalarLoopEmitter(ScalarGrowth):
     # -- graphs
 
     def graph(
-        self, graph: Graph, inputs: Sequence[Known], targets: dict[Value, str]
-    ) -> list[Known]:
-        """The outputs of a graph; `targets` says where values are to be written."""
+        self, graph: Graph, inputs: Sequence[Known], targets: dict[Value, str],
+        owned: frozenset[int] = frozenset(),
+    ) -> list[Known]:  # fmt: skip
+        """The outputs of a graph; `targets` says where values are to be written, and the memory of
+        the parameters `owned` may change."""
         env: Env = {
             p: self.loaded(x) if is_small(p.type) else x
             for p, x in zip(graph.params, inputs, strict=True)
         }
-        read = frozenset(graph.uses).union(graph.outputs)
-        for node in graph.nodes:
-            self.visit(node, env, targets, read)
+        found, read = course(graph, owned), frozenset(graph.uses).union(graph.outputs)
+        for node in found.nodes:
+            self.visit(node, env, targets, found, read)
         return [env[v] for v in graph.outputs]
 
     def visit(
-        self, node: Node, env: Env, targets: dict[Value, str], read: frozenset[Value]
+        self, node: Node, env: Env, targets: dict[Value, str], found: Course, read: frozenset[Value]
     ) -> None:
         """Compute the outputs of one node, of which somebody reads those in `read`."""
         op, inputs = node.op, [env[x] for x in node.inputs]
+        for k, v in enumerate(node.outputs):
+            if v in found.copied:
+                inputs[k] = self.copy(inputs[k], v)
         self.e.failures = dict(self.numbers(node)) if op.failures else {}
         if op.name in LOOPS:
             places = self.places(node, targets)
@@ -112,34 +129,39 @@ class ScalarLoopEmitter(ScalarGrowth):
                 env[v] = self.loaded(x) if is_small(v.type) else x
             return
         if op.name == "cond":
-            env.update(zip(node.outputs, self.branches(node, inputs), strict=True))
+            owned = found.own(node.inputs[1:])
+            env.update(zip(node.outputs, self.branches(node, inputs, owned), strict=True))
             return
-        if is_range(node):
+        if is_range(node, {v for v in node.inputs if isinstance(env[v], Range)}):
             env[node.out] = self.range(node, inputs)
             return
         if op.name == "constant":
-            found = self.constant(node)
+            out = self.constant(node)
         elif isinstance(op, Elementwise):
-            found = self.elementwise(node, inputs)
+            out = self.elementwise(node, inputs)
         elif isinstance(op, Generator):
-            found = self.generated(node, inputs)
+            out = self.generated(node, inputs)
         elif op.name == "matmul":
-            found = self.product_of(node, *inputs)
+            out = self.product_of(node, *inputs)
         elif isinstance(op, Reduce):
-            found = self.reduced(node, inputs[0])
+            out = self.reduced(node, inputs[0])
         elif isinstance(op, View) and isinstance(inputs[0], Held):
-            found = self.view(node, inputs[0])
+            out = self.view(node, inputs[0])
         elif isinstance(op, View):
-            found = self.rearranged(node, inputs)
+            out = self.filled(node, inputs[0]) if is_filled(node) else self.rearranged(node, inputs)
         else:
             assert isinstance(op, Indexed)
             form = "rearranged" if op.lowering in ("concat", "unslice") else op.lowering
-            found = getattr(self, form)(node, inputs)
-        env[node.out] = self.loaded(found) if is_small(node.out.type) else found
+            if op.lowering in UPDATES and isinstance(inputs[0], Held):
+                form += "_in_place"
+            out = getattr(self, form)(node, inputs)
+        env[node.out] = self.loaded(out) if is_small(node.out.type) else out
 
     # -- control flow
 
-    def branches(self, node: Node, inputs: Sequence[Known]) -> list[Small]:
+    def branches(
+        self, node: Node, inputs: Sequence[Known], owned: frozenset[int]
+    ) -> list[Known]:  # fmt: skip
         """The results of the branch that is taken."""
         e, text, attrs = self.e, self.text, node.attrs
         (condition,), labels = inputs[0], [text.name(s) for s in ("then", "else", "joined")]
@@ -155,15 +177,16 @@ class ScalarLoopEmitter(ScalarGrowth):
         for label, graph in zip(labels, graphs, strict=False):
             with e.aside():
                 e.begin(label)
-                found = self.graph(graph, inputs[1:], {})
+                found = self.graph(graph, inputs[1:], {}, owned)
                 ends.append((e.label, found))
                 text.line(f"br label %{labels[2]}")
         e.begin(labels[2])
         (taken, yes), (other, no) = ends
         return [
-            tuple(e.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
+            x if isinstance(x, Held)  # both branches leave it there
+            else tuple(e.joined([(taken, a), (other, b)]) for a, b in zip(x, y, strict=True))
             for x, y in zip(yes, no, strict=True)
-        ]
+        ]  # fmt: skip
 
     def places(self, node: Node, targets: dict[Value, str]) -> list[str]:
         """Where a loop within is to stack; it has that in records where nobody knows how much."""
@@ -190,7 +213,10 @@ class ScalarLoopEmitter(ScalarGrowth):
         body: Graph = attrs["body_graph"]
         types = [v.type for v in body.outputs[carried:]]
         kept = [k for k, v in enumerate(node.outputs[carried:]) if v in read]
-        start = [self.loaded(x) for x in inputs[:carried]]
+        start = [
+            self.loaded(x) if is_small(p.type) else x
+            for x, p in zip(inputs, body.params[:carried], strict=False)
+        ]
         scanned = [*map(self.in_rows, inputs[carried:split], node.inputs[carried:split])]
         # What is small and stays is loaded before the loop.
         stay = [
@@ -206,7 +232,10 @@ class ScalarLoopEmitter(ScalarGrowth):
         e.begin(step)
         top = len(text.lines)
         trip = "%" + text.name("trip")
-        state = [tuple(Lanes("%" + text.name("s"), x.dtype) for x in xs) for xs in start]
+        state = [
+            xs if isinstance(xs, Held) else tuple(Lanes("%" + text.name("s"), x.dtype) for x in xs)
+            for xs in start
+        ]
         room = None if first is None else self.carried_stacks(first)
         enough = room
         with e.aside():
@@ -239,15 +268,18 @@ class ScalarLoopEmitter(ScalarGrowth):
             rows = [self.entry(x, row) for x in scanned[masked:]]
             stacked = {k: body.outputs[carried + k] for k in places}
             straight = {v: places[k] for k, v in stacked.items() if not is_small(v.type)}
-            ends = self.graph(body, [*state, *rows, *stay], straight)
+            ends = self.graph(body, [*state, *rows, *stay], straight, held_state(body, carried))
             for k, p in places.items():
                 self.store(ends[carried + k], p, types[k])
+            for x, end, v in zip(state, ends, body.params[:carried], strict=False):
+                if isinstance(x, Held):
+                    self.store(end, x.pointer, v.type)
             last = e.label
             text.line(f"br label %{made}")
             e.begin(made)
             following = []
             for xs, now in zip(ends[:carried], state, strict=True):
-                if masked:
+                if masked and not isinstance(now, Held):
                     pairs = zip(xs, now, strict=True)
                     xs = [e.joined([(last, x), (skipped, old)]) for x, old in pairs]
                 following.append(xs)
@@ -255,6 +287,8 @@ class ScalarLoopEmitter(ScalarGrowth):
             text.line(f"br label %{step}")
         phis = [(trip, "i64", "0", next_trip)]
         for firsts, now, then in zip(start, state, following, strict=True):
+            if isinstance(now, Held):
+                continue
             for a, b, c in zip(firsts, now, then, strict=True):
                 phis.append((b.text, llvm_type(b.dtype), a.text, c.text))
         if first is not None and room is not None and enough is not None:

@@ -19,11 +19,11 @@ from graphgrad.compiler.codegen.llvm_vectors import memory_type
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.families import Elementwise, Generator, Reduce
 from graphgrad.compiler.ir import Node
+from graphgrad.compiler.kernels.carried_arrays import is_small
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import compute_dtype
 from graphgrad.compiler.kernels.scalar_loops import (
     contiguous,
-    is_small,
     picked,
     places_read,
     reduced_places,
@@ -66,7 +66,10 @@ class ScalarValues(ScalarMemory):
         return e.convert(op.scalar(e, *lanes, **node.attrs), node.out.type.dtype)  # type: ignore[no-any-return]
 
     def range(self, node: Node, inputs: Sequence[Known]) -> Range:
-        """Numbers in a row, as many as a value says."""
+        """Numbers in a row."""
+        if node.op.name == "iota":
+            dtype = node.out.type.dtype
+            return Range(lambda place: self.e.convert(Lanes(place, dtypes.int64), dtype))
         if node.op.name == "places":
             ((count,),) = inputs
             self.counts[node.attrs["size"]] = self.e.convert(count, dtypes.int64).text

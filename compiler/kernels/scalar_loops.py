@@ -1,16 +1,17 @@
-"""Loops whose state fits registers: which ones become one function of straight scalar code.
+"""Loops of few numbers: which ones become one function of straight scalar code.
 
 Values of up to `LANES` elements are *small*: they are as many scalars. Others are *held*: they lie
-in memory, and views of them are other strides over the same elements. A loop qualifies if its
-state is small, and its steps only compute small values, read held ones, and stack rows of either.
-Loops and branches within have to qualify too. A *range*, over which a loop within may run, is never
-made: it is the function that gives its elements.
+in memory, and views of them are other strides over the same elements. A loop qualifies if its steps
+only compute small values, read held ones, replace small parts of held state where it lies (see
+`carried_arrays.py`), and stack rows of either. Loops and branches within have to qualify too. A
+*range*, over which a loop within may run, is never made: it is the function that gives its
+elements.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +20,23 @@ import numpy as np
 from graphgrad.compiler.dims import RUNTIME, Dim, Extent, Symbol, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.kernels.carried_arrays import (
+    LANES,
+    LOOPS,
+    UPDATES,
+    Course,
+    NoOrder,
+    course,
+    held_state,
+    is_small,
+    moved_state,
+)
 from graphgrad.compiler.kernels.index_maps import row_major
 from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
 from graphgrad.compiler.transform.sizes import is_runtime, runtime_symbols
-from graphgrad.compiler.types import Shape, TensorType, element_count
+from graphgrad.compiler.types import Shape, element_count
 
-LANES = 16
 # Functions that cost more than `DEAR` cheap instructions an element are faster in a kernel, which
 # computes all elements at once, where there are more than so many.
 DEAR, DEAR_LANES = 16.0, 4
@@ -39,7 +50,6 @@ MOST_HELD = 4096
 # guess of the processor costs about as much.
 CHEAP_BRANCHES = 20.0
 
-LOOPS = ("scan", "while_loop")
 OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
 
 
@@ -66,12 +76,6 @@ class Layout:
 def contiguous(shape: Shape) -> Layout:
     """Of an array in row-major order."""
     return Layout(shape, row_major(shape))
-
-
-def is_small(t: TensorType) -> bool:
-    """Is a value kept as scalars?"""
-    count = element_count(t.shape)
-    return isinstance(count, int) and count <= LANES
 
 
 def seen_through(node: Node, layout: Layout) -> Layout | None:
@@ -136,7 +140,7 @@ def is_scalar_loop(node: Node) -> bool:
         check.loop(
             node, {v: contiguous(v.type.shape) for v in node.inputs}, frozenset(node.outputs)
         )
-    except _Refused:
+    except (_Refused, NoOrder):
         return False
     return True
 
@@ -181,14 +185,6 @@ def placed_outputs(node: Node) -> tuple[Value, ...]:
     return node.outputs[: node.attrs["carried"]] if grows(node) else node.outputs
 
 
-def is_range(node: Node) -> bool:
-    """Does a node give numbers in a row, as many as a value says?"""
-    if node.op.name == "places":
-        return True
-    elementwise = node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)
-    return elementwise and is_runtime(node.out.type)
-
-
 class _Refused(Exception):
     """There is no such function."""
 
@@ -205,23 +201,35 @@ class _Check:
         self.ranges: set[Value] = set()
         self.known: set[Symbol] = set()  # run-time sizes that are found out before
 
-    def graph(self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset()) -> Held:
-        """Check all nodes; `direct` values have memory of the caller. The layouts of all values."""
+    def graph(
+        self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset(),
+        owned: frozenset[int] = frozenset(),
+    ) -> Course:  # fmt: skip
+        """Check all nodes, and note the layouts of all values; `direct` values have memory of the
+        caller, and that of the parameters `owned` may change."""
         for v in (*graph.params, *(v for node in graph.nodes for v in node.outputs)):
             if v.type.dtype.is_complex:
                 raise _Refused
-        for node in graph.nodes:
-            if is_range(node):
+        found = course(graph, owned)
+        for v in found.copied:
+            self.frame(v)
+        for node in found.nodes:
+            if is_range(node, self.ranges):
                 self.range(node)
             else:
-                self.node(node, held, direct)
-        return held
+                self.node(node, held, direct, found)
+        return found
 
-    def node(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
+    def frame(self, v: Value) -> None:
+        """A value lies in the frame of the function."""
+        count = element_count(v.type.shape)
+        self.elements += count if isinstance(count, int) else MOST_HELD + 1
+        if self.elements > MOST_HELD:
+            raise _Refused
+
+    def node(self, node: Node, held: Held, direct: frozenset[Value], found: Course) -> None:
         op = node.op
         if op.effect:
-            raise _Refused
-        if not self.ranges.isdisjoint(node.inputs) and op.name != "scan":
             raise _Refused
         for v in node.outputs if op.name not in LOOPS else ():
             for n in v.type.shape:
@@ -232,7 +240,7 @@ class _Check:
         if op.name in LOOPS:
             self.loop(node, held, direct)
         elif op.name == "cond":
-            self.branches(node, held)
+            self.branches(node, held, found)
         elif op.name == "constant":
             self.constant(node, held)
         elif isinstance(op, Elementwise | Generator | Reduce):
@@ -252,11 +260,14 @@ class _Check:
             raise _Refused
 
     def range(self, node: Node) -> None:
-        """Numbers in a row, as many as a value says: each is computed where a loop reads it."""
+        """Numbers in a row: each is computed where a loop reads it."""
         known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
         if node.op.name == "places":
             self.known |= symbols_of(node.attrs["size"])
-        elif not known or node.out.type.ndim != 1:
+        elif node.out.type.ndim != 1 or (
+            node.op.name != "iota"
+            and not (known and (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)))
+        ):
             raise _Refused
         self.ranges.update(node.outputs)
 
@@ -287,18 +298,28 @@ class _Check:
     def view(self, node: Node, held: Held) -> None:
         (x,) = node.inputs
         if is_small(x.type):
+            if is_filled(node):
+                self.frame(node.out)
+                held[node.out] = contiguous(node.out.type.shape)
+                return
             if _holds_size(node.attrs):
                 raise _Refused
             self.small(node.out)
             return
-        layout = seen_through(node, held[x])
+        layout = seen_through(node, held[x]) if x in held else None
         if layout is None:
             raise _Refused
         held[node.out] = layout
 
     def indexed(self, node: Node, held: Held) -> None:
         form, x = node.op.lowering, node.inputs[0]  # type: ignore[attr-defined]
-        if form in ("concat", "unslice", "scatter", "scatter_add", "update_slice"):
+        if not is_small(x.type) and x not in held:
+            raise _Refused
+        if form in UPDATES and not is_small(x.type):
+            self.small(*node.inputs[1:])
+            if not held[x].is_contiguous:
+                raise _Refused
+        elif form in ("concat", "unslice", "scatter_add", *UPDATES):
             self.small(*node.inputs, node.out)
             if _holds_size(node.attrs):
                 raise _Refused
@@ -313,14 +334,22 @@ class _Check:
         if not is_small(node.out.type):
             if form == "gather" and node.inputs[1].type.shape:
                 raise _Refused
-            held[node.out] = picked(node, held[x])
+            if form in UPDATES:
+                held[node.out] = contiguous(node.out.type.shape)
+            else:
+                held[node.out] = picked(node, held[x])
 
-    def branches(self, node: Node, held: Held) -> None:
+    def branches(self, node: Node, held: Held, found: Course) -> None:
         if any(node.attrs.get(k) for k in OPEN_SIZES):
             raise _Refused
-        self.small(node.inputs[0], *node.outputs)
+        self.small(node.inputs[0])
+        own = found.own(node.inputs[1:])
         for graph in (node.attrs["true_graph"], node.attrs["false_graph"]):
-            self.graph(graph, given(graph, node.inputs[1:], held))
+            inner = given(graph, node.inputs[1:], held)
+            self.graph(graph, inner, owned=own)
+            for v, out in zip(graph.outputs, node.outputs, strict=True):
+                if not is_small(v.type):
+                    held[out] = inner[v]
 
     def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
         attrs = node.attrs
@@ -333,41 +362,61 @@ class _Check:
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
         body: Graph = attrs["body_graph"]
-        self.small(*node.inputs[:carried], *body.outputs[:carried])
+        own = held_state(body, carried)
+        if any(x not in held or not held[x].is_contiguous for x in (node.inputs[i] for i in own)):
+            raise _Refused
         rows = [
             held[x].rows() if x in held else contiguous(x.type.shape[1:])
             for x in node.inputs[carried + masked : split]
         ]
         stay = [*node.inputs[:carried], *[None] * len(rows), *node.inputs[split:]]
-        inner = given(body, stay, held)
+        state = {p: contiguous(p.type.shape) for i, p in enumerate(body.params) if i in own}
+        inner = given(body, stay, held) | state
         inner.update(zip(body.params[carried : carried + len(rows)], rows, strict=True))
         stacked = body.outputs[carried:]
-        self.graph(body, inner, frozenset(stacked))
-        for v in stacked:
+        found = self.graph(body, inner, frozenset(stacked), own)
+        moved = moved_state(body, found, carried)
+        for v in (*stacked, *(body.outputs[i] for i in moved)):
             if not is_small(v.type) and not inner[v].is_contiguous:
                 raise _Refused
         if "cond_graph" in attrs:
             asked: Graph = attrs["cond_graph"]
-            self.graph(asked, given(asked, node.inputs, held))
+            state = {p: contiguous(p.type.shape) for i, p in enumerate(asked.params) if i in own}
+            self.graph(asked, given(asked, node.inputs, held) | state)
         if grows(node):
             self.known |= symbols_of(attrs["trips"])
         for v in node.outputs[carried:]:
-            count = element_count(v.type.shape)
             if v not in direct and not is_runtime(v.type):
-                self.elements += count if isinstance(count, int) else MOST_HELD + 1
-                if self.elements > MOST_HELD:
-                    raise _Refused
-            if not is_small(v.type):
-                held[v] = contiguous(v.type.shape)
+                self.frame(v)
+        held.update((v, contiguous(v.type.shape)) for v in node.outputs if not is_small(v.type))
 
 
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
     """The layouts of the parameters of a graph."""
     pairs = zip(graph.params, inputs, strict=True)
-    large = [(p, v) for p, v in pairs if v is not None and not is_small(p.type)]
-    if any(v not in held for _, v in large):  # a range
+    found = {p: v for p, v in pairs if v is not None and not is_small(p.type)}
+    if not held.keys() >= {*found.values()}:
         raise _Refused
-    return {p: held[v] for p, v in large}
+    return {p: held[v] for p, v in found.items()}
+
+
+def is_range(node: Node, ranges: Container[Value]) -> bool:
+    """Are the elements of a node computed where a loop reads them?"""
+    op = node.op
+    if op.name in LOOPS or len(node.outputs) != 1 or is_small(node.out.type):
+        return False
+    if op.name in ("iota", "places"):
+        return True
+    if op.name == "broadcast_to":
+        return is_runtime(node.out.type)
+    of_ranges = is_runtime(node.out.type) or any(x in ranges for x in node.inputs)
+    return isinstance(op, Elementwise) and of_ranges
+
+
+def is_filled(node: Node) -> bool:
+    """Is a view an array of one number?"""
+    one = element_count(node.inputs[0].type.shape) == 1
+    return node.op.name == "broadcast_to" and one and not is_small(node.out.type)
 
 
 def picked(node: Node, layout: Layout) -> Layout:

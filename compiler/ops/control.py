@@ -11,7 +11,7 @@ from typing import Any
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.errors import DTypeError, ShapeError
 from graphgrad.compiler.families import Control
-from graphgrad.compiler.interpret import run_graph, set_graph_runner
+from graphgrad.compiler.interpret import Array, flushing, run_graph, set_graph_runner
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.ops.renamed import as_type
 from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
@@ -45,15 +45,26 @@ Mask = tuple[bool, ...]
 
 
 def _call_vjp(
-    gs: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, needs: Mask, graph: Graph
+    gs: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, needs: Mask, graph: Graph, **how: bool
 ) -> tuple[Any, ...]:
     back, has = reverse(graph, given(gs), needs)
-    return scattered(has, call(*xs, *outs, *present(gs), graph=back) if any(has) else ())
+    return scattered(has, call(*xs, *outs, *present(gs), graph=back, **how) if any(has) else ())
 
 
-def call_jvp(ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph) -> tuple[Any, ...]:
+def call_jvp(
+    ts: tuple[Any, ...], outs: tuple[Any, ...], *xs: Any, graph: Graph, **how: bool
+) -> tuple[Any, ...]:
     ahead, has = forward(graph, given(ts))
-    return scattered(has, call(*xs, *present(ts), graph=tail(ahead, len(outs))) if any(has) else ())
+    if not any(has):
+        return scattered(has, ())
+    return scattered(has, call(*xs, *present(ts), graph=tail(ahead, len(outs)), **how))
+
+
+def _run_call(*arrays: Array, graph: Graph, flush_denormals: bool = False) -> Sequence[Array]:
+    if not flush_denormals:
+        return run_graph(graph, arrays)
+    with flushing(True):
+        return run_graph(graph, arrays)
 
 
 def tail(graph: Graph, start: int) -> Graph:
@@ -68,23 +79,27 @@ call = Control(
     name="call",
     public="",
     multi=True,
-    type=lambda *types, graph: output_types("call", graph, types),
-    ref=lambda *arrays, graph: run_graph(graph, arrays),
+    type=lambda *types, graph, **how: output_types("call", graph, types),
+    ref=_run_call,
     vjp=_call_vjp,
     jvp=call_jvp,
-    inlined=lambda graph: graph,
+    inlined=lambda graph, **how: graph,
     samples=None,
-    doc="The outputs of `graph` for the inputs: a compiled function used inside another.",
+    doc="The outputs of `graph` for the inputs: a compiled function used inside another. With "
+    "`flush_denormals`, which holds where the call is not inlined, subnormal numbers are zero.",
 )
 
 
-def call_for_tape(graph: Graph, args: Sequence[Any], needs: Mask) -> tuple[Any, ...]:
+def call_for_tape(
+    graph: Graph, args: Sequence[Any], needs: Mask, flush_denormals: bool = False
+) -> tuple[Any, ...]:
     """Call `graph` so that a tape can go back through it without computing it again.
 
     One application of `call` is recorded, of the variant of `graph` that also gives the residuals
     for the inputs that `needs` marks; returns the outputs of `graph` itself.
     """
-    return apply(call, args, graph=with_residuals(graph, needs))[: len(graph.outputs)]
+    how = {"flush_denormals": True} if flush_denormals else {}
+    return apply(call, args, graph=with_residuals(graph, needs), **how)[: len(graph.outputs)]
 
 
 def _cond_type(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import prod
@@ -27,12 +26,14 @@ from graphgrad.compiler.types import element_count, normalize_axes
 Labels = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Operand:
     """A tensor and the labels of its axes."""
 
-    x: Any
-    labels: Labels
+    __slots__ = ("x", "labels")
+
+    def __init__(self, x: Any, labels: Labels) -> None:
+        self.x = x
+        self.labels = labels
 
     def sizes(self) -> dict[int, Extent]:
         return dict(zip(self.labels, self.x.shape, strict=True))

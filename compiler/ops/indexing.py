@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,17 @@ from graphgrad.compiler.ops.shapes import known, known_or_none
 from graphgrad.compiler.types import element_count, same_shape, show_shape
 
 
-@dataclass
 class _Plan:
     """What a key asks of each axis of x, in order."""
 
-    starts: list[Any] = field(default_factory=list)
-    sizes: list[Any] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
-    shape: list[Any] = field(default_factory=list)  # after dropping and adding axes
-    scalars: dict[int, Any] = field(default_factory=dict)  # axis -> 0-d index tensor
-    arrays: list[tuple[int, Any]] = field(default_factory=list)  # (axis of `shape`, index tensor)
-    places: list[int] = field(default_factory=list)  # of ints and index tensors in the key
+    def __init__(self) -> None:
+        self.starts: list[Any] = []
+        self.sizes: list[Any] = []
+        self.steps: list[int] = []
+        self.shape: list[Any] = []  # after dropping and adding axes
+        self.scalars: dict[int, Any] = {}  # axis -> 0-d index tensor
+        self.arrays: list[tuple[int, Any]] = []  # (axis of `shape`, index tensor)
+        self.places: list[int] = []  # of ints and index tensors in the key
 
     @property
     def scattered(self) -> bool:

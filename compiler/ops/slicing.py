@@ -265,8 +265,9 @@ def _update_vjp(
     steps: tuple[int, ...],
 ) -> tuple[Any, ...]:  # fmt: skip
     begin = merged(starts, dynamic)
-    gx = ops["update_slice"](g, zeros_like(update), begin, steps) if needs[0] else None
+    # read before it is written: then it may be written where it lies
     gu = ops["dynamic_slice"](g, begin, update.shape, steps) if needs[1] else None
+    gx = ops["update_slice"](g, zeros_like(update), begin, steps) if needs[0] else None
     return (gx, gu, *(None for _ in dynamic))
 
 

@@ -80,11 +80,13 @@ class Pattern(Arith):
         return pattern_text(self)
 
 
-@dataclass(frozen=True, slots=True)
 class Attr:
     """An attribute variable of a pattern."""
 
-    name: str
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 def var(name: str) -> Pattern:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.dims import DimScope
@@ -35,8 +34,7 @@ from graphgrad.compiler.source import Where
 DEPTH = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Firing:
+class Firing(NamedTuple):
     """One application of a rule, for reports."""
 
     rule: Rule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from graphgrad.compiler import dtypes
@@ -15,16 +16,18 @@ DIVIDE_BY_ZERO = "divide_by_zero"  # the failure of integer floordiv and mod
 
 def minimum(s: ScalarBuilder, x: Value, y: Value) -> Value:
     """The lesser, NaN if either is NaN; y at a tie (of zeros)."""
-    return s.select(_or_nan(s, s.lt(x, y), x), x, y)
+    return _unless_nan(s, x, s.select(s.lt(x, y), x, y))
 
 
 def maximum(s: ScalarBuilder, x: Value, y: Value) -> Value:
     """The greater, NaN if either is NaN; y at a tie (of zeros)."""
-    return s.select(_or_nan(s, s.gt(x, y), x), x, y)
+    return _unless_nan(s, x, s.select(s.gt(x, y), x, y))
 
 
-def _or_nan(s: ScalarBuilder, first: Value, x: Value) -> Value:
-    return s.or_(first, s.ne(x, x)) if s.dtype(x).is_floating else first
+def _unless_nan(s: ScalarBuilder, x: Value, y: Value) -> Value:
+    """`y`, or NaN where `x` is NaN. With the constant in place of `x`, comparing and selecting stay
+    the one instruction that they are on many processors."""
+    return s.select(s.ne(x, x), math.nan, y) if s.dtype(x).is_floating else y
 
 
 def relu(s: ScalarBuilder, x: Value) -> Value:
@@ -50,6 +53,20 @@ def square(s: ScalarBuilder, x: Value) -> Value:
 def reciprocal(s: ScalarBuilder, x: Value) -> Value:
     """`1 / x`."""
     return s.div(1.0, x)
+
+
+def cotangent_product(s: ScalarBuilder, g: Value, p: Value) -> Value:
+    """`g * p`, and 0 where that is NaN for a `g` of 0. What waits for the product need not wait for
+    the question, where a branch can answer it."""
+    z = s.mul(g, p)
+    if s.is_serial:
+        return s.rare(s.isnan(z), "zero_if_zero", (z, g), z)
+    return s.select(s.and_(s.eq(g, 0), s.isnan(z)), 0, z)
+
+
+def zero_if_zero(s: ScalarBuilder, x: Value, y: Value) -> Value:
+    """`x`, but 0 where y is 0."""
+    return s.select(s.eq(y, 0), 0, x)
 
 
 def isnan(s: ScalarBuilder, x: Value) -> Value:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Builder, Graph, Node, Value, trace
@@ -266,8 +265,7 @@ def without(at_hand: Sequence[Node], graph: Graph) -> Graph:
     return Graph(graph.params, rest, merged.outputs, graph.name)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReverseParts:
+class ReverseParts(NamedTuple):
     """A reverse trace: the copies of the forward values (those of the stabilised graph), how many
     forward nodes, the cotangents."""
 

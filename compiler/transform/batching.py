@@ -8,16 +8,15 @@ composites are batched part by part, and anything else runs lane by lane.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from graphgrad.compiler.dims import Extent
-from graphgrad.compiler.dtypes import int64
 from graphgrad.compiler.errors import TraceError
 from graphgrad.compiler.families import Control, Elementwise, Reduce
 from graphgrad.compiler.ir import Builder, Graph
 from graphgrad.compiler.op import Attrs, Op, ops, reapply
-from graphgrad.compiler.transform.autodiff import at, copy_nodes, decomposition, live
+from graphgrad.compiler.transform.autodiff import at, decomposition
 from graphgrad.compiler.transform.sizes import bind_sizes, specialise
 from graphgrad.compiler.transform.subgraphs import must_be_chosen
 from graphgrad.compiler.types import TensorType, tensor_type
@@ -53,43 +52,6 @@ def _batch_graph(
             if wanted and not marks[i]:
                 outs[i], marks[i] = stretch(outs[i], size), True
         return builder.finish(outs), tuple(marks)
-
-
-def batch_with_states(
-    graph: Graph, batched: Mask, size: Extent, states: Mapping[int, int]
-) -> tuple[Graph, Mask]:
-    """`batch_graph` for a graph that draws from random generators: each example draws where the one
-    before it stopped, as in a Python loop, and the generators end where the last one did.
-
-    `states` gives, for each parameter that is the state of a generator, int64[2] of key and
-    counter, the output that is its new state. How far an example advances it must not depend on
-    the data.
-    """
-    builder = Builder(f"batch of {graph.name}")
-    with builder.tracing():
-        params = [
-            builder.param(batched_type(t, size) if b else t)
-            for t, b in zip(graph.types, batched, strict=True)
-        ]
-        inputs, marks, ends = list(params), list(batched), {}
-        for param, output in states.items():
-            advance = state_after(graph, param, output, builder, params[param]) - params[param]
-            lane = ops["iota"](size=size, dtype=int64).reshape((size, 1))
-            inputs[param], marks[param] = params[param] + lane * advance, True
-            ends[output] = params[param] + ops["cast"](builder.lift(size), int64) * advance
-        outs, found = batch_nodes(graph, inputs, marks, size)
-        for output, end in ends.items():
-            outs[output], found[output] = end, False
-        return builder.finish(outs), tuple(found)
-
-
-def state_after(graph: Graph, param: int, output: int, builder: Builder, state: Any) -> Any:
-    """What the nodes of `graph` make of the state of a generator."""
-    alone = live(Graph(graph.params, graph.nodes, (graph.outputs[output],), graph.name))
-    read = {x for node in alone.nodes for x in node.inputs}
-    if any(p in read for i, p in enumerate(graph.params) if i != param):
-        raise TraceError("vmap: how many random numbers an example draws depends on its data")
-    return copy_nodes(alone, builder, {graph.params[param]: state})[graph.outputs[output]]
 
 
 def batched_type(t: TensorType, size: Extent) -> TensorType:
@@ -149,7 +111,7 @@ def batch_control(
     """The op on batched sub-graphs: its rule says itself which outputs are batched."""
     if op.inlined is not None:
         inner, marks = batch_graph(op.inlined(**attrs), batched, size)
-        return ops["call"](*xs, graph=inner), marks
+        return op(*xs, **{**attrs, "graph": inner}), marks
     assert op.batch is not None
     outs, marks = op.batch(xs, batched, size, **attrs)
     return outs, marks

@@ -9,8 +9,7 @@ costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphgrad.compiler.families import Control, View, add_all
 from graphgrad.compiler.ir import Builder, Graph, Node, Value
@@ -24,8 +23,7 @@ class Unsupported(Exception):
     """These records cannot be traced again; the text says why."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RecordedReverse:
+class RecordedReverse(NamedTuple):
     """A graph of the reverse of some records, and what it means to the tape.
 
     `reads` are the values that go to its parameters. `places` is, for each group of sources, the

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from graphgrad.compiler.families import Control, Elementwise, Generator, View
 from graphgrad.compiler.ir import Builder, Graph, Node, Value
-from graphgrad.compiler.passes.loops_counted import count_steps
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.transform.autodiff import at, decomposition, reverse_parts
 from graphgrad.compiler.transform.dear import is_dear
@@ -47,6 +46,9 @@ def with_residuals(graph: Graph, needs: tuple[bool, ...], carried: int = 0) -> G
 
 
 def _with_residuals(graph: Graph, needs: tuple[bool, ...], carried: int) -> Graph:
+    # Imported here: what takes loops apart is needed where compiled code is differentiated only.
+    from graphgrad.compiler.passes.loops_counted import count_steps
+
     whole = stabilised(expanded(stabilised(count_steps(graph)), needs))
     stored = cut(whole, values_read_by_reverse(whole, needs, carried), carried)
     if not stored:

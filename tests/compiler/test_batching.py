@@ -17,7 +17,7 @@ from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.transform.autodiff import gradient_graph, jvp_graph
-from graphgrad.compiler.transform.batching import batch_graph, batch_with_states
+from graphgrad.compiler.transform.batching import batch_graph
 from graphgrad.compiler.verify import verify
 from tests.compiler.differences import check_all, close, graph_of, is_floating, masks
 from tests.compiler.programs import PROGRAMS, array, program
@@ -217,27 +217,6 @@ def test_gradients_of_lanes_that_stop_apart() -> None:
     close(interpret(whole, [trips, x, y, g])[0], g * n * x ** np.maximum(n - 1, 0))
 
 
-def noisy(state: Any, x: Any) -> list[Any]:
-    """Draws from a generator twice: 5 and 3 elements, so 2 + 1 blocks."""
-    first = ops["random_uniform"](state, (5,), dtypes.float32)
-    state = state + np.array([0, 2])
-    second = ops["random_normal"](state, (3,), dtypes.float32)
-    return [x * first.sum((0,)) + second, state + np.array([0, 1])]
-
-
-@pytest.mark.parametrize("size", [SIZE, DimScope().symbol("n", 1, 0)], ids=str)
-def test_examples_draw_one_after_the_other(size: Any) -> None:
-    state, xs = np.array([7, 40]), array(SIZE, 3).astype(np.float32)
-    graph = graph_of(noisy, [state, xs[0]])
-    whole, marks = batch_with_states(graph, (False, True), size, {0: 1})
-    assert marks == (True, False)
-    got, end = interpret(verify(whole), [state, xs])
-    for lane in range(SIZE):
-        wanted, state = interpret(graph, [state, xs[lane]])
-        np.testing.assert_array_equal(got[lane], wanted)
-    np.testing.assert_array_equal(end, state)
-
-
 def test_a_shared_key_draws_the_same_for_all() -> None:
     key = np.array([1, 2])
     graph = graph_of(
@@ -245,9 +224,3 @@ def test_a_shared_key_draws_the_same_for_all() -> None:
     )
     check_batch(graph, [key, np.arange(3, dtype=np.float32)], (False, True))
     check_batch(graph, [np.stack([key, key + 1, key]), np.float32(2)], (True, False))
-
-
-def test_draws_that_depend_on_the_data_are_refused() -> None:
-    graph = graph_of(lambda s, n: [s * 1.0, s + n], [np.array([1, 2]), np.int64(3)])
-    with pytest.raises(TraceError, match="depends on its data"):
-        batch_with_states(graph, (False, True), SIZE, {0: 1})

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from graphgrad.compiler import assembly, memory_reuse
 from graphgrad.compiler.dims import DimScope
-from graphgrad.compiler.driver import Options, compile_in_full
+from graphgrad.compiler.driver import compile_in_full
 from graphgrad.compiler.errors import GraphgradError
 from graphgrad.compiler.interpret import interpret
 from graphgrad.compiler.kernels import memory_plan
 from graphgrad.compiler.kernels.memory_plan import ALIGNMENT, Lifetime, overlap, plan
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.options import Options
 from graphgrad.runtime import engine
 from graphgrad.runtime.executor import KernelFailure
 from graphgrad.runtime.program import evaluate

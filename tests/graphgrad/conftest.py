@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import graphgrad as gg
 from graphgrad import native
 from graphgrad.function import Function
 
@@ -28,6 +29,20 @@ def entry(request, monkeypatch):
     yield SimpleNamespace(native=wanted)
     if found is not None:
         found.switch(True)
+
+
+MODES = {
+    "eager": lambda f: f,
+    "compiled": gg.function,
+    "interpreted": lambda f: gg.function(f, jit_compile=False),
+    "nested": lambda f: gg.function(lambda *args: gg.function(f)(*args)),
+}
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """`mode(f)` is f as one mode runs it."""
+    return MODES[request.param]
 
 
 @pytest.fixture

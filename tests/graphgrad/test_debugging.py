@@ -5,18 +5,6 @@ import pytest
 
 import graphgrad as gg
 
-MODES = {
-    "eager": lambda f: f,
-    "compiled": gg.function,
-    "interpreted": lambda f: gg.function(f, jit_compile=False),
-    "nested": lambda f: gg.function(lambda *args: gg.function(f)(*args)),
-}
-
-
-@pytest.fixture(params=MODES, name="mode")
-def _mode(request):
-    return MODES[request.param]
-
 
 def lines(capsys):
     return capsys.readouterr().err.splitlines()

@@ -16,18 +16,6 @@ from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.callback import Callback, callback
 from graphgrad.compiler.types import tensor_type
 
-MODES = {
-    "eager": lambda f: f,
-    "compiled": gg.function,
-    "interpreted": lambda f: gg.function(f, jit_compile=False),
-    "nested": lambda f: gg.function(lambda *args: gg.function(f)(*args)),
-}
-
-
-@pytest.fixture(params=MODES, name="mode")
-def _mode(request):
-    return MODES[request.param]
-
 
 def lines(capsys):
     return capsys.readouterr().err.splitlines()
@@ -283,7 +271,6 @@ def python_product(a, b):
     return gg.py_function(lambda a, b: a * a * b, [a, b], gg.TensorSpec(a.shape, gg.float64))
 
 
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_python_functions_of_examples_have_gradients_of_every_order(mode):
     a = gg.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], gg.float64)
     b = gg.constant([7.0, 8.0], gg.float64)

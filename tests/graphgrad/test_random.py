@@ -177,6 +177,44 @@ def test_stateless_draws_depend_on_the_seed_alone(name):
     close(gg.vmap(draw)(seeds), np.stack([draw([1, 2]), draw([3, 4])]))
 
 
+DRAWS = {
+    "two": lambda x: x * gg.random.normal([5]) + gg.reduce_sum(gg.random.uniform([3])),
+    "dropout": lambda x: gg.nn.dropout(x, 0.5),
+    "seeded": lambda x: x + gg.random.uniform([2, 1], seed=3),
+    "nested": lambda x: gg.vmap(lambda v: v + gg.random.normal([2]))(x),
+    "gradient": gg.grad(lambda x: gg.reduce_sum(x * x * gg.random.normal([5]))),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_examples_draw_as_in_a_loop(name):
+    draw, xs = DRAWS[name], gg.reshape(gg.range(20.0), [4, 5])
+    runs = {
+        "loop": lambda: gg.stack([draw(x) for x in xs]),
+        "vmap": lambda: gg.vmap(draw)(xs),
+        "compiled": gg.function(lambda: gg.vmap(draw)(xs)),
+        "symbolic": lambda: gg.function(
+            lambda xs: gg.vmap(draw)(xs), input_signature=[gg.TensorSpec([None, 5])]
+        )(xs),
+    }  # fmt: skip
+    found = {}
+    for mode, run in runs.items():
+        gg.random.set_seed(8)
+        found[mode] = run().numpy(), run().numpy(), gg.random.normal([2]).numpy()
+    for mode in runs:
+        for got, wanted in zip(found[mode], found["loop"]):
+            close(got, wanted)
+    assert not np.array_equal(*found["vmap"][:2])
+
+
+def test_draws_in_a_loop_of_an_example_are_refused():
+    def walk(x):
+        return gg.while_loop(lambda x: x < 3.0, lambda x: x + gg.random.uniform([]), [x])
+
+    with pytest.raises(gg.errors.GraphgradError, match="a random draw moves on"):
+        gg.vmap(walk)(gg.zeros([2]))
+
+
 def test_distributions_have_their_moments():
     gg.random.set_seed(1)
     n = 20_000
