@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from graphgrad.compiler.assembly import Assembly, CompiledStep, slot
+from graphgrad.compiler.assembly import Assembly, slot
 from graphgrad.compiler.dims import Symbol
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.interpret import flushed, interpret
@@ -20,6 +20,7 @@ from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
 from graphgrad.compiler.transform.sizes import symbols_in
 from graphgrad.runtime.float_mode import flush_bits
@@ -83,7 +84,7 @@ def one_program(graph: Graph, target: Target, flush: bool = False) -> Assembly |
             return None
     bare = over_parts(graph)
     assembly = Assembly(bare, *fused(bare), target, typed=graph, flush=flush)
-    return assembly if not has_runtime_sizes(graph) or assembly.is_all_native() else None
+    return assembly if not has_runtime_sizes(graph) or assembly.knows_sizes() else None
 
 
 def compile_apart(

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from graphgrad.compiler.assembly import CompiledStep
 from graphgrad.compiler.dims import Extent, evaluate, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Control, Elementwise, Generator, Reduce, View
 from graphgrad.compiler.hosted import python_calls
@@ -31,6 +30,7 @@ from graphgrad.compiler.loop_report import (
 )
 from graphgrad.compiler.passes.loops import Moved
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.residuals import recompute_share
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.compiler.work import Sizes, count_text

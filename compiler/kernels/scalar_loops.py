@@ -230,7 +230,8 @@ class _Check:
     def node(self, node: Node, held: Held, direct: frozenset[Value], found: Course) -> None:
         op = node.op
         if op.effect:
-            raise _Refused
+            self.call(node, held)
+            return
         for v in node.outputs if op.name not in LOOPS else ():
             for n in v.type.shape:
                 self.size(n)
@@ -287,6 +288,14 @@ class _Check:
 
     def small(self, *values: Value) -> None:
         if not all(is_small(v.type) for v in values):
+            raise _Refused
+
+    def call(self, node: Node, held: Held) -> None:
+        """A call of Python that gives nothing back, for arrays as they lie in memory."""
+        large = [x for x in node.inputs if not is_small(x.type)]
+        if node.outputs or node.op.name != "callback":
+            raise _Refused
+        if not all(x in held and held[x].is_contiguous for x in large):
             raise _Refused
 
     def constant(self, node: Node, held: Held) -> None:
