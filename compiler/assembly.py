@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_growth import is_found, numbered
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
@@ -28,8 +27,8 @@ from graphgrad.compiler.host_steps import (
 from graphgrad.compiler.hosted import why_hosted
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
-from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
-from graphgrad.compiler.kernels.blocks import Block, block_of
+from graphgrad.compiler.kernels.batches import in_batches
+from graphgrad.compiler.kernels.blocks import block_of
 from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
 from graphgrad.compiler.kernels.factorisations import Factorisation, factorisation_of
@@ -39,10 +38,17 @@ from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.pools import pool_of
-from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.kernels.running import running_of
 from graphgrad.compiler.kernels.scalar_loops import grows, is_scalar_loop, placed_outputs
-from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
+from graphgrad.compiler.kernels.scatters import scatter_of
+from graphgrad.compiler.launching import (
+    launch_batch,
+    launch_block,
+    launch_factorisation,
+    launch_product,
+    launch_scatter,
+)
 from graphgrad.compiler.memory_reuse import donations, find_updates
 from graphgrad.compiler.regions import (
     Body,
@@ -71,8 +77,6 @@ from graphgrad.runtime.program import (
     Target,
     Temp,
 )  # fmt: skip
-
-NO_MEMORY = "no memory for what the steps of a loop keep for its derivative: {a} bytes"
 
 
 def slot(kind: str, t: TensorType) -> Slot:
@@ -199,7 +203,7 @@ class Assembly:
         steps = self.plan.steps
         lowered = [self.lower(step) for step in steps]
         if self.around is None:
-            order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+            order = in_batches(self.fusion, steps, [*map(self.nest_for_batches, lowered)])
         else:  # what a batch reads is to lie where the table says
             order = [[k] for k in range(len(steps))]
         for low in lowered:
@@ -207,6 +211,13 @@ class Assembly:
                 low.nest = divided(self.adjust(low.nest))
         found = [[(steps[k], lowered[k]) for k in batch] for batch in order]
         return self.convolutions.with_epilogues(found)
+
+    def nest_for_batches(self, low: Lowered | None) -> LoopNest | None:
+        """The nest of a kernel that may be part of a batch, whose arrays lie where they are known
+        to."""
+        if low is None or any(v is not None and is_runtime(v.type) for v in low.values):
+            return None
+        return low.nest
 
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
@@ -472,7 +483,7 @@ class Assembly:
         self.growing.reserve(launch, writer)
         step, low = launch[0]
         if len(launch) > 1:
-            done(*self.emit_batch(launch, writer, place))
+            done(*launch_batch(self, launch, writer))
             return
         if low is not None:
             kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
@@ -482,12 +493,12 @@ class Assembly:
         assert node is not None
         product = product_of(node)
         if product is not None:
-            done(*self.emit_product(product, node, writer, place))
+            done(*launch_product(self, product, node, writer))
             return
         if self.is_scalar(node):
             own = self.growing.stacks_of(node) if grows(node) else -1
             places = [place(self.locate(v)) for v in (*node.inputs, *placed_outputs(node))]
-            numbers = self.number_failures, self.out_of_memory, self.python_call
+            numbers = self.number_failures, self.growing.out_of_memory, self.python_call
             kernel = writer.scalar_loop(node, places, *numbers, own)
             done("loop", (node,), None, kernel)
             return
@@ -505,7 +516,7 @@ class Assembly:
             return
         factorisation = self.factorisation(node)
         if factorisation is not None:
-            self.emit_factorisation(factorisation, node, writer)
+            launch_factorisation(self, factorisation, node, writer)
             done("routine", (node,))
             return
         pieces = pieces_of(node)
@@ -529,12 +540,12 @@ class Assembly:
             return
         scatter = scatter_of(node)
         if scatter is not None:
-            self.emit_scatter(scatter, node, writer, place)
+            launch_scatter(self, scatter, node, writer)
             done("routine", (node,))
             return
         block = block_of(node)
         if block is not None:
-            done("kernel", (node,), None, self.emit_block(block, node, writer))
+            done("kernel", (node,), None, launch_block(self, block, node, writer))
             return
         if self.has_code(node):
             places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
@@ -551,17 +562,6 @@ class Assembly:
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
-
-    def out_of_memory(self, node: Node) -> int:
-        """The number of the failure of a node that gets no memory."""
-        key = -1 - id(node)
-        if key not in self.numbers:
-            self.numbers[key] = (("memory", len(self.failures)),)
-            place = node.where.describe() if node.where is not None else ""
-            self.failures.append(Failure("OutOfMemory", NO_MEMORY, place))
-            self.places.append(node.where)
-        ((_, number),) = self.numbers[key]
-        return number
 
     def described(self, step: CompiledStep) -> CompiledStep:
         """A step with what reports say of its loop or branch."""
@@ -580,22 +580,6 @@ class Assembly:
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
 
-    def emit_batch(
-        self, launch: Launch, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> tuple[Any, ...]:
-        """One kernel over the arrays of several steps; what a report says of it."""
-        parts = [low for _, low in launch if low is not None]
-        nest = general(parts[0].nest)
-        assert nest is not None
-        lengths = [to_size(p.nest.dims[0]) for p in parts]
-        items, division = division_of_rows(nest, lengths)
-        rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths, strict=True)]
-        kernel = writer.batch(nest, rows, items, division)
-        nodes = tuple(n for step, _ in launch for n in step.nodes)
-        first, *others = ((p.nest, tuple(p.values)) for p in parts)
-        together = replace(first[0], division=division)
-        return "kernel", nodes, together, kernel, first[1], tuple(others)
-
     def convolution_step(self, node: Node, kernel: KernelText) -> tuple[Any, ...]:
         """What a report says of a convolution."""
         following = self.convolutions.following.get(node.out)
@@ -605,57 +589,6 @@ class Assembly:
         keeps = self.buffers[node.out][2] is not self.buffers[node.out][0]
         after = low.nest, tuple(low.values), keeps
         return "kernel", (node, *step.nodes), None, kernel, (), (), after
-
-    def emit_product(
-        self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> tuple[Any, ...]:
-        """A kernel of our own or a routine of the BLAS; what a report says of it."""
-        values = (*node.inputs, node.out)
-        a, b, c = (place(self.locate(v)) for v in values)
-        wide = "+avx512f" in self.target.features.split(",")
-        if product.is_small or (wide and product.is_slim):
-            kernel = writer.product(product, [a, b, c])
-            return "kernel", (node,), product_nest(product, node), kernel, values
-        emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
-        return "routine", (node,)
-
-    def emit_factorisation(self, f: Factorisation, node: Node, writer: ModuleWriter) -> None:
-        """A kernel that calls LAPACK for each matrix."""
-        failures = self.number_failures(node, {"a": f.matrix_text})
-        integer = "i64" if self.target.blas == "ilp64" else "i32"
-        places = [self.place(s) for s in self.buffers[node.outputs[0]]]
-        writer.factorisation(f, integer, places, failures[0][1] if failures else -1)
-
-    def emit_scatter(
-        self, scatter: Scatter, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> None:
-        """A kernel that fills the result first, and the routine that places the updates."""
-        nest, values = start_of(node)
-        if not self.in_place(node):
-            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
-        ((_, failure),) = self.number_failures(node)
-        values = [node.out, *node.inputs[-2:]]
-        writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
-
-    def emit_block(self, block: Block, node: Node, writer: ModuleWriter) -> KernelText:
-        """A kernel that copies a block from where, or to where, its starts say."""
-        if block.whole is not None and not self.in_place(node):
-            values = node.inputs[0], node.out
-            writer.kernel(divided(block.whole), [self.place(self.locate(v)) for v in values])
-        places = [self.place(self.locate(v)) for v in block.arrays]
-        if block.starts:
-            ((_, failure),) = self.number_failures(node)
-            starts = [
-                (
-                    self.place(self.locate(s.value)),
-                    s.value.type.dtype,
-                    to_size(s.stride * block.dtype.itemsize),
-                    to_size(s.last),
-                )
-                for s in block.starts
-            ]
-            places[block.moved] = writer.moved(places[block.moved], starts, failure)
-        return writer.kernel(divided(self.adjust(block.nest)), places)
 
     def in_place(self, node: Node) -> bool:
         """Does a node update its first input where it lies?"""

@@ -11,11 +11,13 @@ from graphgrad.compiler.dims import Symbol
 from graphgrad.compiler.ir import Node, Value
 from graphgrad.compiler.regions import Storage
 from graphgrad.compiler.types import TensorType
-from graphgrad.runtime.program import Grown, Size
+from graphgrad.runtime.program import Failure, Grown, Size
 
 if TYPE_CHECKING:
     from graphgrad.compiler.assembly import Assembly
     from graphgrad.compiler.codegen.llvm_program import ModuleWriter
+
+NO_MEMORY = "no memory for what the steps of a loop keep for its derivative: {a} bytes"
 
 
 @dataclass(eq=False)
@@ -82,5 +84,16 @@ class Growing:
         """Make the memory that a launch is the first to touch."""
         for s in self.touched[id(launch)]:
             if s.outer is None and s.record in self.bytes:
-                failure = self.assembly.out_of_memory(launch[0][0].nodes[0])
+                failure = self.out_of_memory(launch[0][0].nodes[0])
                 writer.records.reserve(s.record, self.bytes.pop(s.record), failure)
+
+    def out_of_memory(self, node: Node) -> int:
+        """The number of the failure of a node that gets no memory."""
+        assembly, key = self.assembly, -1 - id(node)
+        if key not in assembly.numbers:
+            assembly.numbers[key] = (("memory", len(assembly.failures)),)
+            place = node.where.describe() if node.where is not None else ""
+            assembly.failures.append(Failure("OutOfMemory", NO_MEMORY, place))
+            assembly.places.append(node.where)
+        ((_, number),) = assembly.numbers[key]
+        return number

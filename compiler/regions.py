@@ -276,7 +276,7 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         backwards=attrs.get("reverse", False),
         elements=elements_of(inner.graph),
         grown=around.growing.stacks_of(node) if growing else -1,
-        no_memory=around.out_of_memory(node) if growing else -1,
+        no_memory=around.growing.out_of_memory(node) if growing else -1,
         memory=tuple(made.memory),
     )
     if "cond_graph" in attrs:

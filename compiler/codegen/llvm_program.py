@@ -39,7 +39,6 @@ from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
-from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Node
 from graphgrad.compiler.kernels.batches import at_length
 from graphgrad.compiler.kernels.division import (
@@ -63,9 +62,6 @@ from graphgrad.runtime.program import (
     PRODUCTS,
     PYTHON,
     RECORD_HEAD,
-    STATUS_A,
-    STATUS_B,
-    STATUS_FAILURE,
     Native,
     Size,
 )
@@ -422,35 +418,6 @@ class ModuleWriter:
         if own >= 0:
             self.records.counted(own)
         return kernel
-
-    def moved(
-        self, place: Place, starts: list[tuple[Place, DType, Size, Size]], failure: int
-    ) -> Place:
-        """A place, moved by integers in memory: for each its own place, its type, the bytes that it
-        counts, and the most that it may be."""
-        self.cut(ahead=40 * len(starts))
-        pointer = self.pointer(place)
-        for at, dtype, stride, most in starts:
-            raw = self.emit(f"load i{dtype.bits}, ptr {self.pointer(at)}")
-            widen = "sext" if dtype.kind == "i" else "zext"
-            start = self.emit(f"{widen} i{dtype.bits} {raw} to i64") if dtype.bits < 64 else raw
-            limit = self.size(most)
-            least = self.emit(f"icmp sge i64 {start}, 0")
-            below = self.emit(f"icmp sle i64 {start}, {limit}")
-            inside = self.emit(f"and i1 {least}, {below}")
-            fail, on = self.fresh()[1:], self.fresh()[1:]
-            self.lines += [f"  br i1 {inside}, label %{on}, label %{fail}", f"{fail}:"]
-            for word, value in (
-                (STATUS_FAILURE, str(failure)),
-                (STATUS_A, start),
-                (STATUS_B, limit),
-            ):
-                to = self.emit(f"getelementptr i64, ptr %status, i64 {word}")
-                self.lines.append(f"  store i64 {value}, ptr {to}")
-            self.lines += ["  ret i32 1", f"{on}:"]
-            by = self.emit(f"mul i64 {start}, {self.size(stride)}")
-            pointer = self.emit(f"getelementptr i8, ptr {pointer}, i64 {by}")
-        return Place(register=pointer)
 
     def pool(self, pool: Pool, places: list[Place]) -> KernelText:
         """Call the kernel of a pooling operation: its inputs and its result lie at `places`."""
