@@ -23,7 +23,7 @@ from graphgrad.compiler.host_steps import (
     is_guarded,
     python_call,
     sizes_of,
-)  # fmt: skip
+)
 from graphgrad.compiler.hosted import why_hosted
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
@@ -76,7 +76,7 @@ from graphgrad.runtime.program import (
     Slot,
     Target,
     Temp,
-)  # fmt: skip
+)
 
 
 def slot(kind: str, t: TensorType) -> Slot:

@@ -22,7 +22,7 @@ from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
-from graphgrad.compiler.transform.sizes import symbols_in
+from graphgrad.compiler.transform.sizes import runtime_symbols, symbols_in
 from graphgrad.runtime.float_mode import flush_bits
 from graphgrad.runtime.program import (
     Host,
@@ -79,7 +79,8 @@ def one_program(graph: Graph, target: Target, flush: bool = False) -> Assembly |
     """What makes one Program of a graph that has been through the passes; None where the run finds
     out sizes that native code cannot know."""
     if has_runtime_sizes(graph):
-        mentioned = set[Symbol]().union(*map(symbols_in, graph.nodes))
+        given = (runtime_symbols(t) for t in graph.types)
+        mentioned = set[Symbol]().union(*given, *map(symbols_in, graph.nodes))
         if not mentioned <= found_by_loops(graph).keys():
             return None
     bare = over_parts(graph)

@@ -35,8 +35,10 @@ def stage_text(trace: ConcreteFunction, stage: str) -> str:
 def kernels_text(trace: ConcreteFunction) -> str:
     """Each kernel of a trace as a Python function, in the order in which they run."""
     from graphgrad.compiler.codegen.python_convolution import python_convolution
+    from graphgrad.compiler.codegen.python_loop import python_loop
     from graphgrad.compiler.codegen.python_nest import python_kernel
     from graphgrad.compiler.codegen.python_pools import python_pool
+    from graphgrad.compiler.kernels.carried_arrays import LOOPS
     from graphgrad.compiler.kernels.convolutions import convolution_of
     from graphgrad.compiler.kernels.pools import pool_of
     from graphgrad.compiler.steps import flattened
@@ -46,6 +48,9 @@ def kernels_text(trace: ConcreteFunction) -> str:
     trace.runner.prepared()
     texts: dict[str, str] = {}
     for step in flattened(whole(trace.runner.compilation).steps):
+        if step.nodes[0].op.name in LOOPS:
+            name = step.kernel.name if step.kernel is not None else f"loop_{len(texts)}"
+            texts.setdefault(name, python_loop(step.nodes[0], name))
         if step.kernel is None:
             continue
         name = step.kernel.name

@@ -32,8 +32,8 @@ from graphgrad.compiler.kernels.carried_arrays import (
     moved_state,
 )
 from graphgrad.compiler.kernels.index_maps import row_major
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.transform.sizes import is_runtime, runtime_symbols
 from graphgrad.compiler.types import Shape, element_count
 
@@ -401,10 +401,10 @@ class _Check:
 
 
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
-    """The layouts of the parameters of a graph."""
+    """The layouts of the parameters of a graph, which has no sizes of its own."""
     pairs = zip(graph.params, inputs, strict=True)
     found = {p: v for p, v in pairs if v is not None and not is_small(p.type)}
-    if not held.keys() >= {*found.values()}:
+    if not held.keys() >= {*found.values()} or any(p.type != v.type for p, v in found.items()):
         raise _Refused
     return {p: held[v] for p, v in found.items()}
 
