@@ -42,12 +42,12 @@ from graphgrad.compiler.kernels.loops import (
     Phase,
     Reduction,
     compute_dtype,
-    element_cost,
 )  # fmt: skip
 from graphgrad.compiler.kernels.merge import merge_dims, trailing_run
 from graphgrad.compiler.kernels.tiles import in_tiles
 from graphgrad.compiler.kernels.turn import turn
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.scalar.costs import element_cost
 
 # A value is kept for a later sweep when computing it again costs more than this.
 KEEP_COST = 8.0

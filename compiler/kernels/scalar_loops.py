@@ -32,8 +32,8 @@ from graphgrad.compiler.kernels.carried_arrays import (
     moved_state,
 )
 from graphgrad.compiler.kernels.index_maps import row_major
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import Shape, element_count
 
