@@ -10,12 +10,14 @@ the innermost, k^l r = n, the bytes are l k state + r each: least where k state 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from graphgrad.compiler.dims import Extent, Symbol, evaluate, symbols_of
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import ops
@@ -40,7 +42,7 @@ class Nest:
     @cached_property
     def state(self) -> int:
         """The bytes of a checkpoint."""
-        return max(1, sum(nominal_bytes(t) for t in self.body.types[: self.carried]))
+        return max(1, sum(map(bytes_of, self.body.types[: self.carried])))
 
     @cached_property
     def each(self) -> int:
@@ -56,14 +58,32 @@ class Nest:
     def level(self) -> int:
         """The bytes of the state and the sums of cotangents that the reverse of each level has."""
         kept = [p.type for p in self.body.params if p.dtype.is_inexact]
-        return self.state + 2 * sum(map(nominal_bytes, kept))
+        return self.state + 2 * sum(map(bytes_of, kept))
 
     @cached_property
     def beside(self) -> int:
         """The bytes of a step that passes may stack beside: what products read and give, which are
         computed for all steps at once."""
         products = [n for n in self.body.nodes if n.op.name == "matmul"]
-        return 2 * sum(nominal_bytes(n.out.type) for n in products)
+        return 2 * sum(bytes_of(n.out.type) for n in products)
+
+
+def bytes_of(t: TensorType) -> int:
+    """The bytes of a value; open sizes count as in the call that is traced."""
+    open_sizes = [n for n in t.shape if not isinstance(n, int)]
+    if not all(is_known(n) for n in open_sizes):
+        return nominal_bytes(t)
+    return math.prod(evaluate(n, hints_of(n)) for n in t.shape) * t.dtype.itemsize
+
+
+def hints_of(n: Extent) -> dict[Symbol, int]:
+    """What the trace knows of the symbols in a size."""
+    return {s: h for s in symbols_of(n) for h in [s.scope.hints.get(s)] if h is not None}
+
+
+def is_known(n: Extent) -> bool:
+    """Is the size that of the call that is traced?"""
+    return hints_of(n).keys() >= symbols_of(n)
 
 
 def bytes_kept(body: Graph, carried: int) -> int:
@@ -73,7 +93,7 @@ def bytes_kept(body: Graph, carried: int) -> int:
         active = active_params(body, carried, floating(body.params))
         richer = cse(augmented_body(body, carried, active))
         more = set(richer.outputs) - set(richer.outputs[: len(body.outputs)])
-        body.memo[key] = sum(nominal_bytes(v.type) for v in more)
+        body.memo[key] = sum(bytes_of(v.type) for v in more)
     return body.memo[key]  # type: ignore[no-any-return]
 
 
@@ -144,10 +164,26 @@ def is_divisible(node: Node) -> bool:
     return not (derived or a["masked"] or a.get("varying") or a.get("padded"))
 
 
+def is_open(node: Node) -> bool:
+    """Is a node a loop whose number of steps only the run knows, as the user wrote it?"""
+    a = node.attrs
+    derived = node.where is not None and node.where.derivative
+    if derived or a.get("varying") or a.get("padded") or a.get("room") is not None:
+        return False
+    if node.op.name == "scan":
+        return not isinstance(a["length"], int) and not a["masked"]
+    return node.op.name == "while_loop" and a["trips"] is None and not a.get("lists")
+
+
+# Checkpoints and steps that are kept whole of a loop of open length within another, by how much
+# memory there is.
+INNER = ((16, 64), (8, 16), (4, 4), (2, 1))
+
+
 def with_divided_loops(graph: Graph, levels: int) -> tuple[Graph, int]:
     """`graph` with the loops within divided into so many levels, and the bytes that these need
     beside what they keep for each run of `graph`."""
-    if levels == 0 or not holds_loops(graph):
+    if not holds_loops(graph) or (levels == 0 and not holds_loops(graph, is_open)):
         return graph, 0
     key = ("divided loops", levels)
     if key not in graph.memo:
@@ -176,7 +212,14 @@ def with_divided_loops(graph: Graph, levels: int) -> tuple[Graph, int]:
 def _divided(node: Node, levels: int) -> tuple[Any, int]:
     """The graph that stands for a node, or its attributes, and the bytes that it needs beside."""
     a = node.attrs
-    if is_divisible(node):
+    if is_open(node):
+        plain = Nest(*with_levels(a["body_graph"], levels, a["carried"]))
+        if plain.each:
+            slots, rows = INNER[min(levels, len(INNER) - 1)]
+            graph = as_checkpointed([x.type for x in node.inputs], node, plain.body, slots, rows)
+            return graph, slots * (plain.state + 8) + rows * plain.each + plain.level + plain.inner
+        return a, 0
+    if levels and is_divisible(node):
         way = nest(a["body_graph"], a["carried"], a["length"], levels)
         types = [x.type for x in node.inputs]
         kept = planned(way.lengths[:2], way.state, 0) if len(way.lengths) > 1 else 0
@@ -192,18 +235,41 @@ def _divided(node: Node, levels: int) -> tuple[Any, int]:
     return new, more
 
 
-def holds_loops(graph: Graph) -> bool:
-    """Are there loops in `graph` that can be divided?"""
-    if "holds loops" not in graph.memo:
-        graph.memo["holds loops"] = any(
-            is_divisible(n)
+def with_levels(body: Graph, levels: int, carried: int) -> tuple[Graph, int, tuple[int, ...], int]:
+    """What makes the `Nest` of a loop of open length, with the loops within divided."""
+    graph, inner = with_divided_loops(body, levels)
+    return graph, carried, (1,), inner
+
+
+def as_checkpointed(
+    types: Sequence[TensorType], node: Node, body: Graph, slots: int, rows: int
+) -> Graph:
+    """The graph of a loop of open length that keeps so many checkpoints."""
+    a = node.attrs
+    return build(
+        body.name,
+        types,
+        lambda _, *xs: ops["checkpointed"](
+            *xs, body_graph=body, carried=a["carried"], cond_graph=a.get("cond_graph"),
+            scanned=a.get("scanned", 0), length=a.get("length"), reverse=a.get("reverse", False),
+            maximum_iterations=a.get("maximum_iterations"), slots=slots, rows=rows,
+        )[: len(body.outputs)],
+    )  # fmt: skip
+
+
+def holds_loops(graph: Graph, which: Callable[[Node], bool] | None = None) -> bool:
+    """Are there loops in `graph` that can be divided, or such as `which` says?"""
+    key = ("holds loops", which)
+    if key not in graph.memo:
+        graph.memo[key] = any(
+            (which(n) if which is not None else is_divisible(n) or is_open(n))
             or (
                 isinstance(n.op, Control)
-                and any(holds_loops(g) for g in n.attrs.values() if isinstance(g, Graph))
+                and any(holds_loops(g, which) for g in n.attrs.values() if isinstance(g, Graph))
             )
             for n in graph.nodes
         )
-    return graph.memo["holds loops"]  # type: ignore[no-any-return]
+    return graph.memo[key]  # type: ignore[no-any-return]
 
 
 def as_segments(
