@@ -13,6 +13,7 @@ from graphgrad.compiler.passes.loops_counted import count_steps
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import at
 from graphgrad.compiler.transform.loop_memory import Budget, Schedule, budget_at_work
+from graphgrad.compiler.transform.loop_ranges import counting
 from graphgrad.compiler.transform.loop_segments import (
     INNER,
     Nest,
@@ -21,6 +22,7 @@ from graphgrad.compiler.transform.loop_segments import (
     bytes_kept,
     is_divisible,
     is_open,
+    nest,
     ways_to_run,
     with_levels,
 )
@@ -35,6 +37,14 @@ def bounded(
         found = counted(builder, inputs, attrs)
         if found is not None:
             name, (inputs, attrs) = "scan", found
+    outputs = len(attrs["body_graph"].outputs)
+    if name == "scan" and not (attrs["varying"] or attrs["padded"]):
+        fewer = counting(builder, inputs, attrs)
+        if fewer is not None and not fits_whole(budget, attrs):
+            inputs, attrs, is_while = fewer
+            outs = bounded(budget, builder, "while_loop" if is_while else name, inputs, attrs)
+            count = attrs["carried"] - 1
+            return [*outs[:count], *outs[count + 1 : outputs + 1]]
     if name == "scan" and isinstance(attrs["length"], int) and not attrs["varying"]:
         return divided(budget, builder, inputs, attrs)
     if attrs.get("trips") is None and not (attrs["varying"] or attrs["padded"]):
@@ -42,11 +52,20 @@ def bounded(
     return unbounded(budget, name, inputs, attrs)
 
 
+def fits_whole(budget: Budget, attrs: dict[str, Any]) -> bool:
+    """Is a scan of a known number of steps within its share as it is?"""
+    if not isinstance(attrs["length"], int):
+        return False
+    body, carried = attrs["body_graph"], attrs["carried"]
+    way = nest(body, carried, attrs["scanned"], attrs["length"], 0)
+    return way.peak <= budget.share()
+
+
 def unbounded(
     budget: Budget, name: str, inputs: Sequence[Value], attrs: dict[str, Any]
 ) -> list[Any]:
     """The outputs of a loop that cannot be divided; an error if it keeps anything."""
-    if not bytes_kept(attrs["body_graph"], attrs["carried"]):
+    if not bytes_kept(attrs["body_graph"], attrs["carried"], attrs.get("scanned", 0)):
         return whole(name, inputs, attrs)
     what = "changes the size of what it carries" if attrs["varying"] else "collects a list"
     raise ArgumentError(
@@ -70,7 +89,7 @@ def divided(
     """The outputs of a scan of a known number of steps."""
     body, carried, scanned = attrs["body_graph"], attrs["carried"], attrs["scanned"]
     where = state.where or here()
-    ways = ways_to_run(body, carried, attrs["length"])
+    ways = ways_to_run(body, carried, scanned, attrs["length"])
     share, chosen = budget.ask(where, [w.peak for w in ways])
     way = ways[chosen]
     room = max(0, min(share - way.peak, way.beside * way.lengths[-1]))
@@ -89,6 +108,7 @@ def divided(
 
 
 MOST_SLOTS = 4096  # more make short loops slow: they are cleared
+FEW_SLOTS = 16  # with fewer, steps run again and again
 STATES = 16  # that the loops of the forward and the reverse run have at hand, about
 MOST_ROWS = 128  # steps that are kept whole at a time; more gain nothing
 
@@ -97,8 +117,9 @@ def checkpointed(
     budget: Budget, builder: Builder, name: str, inputs: Sequence[Value], attrs: dict[str, Any]
 ) -> list[Any]:
     """The outputs of a loop whose number of steps only the run knows."""
-    body, carried = attrs["body_graph"], attrs["carried"]
-    plans = [Nest(*with_levels(body, levels, carried)) for levels in range(len(INNER))]
+    body = attrs["body_graph"]
+    node = Node(ops[name], tuple(inputs), attrs, ())
+    plans = [with_levels(node, levels) for levels in range(len(INNER))]
     if not plans[0].each:
         return whole(name, inputs, attrs)
     if plans[0].body is body:
@@ -112,7 +133,6 @@ def checkpointed(
     budget.schedules.append(
         Schedule(where, None, share, plan.each, plan.state, (rows,), peak, slots)
     )  # fmt: skip
-    node = Node(ops[name], tuple(inputs), attrs, ())
     graph = as_checkpointed([x.type for x in inputs], node, plan.body, slots, rows)
     return list(applied(builder, graph, inputs))
 
@@ -123,11 +143,11 @@ def open_ways(plain: Nest) -> list[tuple[int, int, int, Nest]]:
     ways, slots, rows = [], MOST_SLOTS, MOST_ROWS
     while True:
         kept = slots * (2 * plain.state + 8), rows * plain.each
-        around = plain.level + STATES * plain.state + plain.inner
+        around = plain.level + STATES * plain.at_hand + plain.inner
         ways.append((sum(kept) + around, slots, rows, plain))
         if slots == 2 and rows == 1:
             return ways
-        if rows == 1 or (kept[0] > kept[1] and slots > 2):
+        if rows == 1 or (kept[0] > kept[1] and slots > FEW_SLOTS):
             slots = max(2, slots * 3 // 4 // 2 * 2)
         else:
             rows = max(1, rows * 3 // 4)

@@ -21,9 +21,8 @@ from graphgrad.compiler.dims import Extent, Symbol, evaluate, symbols_of
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import ops
-from graphgrad.compiler.passes.cse import cse
-from graphgrad.compiler.transform.autodiff import at
-from graphgrad.compiler.transform.loop_derivatives import active_params, augmented_body
+from graphgrad.compiler.pipeline import optimise
+from graphgrad.compiler.transform.autodiff import at, gradient_graph
 from graphgrad.compiler.transform.residuals import nominal_bytes
 from graphgrad.compiler.transform.subgraphs import apply, build, floating, place
 from graphgrad.compiler.types import TensorType, tensor_type
@@ -36,6 +35,7 @@ class Nest:
 
     body: Graph
     carried: int
+    scanned: int
     lengths: tuple[int, ...]
     inner: int = 0
 
@@ -47,7 +47,7 @@ class Nest:
     @cached_property
     def each(self) -> int:
         """The bytes that a step keeps."""
-        return bytes_kept(self.body, self.carried)
+        return bytes_kept(self.body, self.carried, self.scanned)
 
     @cached_property
     def peak(self) -> int:
@@ -58,7 +58,12 @@ class Nest:
     def level(self) -> int:
         """The bytes of the state and the sums of cotangents that the reverse of each level has."""
         kept = [p.type for p in self.body.params if p.dtype.is_inexact]
-        return self.state + 2 * sum(map(bytes_of, kept))
+        return STATES * self.at_hand + 2 * sum(lines_of(t) for t in kept)
+
+    @cached_property
+    def at_hand(self) -> int:
+        """The bytes of the state as one of the temporaries."""
+        return sum(map(lines_of, self.body.types[: self.carried]))
 
     @cached_property
     def beside(self) -> int:
@@ -76,6 +81,11 @@ def bytes_of(t: TensorType) -> int:
     return math.prod(evaluate(n, hints_of(n)) for n in t.shape) * t.dtype.itemsize
 
 
+def lines_of(t: TensorType) -> int:
+    """The bytes that a value takes among the temporaries."""
+    return -(-bytes_of(t) // LINE) * LINE
+
+
 def hints_of(n: Extent) -> dict[Symbol, int]:
     """What the trace knows of the symbols in a size."""
     return {s: h for s in symbols_of(n) for h in [s.scope.hints.get(s)] if h is not None}
@@ -86,22 +96,54 @@ def is_known(n: Extent) -> bool:
     return hints_of(n).keys() >= symbols_of(n)
 
 
-def bytes_kept(body: Graph, carried: int) -> int:
-    """What each step stacks for its reverse."""
-    key = ("bytes kept", carried)
+LINE = 64  # temporaries begin at a cache line
+STATES = 2  # copies of the state that each level has at hand
+MORE_FOR_EXACT = 1.5  # times the bytes, where segments of equal length need more
+SOME = 61  # steps of the scan by which it is found out what a step keeps
+
+
+def bytes_kept(body: Graph, carried: int, scanned: int) -> int:
+    """What each step stacks for its reverse, in the graph that is compiled."""
+    key = ("bytes kept", carried, scanned)
     if key not in body.memo:
-        active = active_params(body, carried, floating(body.params))
-        richer = cse(augmented_body(body, carried, active))
-        more = set(richer.outputs) - set(richer.outputs[: len(body.outputs)])
-        body.memo[key] = sum(bytes_of(v.type) for v in more)
+        body.memo[key] = _bytes_kept(body, carried, scanned)
     return body.memo[key]  # type: ignore[no-any-return]
+
+
+def _bytes_kept(body: Graph, carried: int, scanned: int) -> int:
+    split = carried + scanned
+    rows = [tensor_type((SOME, *t.shape), t.dtype) for t in body.types[carried:split]]
+    steps = build(
+        body.name,
+        [*body.types[:carried], *rows, *body.types[split:]],
+        lambda _, *xs: map(
+            ops["identity"],
+            apply(
+                ops["scan"], xs, body_graph=body, carried=carried, scanned=scanned, length=SOME,
+                reverse=False, masked=False, varying=(), padded=(), room=0,
+            ),
+        ),
+    )  # fmt: skip
+    back = gradient_graph(steps, floating(steps.outputs), floating(steps.params))
+    found = optimise(back)[0]
+    results = set(found.outputs)
+    return (
+        sum(
+            bytes_of(v.type)
+            for node in found.nodes
+            if node.op.name == "scan" and node.attrs["length"] == SOME
+            for v in node.outputs[node.attrs["carried"] :]
+            if v not in results
+        )
+        // SOME
+    )
 
 
 def planned(lengths: Sequence[int], state: int, each: int, level: int = 0) -> int:
     """The bytes of checkpoints in each level, of what the innermost steps keep, and of the
     accumulators that each `level` needs."""
     counts = [-(-n // k) for n, k in pairwise(lengths)]
-    return sum(counts) * state + lengths[-1] * each + len(counts) * level
+    return sum(counts) * state + lengths[-1] * each + (len(counts) + bool(counts)) * level
 
 
 def least_lengths(
@@ -127,26 +169,44 @@ def least_lengths(
     return best
 
 
-def ways_to_run(body: Graph, carried: int, steps: int) -> list[Nest]:
+def without_remainder(
+    lengths: tuple[int, ...], state: int, each: int, level: int
+) -> tuple[int, ...]:
+    """Lengths of about as many bytes where the segments have no remainder, if there are such: then
+    slices and stacks are those of the loop, and not copied."""
+    if len(lengths) == 1 or lengths[0] % lengths[1] == 0:
+        return lengths
+    n, most = lengths[0], planned(lengths, state, each, level) * MORE_FOR_EXACT
+    for k in range(lengths[1]):
+        for d in (lengths[1] - k, lengths[1] + k):
+            if n % d == 0:
+                found = (n, *least_lengths(d, len(lengths) - 2, state, each, level))
+                return found if planned(found, state, each, level) <= most else lengths
+    return lengths
+
+
+def ways_to_run(body: Graph, carried: int, scanned: int, steps: int) -> list[Nest]:
     """From the one that computes least again to the one that keeps least: each computes its steps,
     or those of loops within, once more than the one before."""
-    ways = [nest(body, carried, steps, 0)]
+    ways = [nest(body, carried, scanned, steps, 0)]
     while True:
-        more = nest(body, carried, steps, len(ways))
+        more = nest(body, carried, scanned, steps, len(ways))
         if more.peak >= ways[-1].peak:
             return ways
         ways.append(more)
 
 
-def nest(body: Graph, carried: int, steps: int, levels: int) -> Nest:
+def nest(body: Graph, carried: int, scanned: int, steps: int, levels: int) -> Nest:
     """The way with the fewest bytes that runs steps so many times more, those of loops within
     included."""
     found: Nest | None = None
     for own in range(levels, -1, -1):
         graph, inner = with_divided_loops(body, levels - own)
-        whole = Nest(graph, carried, (steps,), inner)
+        whole = Nest(graph, carried, scanned, (steps,), inner)
         lengths = least_lengths(steps, own, whole.state, whole.each, whole.level)
-        way = Nest(graph, carried, lengths, inner)
+        if scanned or len(body.outputs) > carried:
+            lengths = without_remainder(lengths, whole.state, whole.each, whole.level)
+        way = Nest(graph, carried, scanned, lengths, inner)
         if found is None or way.peak < found.peak:
             found = way
         if graph is body and levels > own:
@@ -213,14 +273,14 @@ def _divided(node: Node, levels: int) -> tuple[Any, int]:
     """The graph that stands for a node, or its attributes, and the bytes that it needs beside."""
     a = node.attrs
     if is_open(node):
-        plain = Nest(*with_levels(a["body_graph"], levels, a["carried"]))
+        plain = with_levels(node, levels)
         if plain.each:
             slots, rows = INNER[min(levels, len(INNER) - 1)]
             graph = as_checkpointed([x.type for x in node.inputs], node, plain.body, slots, rows)
             return graph, slots * (plain.state + 8) + rows * plain.each + plain.level + plain.inner
         return a, 0
     if levels and is_divisible(node):
-        way = nest(a["body_graph"], a["carried"], a["length"], levels)
+        way = nest(a["body_graph"], a["carried"], a["scanned"], a["length"], levels)
         types = [x.type for x in node.inputs]
         kept = planned(way.lengths[:2], way.state, 0) if len(way.lengths) > 1 else 0
         graph = as_segments(types, way, a["scanned"], a["reverse"], 0)
@@ -235,10 +295,11 @@ def _divided(node: Node, levels: int) -> tuple[Any, int]:
     return new, more
 
 
-def with_levels(body: Graph, levels: int, carried: int) -> tuple[Graph, int, tuple[int, ...], int]:
-    """What makes the `Nest` of a loop of open length, with the loops within divided."""
-    graph, inner = with_divided_loops(body, levels)
-    return graph, carried, (1,), inner
+def with_levels(node: Node, levels: int) -> Nest:
+    """A loop of open length, with the loops within divided."""
+    a = node.attrs
+    graph, inner = with_divided_loops(a["body_graph"], levels)
+    return Nest(graph, a["carried"], a.get("scanned", 0), (1,), inner)
 
 
 def as_checkpointed(
