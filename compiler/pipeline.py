@@ -18,6 +18,7 @@ from graphgrad.compiler.passes import (
     complexes,
     convolutions,
     fold,
+    small_orders,
     stability,
 )
 from graphgrad.compiler.passes.cse import cse
@@ -82,6 +83,7 @@ def simplifying_rules() -> RuleSet:
             *canonicalize.rules(),
             *complexes.RULES,
             *convolutions.RULES,
+            *small_orders.RULES,
             *stability.rules(),
             *algebra.rules(),
         ]
