@@ -364,10 +364,12 @@ class Control(Op):
 
     `inlined(**attrs)` is the graph that may stand in the op's place (a call). `augment(xs, active,
     **attrs)` applies the op to `xs` in the form whose reverse repeats nothing expensive: the same
-    outputs, and after them what the reverse reads. `batch` returns the outputs, and which of them
+    outputs, and after them what the reverse reads. `expansion(types, attrs)` is the graph that is
+    compiled in its place. `batch` returns the outputs, and which of them
     are batched.
     """
 
     takes_complex: bool = True
     inlined: Callable[..., Any] | None = None
     augment: Callable[..., tuple[Any, ...]] | None = None
+    expansion: Callable[..., Any] | None = None

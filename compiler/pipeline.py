@@ -14,6 +14,7 @@ from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.passes import (
     algebra,
+    blocks,
     canonicalize,
     complexes,
     convolutions,
@@ -24,6 +25,7 @@ from graphgrad.compiler.passes import (
 from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.inline import RULES as INLINE
+from graphgrad.compiler.passes.loops import Moved, noting
 from graphgrad.compiler.passes.loops_batch import batch_out
 from graphgrad.compiler.passes.loops_counted import count_steps
 from graphgrad.compiler.passes.loops_defer import defer
@@ -68,6 +70,7 @@ class StageRecord:
     after: int
     seconds: float
     firings: tuple[Firing, ...] = ()
+    moves: tuple[Moved, ...] = ()  # out of loops
 
     def __str__(self) -> str:
         head = f"{self.name}: {self.before} -> {self.after} nodes, {self.seconds * 1e3:.2f} ms"
@@ -83,6 +86,7 @@ def simplifying_rules() -> RuleSet:
             *canonicalize.rules(),
             *complexes.RULES,
             *convolutions.RULES,
+            *blocks.RULES,
             *small_orders.RULES,
             *stability.rules(),
             *algebra.rules(),
@@ -141,30 +145,38 @@ class _Work:
         self.checked = os.environ.get("GRAPHGRAD_CHECKS") == "1"
 
     def run(
-        self, name: str, run_pass: Callable[[Graph], Graph], firings: Sequence[Firing] = ()
-    ) -> bool:
-        """Apply one pass, which may add to `firings`, and record what it did; was it anything?"""
+        self, name: str, run_pass: Callable[[Graph], Graph], firings: Sequence[Firing] = (),
+        moves: Sequence[Moved] = (),
+    ) -> bool:  # fmt: skip
+        """Apply one pass, which may add to `firings` and `moves`, and record what it did; was it
+        anything?"""
         before, start = self.graph, perf_counter()
         self.graph = run_pass(before)
         seconds = perf_counter() - start
         if self.checked and self.graph is not before:
             verify(self.graph, name)
         counts = len(before.nodes), len(self.graph.nodes)
-        self.stages.append(StageRecord(name, *counts, seconds, tuple(firings)))
+        self.stages.append(StageRecord(name, *counts, seconds, tuple(firings), tuple(moves)))
         return self.graph is not before
 
     def sub_graphs(self) -> None:
         """Optimise the graphs that nodes hold, if there are any."""
         if any(isinstance(node.op, Control) for node in self.graph.nodes):
             firings: list[Firing] = []
-            options = self.options
-            self.run("sub-graphs", lambda g: with_optimised_graphs(g, options, firings), firings)
+            moves: list[Moved] = []
+            change = lambda g: with_optimised_graphs(g, self.options, firings, moves)  # noqa: E731
+            self.run("sub-graphs", change, firings, moves)
 
     def loops(self) -> bool:
         """The passes on loops and branches, if there are any; did they do anything?"""
         if not any(isinstance(node.op, Control) for node in self.graph.nodes):
             return False
-        return any([self.run(name, run_pass) for name, run_pass in LOOPS])
+        changed = False
+        for name, run_pass in LOOPS:
+            moves: list[Moved] = []
+            with noting(moves):
+                changed |= self.run(name, run_pass, moves=moves)
+        return changed
 
     def rewrite(self, name: str, rules: RuleSet) -> bool:
         """Apply rules; did any fire?"""
@@ -174,32 +186,40 @@ class _Work:
         return bool(firings)
 
 
-def with_optimised_graphs(graph: Graph, options: PassOptions, firings: list[Firing]) -> Graph:
+def with_optimised_graphs(
+    graph: Graph, options: PassOptions, firings: list[Firing], moves: list[Moved]
+) -> Graph:
     """`graph` with the sub-graphs of its control nodes optimised."""
-    nodes = tuple(_optimised_node(node, options, firings) for node in graph.nodes)
+    nodes = tuple(_optimised_node(node, options, firings, moves) for node in graph.nodes)
     if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
         return graph
     return Graph(graph.params, nodes, graph.outputs, graph.name)
 
 
-def _optimised_node(node: Node, options: PassOptions, firings: list[Firing]) -> Node:
+def _optimised_node(
+    node: Node, options: PassOptions, firings: list[Firing], moves: list[Moved]
+) -> Node:
     if not isinstance(node.op, Control):
         return node
     attrs = dict(node.attrs)
     for key, value in node.attrs.items():
         if isinstance(value, Graph):
-            attrs[key], fired = _optimised(value, options)
+            attrs[key], fired, moved = _optimised(value, options)
             firings.extend(fired)
+            moves.extend(moved)
     if all(attrs[k] is node.attrs[k] for k in attrs):
         return node
     return Node(node.op, node.inputs, attrs, node.outputs, node.where)
 
 
-def _optimised(graph: Graph, options: PassOptions) -> tuple[Graph, tuple[Firing, ...]]:
-    """A sub-graph optimised (once), and what fired in it."""
+def _optimised(
+    graph: Graph, options: PassOptions
+) -> tuple[Graph, tuple[Firing, ...], tuple[Moved, ...]]:
+    """A sub-graph optimised (once), what fired in it, and what was moved out of its loops."""
     key = ("optimised", options, refused())
     if key not in graph.memo:
         result, stages = optimise(graph, options)
-        graph.memo[key] = result, tuple(f for stage in stages for f in stage.firings)
-        result.memo[key] = result, ()
+        fired = tuple(f for stage in stages for f in stage.firings)
+        graph.memo[key] = result, fired, tuple(m for stage in stages for m in stage.moves)
+        result.memo[key] = result, (), ()
     return graph.memo[key]  # type: ignore[no-any-return]

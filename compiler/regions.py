@@ -117,6 +117,8 @@ class Branch:
     other: Region
     storage: list[Storage]  # all that it touches
 
+    memory: tuple[str, ...] = ()
+
     @property
     def regions(self) -> tuple[Region, ...]:
         return self.taken, self.other
@@ -145,6 +147,7 @@ class Repeated:
     words: int = 0
     backwards: bool = False
     elements: int = 1  # that a step computes, about
+    memory: tuple[str, ...] = ()  # where each part of the state lies, in words
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -262,6 +265,7 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         words=made.words,
         backwards=attrs.get("reverse", False),
         elements=elements_of(inner.graph),
+        memory=tuple(made.memory),
     )
     if "cond_graph" in attrs:
         loop.flag = around.add_temp(dtypes.bool_, (), 1)
@@ -306,6 +310,7 @@ class _Layout:
     slices: list[tuple[Rows, Storage]] = field(default_factory=list)
     stacks: list[tuple[Rows, Storage]] = field(default_factory=list)
     captures: list[tuple[int, Storage]] = field(default_factory=list)
+    memory: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Each stacked value has a word."""
@@ -331,23 +336,27 @@ class _Layout:
         if memory is param:
             self.fixed.append((State(Place(), Place(), size), start, end))
             self.capture(i, i)
+            self.memory.append("unchanged")
             return
         read = self.word()
         self.params.append(Storage(word=read))
         memory = self.inner.root(memory)
         if memory is param:
             self.states.append((State(Place(), Place(), size, read), start, end, None))
+            self.memory.append("in memory, updated in place")
             return
         node = self.inner.fusion.producers.get(memory)
         computed = node is not None and node.op.name != "constant"
         if computed and memory in self.stack_of:
             made = State(Place(), Place(), size, read, stack=self.stack_of[memory])
             self.states.append((made, start, end, None))
+            self.memory.append("in its stack")
             return
         write = self.word()
         self.outputs[i] = Storage(word=write)
         spare = self.around.add_temp(dtypes.uint8, (size,), size)
         self.states.append((State(Place(), Place(), size, read, write), start, end, spare))
+        self.memory.append("in two memories by turns")
 
     def slice(self, i: int, param: int) -> None:
         """Input number i has a row for each step."""

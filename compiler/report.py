@@ -14,7 +14,11 @@ from textwrap import indent
 
 from graphgrad.compiler.dims import Dim, symbols_of
 from graphgrad.compiler.driver import Compilation
-from graphgrad.compiler.ir import Graph, Node
+from graphgrad.compiler.hosted import Refusal
+from graphgrad.compiler.ir import Graph, Node, Value
+from graphgrad.compiler.loop_reader import LoopReader
+from graphgrad.compiler.loop_report import LoopReport, every_loop
+from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep, flattened
@@ -59,6 +63,8 @@ class StepReport:
     apart: tuple[Apart, ...]
     work: Work | None  # None where sizes are unknown
     within: tuple[StepReport, ...] = ()  # of a loop or a branch, each run once
+    loop: LoopReport | None = None
+    refusals: tuple[Refusal, ...] = ()  # of a branch of the host: why it is not native
 
     @property
     def fused(self) -> tuple[str, ...]:
@@ -73,6 +79,9 @@ class StepReport:
         for place, ops in self.ops:
             names = ", ".join(ops)
             lines.append(f"    {names:<{min(width, 40)}}  # {place}" if place else f"    {names}")
+        if self.loop is not None:
+            lines += [f"    {text}" for text in self.loop.lines()]
+        lines += [f"    not native: {r}" for r in self.refusals]
         lines += [f"    apart: {a}" for a in self.apart]
         lines += ["\n" + indent(str(step), "    ") for step in self.within]
         return "\n".join(lines)
@@ -109,6 +118,11 @@ class Report:
     @property
     def kernels(self) -> tuple[StepReport, ...]:
         return tuple(s for s in every(self.steps) if s.kind == "kernel")
+
+    @property
+    def loops(self) -> tuple[LoopReport, ...]:
+        """All loops, each followed by those within it."""
+        return tuple(every_loop(s.loop for s in every(self.steps) if s.loop is not None))
 
     @property
     def stability_rules(self) -> tuple[Applied, ...]:
@@ -210,7 +224,8 @@ def make_report(
     place_of = {id(n): k for k, s in enumerate(numbered) for n in s.nodes}
     reasons = {id(s): apart(compilation.refusals, place_of, k) for k, s in enumerate(numbered)}
     stages = compilation.stages
-    steps = tuple(step_report(s, reasons, sizes) for s in compilation.steps)
+    reader = LoopReader([m for stage in stages for m in stage.moves], sizes)
+    steps = tuple(step_report(s, reasons, sizes, reader) for s in compilation.steps)
     if not steps and compilation.program.steps:  # sizes that are known only while it runs
         lines = lines_of(compilation.graph.nodes)
         steps = (StepReport("host", compilation.graph.name, "in parts", lines, (), None),)
@@ -242,17 +257,27 @@ def sizes_of(graph: Graph, shapes: Sequence[Sequence[int]] | None) -> Sizes | No
 
 
 def step_report(
-    step: CompiledStep, apart: Mapping[int, tuple[Apart, ...]], sizes: Sizes | None
+    step: CompiledStep,
+    apart: Mapping[int, tuple[Apart, ...]],
+    sizes: Sizes | None,
+    reader: LoopReader,
+    kept: Iterable[Value] = (),
 ) -> StepReport:
-    """The report of a step; `apart` has the reasons of each step, by identity."""
+    """The report of a step; `apart` has the reasons of each step, by identity. `kept` are values of
+    the graph it stands in that a derivative reads elsewhere."""
     nest, reasons = step.nest, apart[id(step)]
-    within = tuple(step_report(s, apart, sizes) for s in step.within)
+    loop = reader.of_step(step, kept)
+    ends = kept_within(step, loop, kept)
+    within = tuple(step_report(s, apart, sizes, reader, ends) for s in step.within)
     if nest is None:
         name = step.kernel.name if step.kernel is not None else step.nodes[0].op.name
         work = None if sizes is None else node_work(step.nodes[0], sizes)
         if work is not None and step.epilogue is not None and sizes is not None:
             work = followed(work, step.nodes[0], *step.epilogue, sizes)
-        return StepReport(step.kind, name, "", lines_of(step.nodes), reasons, work, within)
+        refusals = () if loop is not None else step.refusals
+        return StepReport(
+            step.kind, name, "", lines_of(step.nodes), reasons, work, within, loop, refusals
+        )
     name = step.kernel.name if step.kernel is not None else nest.title
     loops = " x ".join(
         f"{n}{' parallel' if d < nest.parallel else ''}" for d, n in enumerate(nest.dims)
@@ -265,6 +290,18 @@ def step_report(
     if sizes is not None:
         work = together([nest_work(n, arrays, sizes) for n, arrays in step.parts])
     return StepReport(step.kind, name, loops, lines_of(step.nodes), reasons, work)
+
+
+def kept_within(step: CompiledStep, loop: LoopReport | None, kept: Iterable[Value]) -> list[Value]:
+    """The values of a loop's body, or of branches, that a derivative outside reads."""
+    if not step.within:
+        return []
+    attrs, wanted = step.nodes[0].attrs, set(kept)
+    if loop is not None:
+        stacked = zip(over_parts(attrs["body_graph"]).outputs[attrs["carried"] :], loop.stacked)
+        return [v for v, s in stacked if s.why]
+    branches = [over_parts(attrs[k]).outputs for k in ("true_graph", "false_graph") if k in attrs]
+    return [v for outs in branches for v, w in zip(outs, step.nodes[0].outputs) if w in wanted]
 
 
 def lines_of(nodes: Iterable[Node]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from graphgrad.compiler.codegen.llvm_program import KernelText
-from graphgrad.compiler.ir import Node, Value
+from graphgrad.compiler.hosted import Refusal
+from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.loops import LoopNest
 
 
@@ -24,6 +25,9 @@ class CompiledStep:
     # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
     epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
     within: tuple[CompiledStep, ...] = ()
+    graph: Graph | None = None  # in which it stands
+    memory: tuple[str, ...] = ()  # where each part of the state of a loop that is no scalar code is
+    refusals: tuple[Refusal, ...] = ()  # of a loop or a branch of the host: why it is not native
 
     @property
     def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:

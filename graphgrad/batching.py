@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -19,12 +18,14 @@ from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import recording
 from graphgrad.compiler.transform.batching import batch_graph
+from graphgrad.compiler.transform.loop_memory import lanes
 from graphgrad.compiler.types import tensor_type
 from graphgrad.example_draws import ExampleBuilder, ExampleDraws
 from graphgrad.function import Function
 from graphgrad.matching import Slot
 from graphgrad.signature import TensorSpec
 from graphgrad.tracing import FunctionBuilder, Watcher, function_builder
+from graphgrad.wrapping import wraps
 
 
 def traced(
@@ -66,7 +67,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     """
     kept = kept_traces(f)
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any) -> Any:
         kind = current_kind()
         axes = _axes(in_axes, args, "in_axes")
@@ -96,11 +97,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         found = kept.trace(arguments, examples) if kept is not None else None
         if found is None:
 
-            @functools.wraps(f)
+            @wraps(f)
             def with_data(*values: Any) -> Any:
                 return f(*arguments(values))
 
-            found = traced(with_data, [0] * len(examples), examples)
+            with lanes(count):
+                found = traced(with_data, [0] * len(examples), examples)
         graph, captured, structure = found
         outputs = (True,) * len(graph.outputs)
         marks = (*batched, *(isinstance(x, ExampleDraws) for x in captured))

@@ -16,6 +16,7 @@ from graphgrad.compiler.ir import Graph, Value
 from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.ops.control import call_for_tape
 from graphgrad.compiler.source import Where, here
+from graphgrad.compiler.transform.loop_memory import Schedule
 from graphgrad.compiler.transform.sizes import specialise
 from graphgrad.concrete_calls import signature_text, spec, tensors_of_call
 from graphgrad.eager import array_of, eager
@@ -62,6 +63,7 @@ class ConcreteFunction:
         self.runner = execution.runner(self.graph, compiled, flush_denormals)
         self.parameters = len(builder.params)
         self.where: Where | None = None
+        self.schedules: tuple[Schedule, ...] = ()  # of the loops that a bound divided
         self.plain_count = 0
         self.form: Any = None  # what native code knows of this trace, once it does
         self.may_go_native = compiled  # more than it does: calls with other sizes, or at all

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from graphgrad.eager import EagerTensor
 from graphgrad.records import WholeCall
 from graphgrad.tensor import SymbolicTensor
 from graphgrad.tracing import Watcher, function_builder
+from graphgrad.wrapping import wraps
 
 
 def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     np.float32(1.0)
     """
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         kind = current_kind()
         leaves = [kind.lift(x) if _is_data(x) else x for x in nest.flatten(args)]
@@ -233,4 +233,4 @@ def grad_pass_through(f: Callable[..., Any]) -> Callable[..., Any]:
 
         return f(*args, **kwargs), back
 
-    return functools.wraps(f)(passed)
+    return wraps(f)(passed)

@@ -17,7 +17,7 @@ from graphgrad import tracing
 from graphgrad.compiler.errors import ArgumentError, DTypeError, NoValueError, TraceError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
-from graphgrad.compiler.transform.loop_memory import bounded_loops
+from graphgrad.compiler.transform.loop_memory import Budget, bounded_loops
 from graphgrad.concrete import ConcreteFunction
 from graphgrad.concrete_calls import signature_text
 from graphgrad.conversion import forms
@@ -32,6 +32,7 @@ from graphgrad.parameters import (
     lifted,
     objects,
     parameters,
+    relaxed_key,
     relaxed_specs,
     specs_of,
 )
@@ -52,10 +53,10 @@ from graphgrad.signature import (
     is_tensor_leaf,
     leaf_key,
     show_leaf,
-    without_sizes,
 )
 from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
+from graphgrad.wrapping import wraps
 
 
 class _Settings:
@@ -116,8 +117,7 @@ class Function(Generic[P, R]):
         loop_memory: int | None = None,
         flush_denormals: bool = False,
     ) -> None:
-        own = functools.WRAPPER_UPDATES if isinstance(python_function, types.FunctionType) else ()
-        functools.update_wrapper(self, python_function, updated=own)
+        wraps(python_function)(self)
         self._python_function = python_function
         self._name: str = str(name or name_of(python_function))
         self.__name__ = self._name
@@ -283,7 +283,7 @@ class Function(Generic[P, R]):
     def _fitting(self, key: Any, arguments: Arguments) -> ConcreteFunction | None:
         candidates = self._traces.get(key, ())
         if not candidates and self._reduce_retracing:
-            candidates = self._traces.get(_relaxed_key(key), ())
+            candidates = self._traces.get(relaxed_key(key), ())
         for trace in reversed(candidates):
             if self._fits(trace, arguments) and (trace.check is None or trace.check()):
                 return trace
@@ -326,7 +326,7 @@ class Function(Generic[P, R]):
         if self._reduce_retracing and self._signature.input_signature is None:
             earlier = self._relaxable(key)
             if earlier is not None:
-                key, specs = _relaxed_key(key), relaxed_specs(specs, earlier.types)
+                key, specs = relaxed_key(key), relaxed_specs(specs, earlier.types)
         begin = time.perf_counter()
         trace, creates = self._trace(arguments, specs)
         if creates:  # once more, as it will be from now on
@@ -400,9 +400,9 @@ class Function(Generic[P, R]):
 
     def _relaxable(self, key: Any) -> ConcreteFunction | None:
         """The latest trace of another key that differs from `key` in sizes only."""
-        wanted = _relaxed_key(key)
+        wanted = relaxed_key(key)
         for other, traces in reversed(list(self._traces.items())):
-            if traces and other != key and _relaxed_key(other) == wanted:
+            if traces and other != key and relaxed_key(other) == wanted:
                 return traces[-1]
         return None
 
@@ -425,17 +425,17 @@ class Function(Generic[P, R]):
             return self._trace_as(converted, arguments, specs)
 
     def _trace_as(
-        self,
-        function: Callable[..., Any],
-        arguments: Arguments,
-        specs: list[TensorSpec | None],
-    ) -> tuple[ConcreteFunction, bool]:
+        self, function: Callable[..., Any], arguments: Arguments, specs: list[TensorSpec | None],
+        budget: Budget | None = None,
+    ) -> tuple[ConcreteFunction, bool]:  # fmt: skip
         builder = self._builder()
+        if budget is None and self._options["loop_memory"] is not None:
+            budget = Budget(self._name, self._options["loop_memory"])
         key = (self._python_function, inline_key(arguments))
         guards = Guards()
         _local.tracing.append(key)
         try:
-            with guards.reads, builder.tracing(), bounded_loops(self._options["loop_memory"]):
+            with guards.reads, builder.tracing(), bounded_loops(budget):
                 own = isinstance(self._python_function, types.FunctionType)
                 given = objects(self._signature, arguments)
                 bound = {name: x for name, x in given if not guards.follow(x, name)}
@@ -446,6 +446,11 @@ class Function(Generic[P, R]):
                 trace = ConcreteFunction(self._signature, builder, form, result, **self._how)
         finally:
             _local.tracing.pop()
+        if budget is not None:
+            other = budget.divided()
+            if other is not None and not builder.created:
+                return self._trace_as(function, arguments, specs, other)
+            trace.schedules = tuple(budget.schedules)
         if not builder.created:
             self._note_changes(guards.effects())
         trace.use_guards(guards)
@@ -590,11 +595,3 @@ def _as_tensor(x: Any) -> EagerTensor:
             here(),
         )
     return x if isinstance(x, EagerTensor) else EagerTensor(owned_array(x, None))
-
-
-def _relaxed_key(key: Any) -> Any:
-    """The key without sizes: what calls that differ only in them have in common."""
-    if key[0] in ("signature", "relaxed"):
-        return key
-    layout, leaves = key
-    return "relaxed", layout, without_sizes(leaves)

@@ -35,8 +35,10 @@ def stage_text(trace: ConcreteFunction, stage: str) -> str:
 def kernels_text(trace: ConcreteFunction) -> str:
     """Each kernel of a trace as a Python function, in the order in which they run."""
     from graphgrad.compiler.codegen.python_convolution import python_convolution
+    from graphgrad.compiler.codegen.python_loop import python_loop
     from graphgrad.compiler.codegen.python_nest import python_kernel
     from graphgrad.compiler.codegen.python_pools import python_pool
+    from graphgrad.compiler.kernels.carried_arrays import LOOPS
     from graphgrad.compiler.kernels.convolutions import convolution_of
     from graphgrad.compiler.kernels.pools import pool_of
     from graphgrad.compiler.steps import flattened
@@ -46,6 +48,9 @@ def kernels_text(trace: ConcreteFunction) -> str:
     trace.runner.prepared()
     texts: dict[str, str] = {}
     for step in flattened(whole(trace.runner.compilation).steps):
+        if step.nodes[0].op.name in LOOPS:
+            name = step.kernel.name if step.kernel is not None else f"loop_{len(texts)}"
+            texts.setdefault(name, python_loop(step.nodes[0], name))
         if step.kernel is None:
             continue
         name = step.kernel.name
@@ -68,12 +73,18 @@ def kernels_text(trace: ConcreteFunction) -> str:
 
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
+    from graphgrad.compiler.assembly import Assembly
+    from graphgrad.compiler.hosted import why_hosted
+    from graphgrad.compiler.ir import Graph
+    from graphgrad.compiler.kernels.updates import fused
     from graphgrad.compiler.steps import CompiledStep
     from graphgrad.compiler.transform.loop_chunks import chunk_graph, in_chunks
     from graphgrad.execution import runner
+    from graphgrad.runtime.engine import host_target
 
     if compilation.parts is None:
         return compilation
+    nothing = Graph((), (), ())
     steps: list[CompiledStep] = []
     for node in compilation.parts.nodes:
         if node.op.name == "call":
@@ -83,7 +94,10 @@ def whole(compilation: Compilation) -> Compilation:
             chunk = chunk_graph(attrs["cond_graph"], attrs["body_graph"], attrs["carried"])
             steps.extend(whole(runner(own_sizes(chunk)).compilation).steps)
         elif node.op.name != "constant":
-            steps.append(CompiledStep("host", (node,)))
+            around = Assembly(nothing, *fused(nothing), host_target())
+            refusals = why_hosted(around, node)
+            graph = compilation.parts
+            steps.append(CompiledStep("host", (node,), graph=graph, refusals=refusals))
     return replace(compilation, steps=tuple(steps))
 
 

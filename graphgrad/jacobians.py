@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from graphgrad.tape import GradientTape
 from graphgrad.tape_arguments import in_form_of
 from graphgrad.tape_jacobians import blocks, joined, unit_rows
 from graphgrad.transforms import differentiated, linearized
+from graphgrad.wrapping import wraps
 
 BLOCK_BYTES = 1 << 26  # of the unit matrix, where no chunk_size is given
 
@@ -38,7 +38,7 @@ def jacrev(
            [0., 4.]], dtype=float32)
     """
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         lifted, sources = differentiated("jacrev", args, argnums)
         with GradientTape(persistent=True) as tape:
@@ -74,7 +74,7 @@ def jacfwd(
     np.float32(6.0)
     """
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         lifted, sources = differentiated("jacfwd", args, argnums)
         kind, kept = current_kind(), []
@@ -150,7 +150,7 @@ def hessian(
     first = jacrev(f, argnums, has_aux)
     eager, traced = (outer(first, argnums, has_aux, chunk_size) for outer in (jacrev, jacfwd))
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         _, sources = differentiated("hessian", args, argnums)
         dtypes = {x.dtype for x in nest.flatten(sources) if x is not None}

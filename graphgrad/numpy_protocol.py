@@ -46,7 +46,7 @@ _FUNCTIONS = {
     "argmax": "argmax", "argmin": "argmin", "cumsum": "cumsum", "cumprod": "math.cumprod",
     "reshape": "reshape", "transpose": "transpose", "squeeze": "squeeze",
     "broadcast_to": "broadcast_to", "concatenate": "concat",
-    "stack": "stack", "where": "where", "zeros_like": "zeros_like", "ones_like": "ones_like",
+    "stack": "stack", "where": "where",
     "fft": "signal.fft", "ifft": "signal.ifft", "fft2": "signal.fft2d", "ifft2": "signal.ifft2d",
     "rfft": "signal.rfft", "irfft": "signal.irfft",
     "real": "math.real", "imag": "math.imag", "angle": "math.angle",
@@ -105,9 +105,10 @@ def function(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 @functools.cache
 def _functions_of_numpy() -> dict[str, Callable[..., Any]]:
     """What has NumPy's own parameters, by NumPy's module and name; loaded when needed."""
-    from graphgrad import numpy_linalg, numpy_shapes, numpy_signal
+    from graphgrad import numpy_creation, numpy_linalg, numpy_shapes, numpy_signal
 
     functions = numpy_linalg.FUNCTIONS | numpy_shapes.FUNCTIONS | numpy_signal.FUNCTIONS
+    functions |= numpy_creation.FUNCTIONS
     return {f"numpy.{name}": f for name, f in functions.items()}
 
 

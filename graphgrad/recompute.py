@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -18,6 +17,7 @@ from graphgrad.records import WholeCall
 from graphgrad.tape import GradientTape
 from graphgrad.tensor import EagerTensor, SymbolicTensor
 from graphgrad.variable import Variable
+from graphgrad.wrapping import wraps
 
 
 def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +39,7 @@ def recompute_grad(f: Callable[..., Any]) -> Callable[..., Any]:
     np.float32(1.0)
     """
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         lift = current_kind().lift
         leaves = [lift(x) if _is_data(x) else x for x in nest.flatten((args, kwargs))]

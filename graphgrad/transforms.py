@@ -5,7 +5,6 @@ Matrices of derivatives are in `jacobians.py`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from graphgrad.tape import GradientTape
 from graphgrad.tape_arguments import in_form_of, ones_like, tangents_of, zeros_like
 from graphgrad.tensor import EagerTensor
 from graphgrad.variable import Variable
+from graphgrad.wrapping import wraps
 
 
 def grad(
@@ -35,7 +35,7 @@ def grad(
     """
     both = value_and_grad(f, argnums, has_aux)
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
@@ -55,7 +55,7 @@ def value_and_grad(
     np.float32(2.0)
     """
 
-    @functools.wraps(f)
+    @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         lifted, sources = differentiated("grad", args, argnums)
         with GradientTape() as tape:

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 import graphgrad as gg
-from benchmarks.loops.program import Program
+from benchmarks.loops.program import FAST, Program
 
 
 def soft_minimum(a: Any, b: Any, c: Any) -> Any:
@@ -37,7 +37,7 @@ def run(x: Any, y: Any, gap: Any) -> Any:
     return table[rows, columns]
 
 
-@njit
+@njit(**FAST)
 def by_hand(x: Any, y: Any, gap: Any) -> Any:
     """`share` keeps what each of the three neighbours contributes to a cell."""
     rows, columns = len(x), len(y)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 import graphgrad as gg
-from benchmarks.loops.program import Program
+from benchmarks.loops.program import FAST, Program
 
 TRIPS = 100
 
@@ -22,7 +22,7 @@ def run(u: Any, k: Any, target: Any) -> Any:
     return gg.reduce_mean((u - target) ** 2)
 
 
-@njit(fastmath={"reassoc"})  # sums in any order: vectors
+@njit(**FAST)
 def by_hand(u: Any, k: Any, target: Any) -> Any:
     """All temperatures are kept. `g` holds the cotangent of the inner points, zero at the border,
     and `edge` what comes together at the border."""

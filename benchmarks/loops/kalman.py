@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 import graphgrad as gg
-from benchmarks.loops.program import Program
+from benchmarks.loops.program import FAST, Program
 
 
 def run(transition: Any, process: Any, noise: Any, observed: Any) -> Any:
@@ -29,7 +29,7 @@ def run(transition: Any, process: Any, noise: Any, observed: Any) -> Any:
     return loss
 
 
-@njit
+@njit(**FAST)
 def by_hand(f: Any, process: Any, noise: Any, observed: Any) -> Any:
     """`means` and `spreads` before and after prediction are kept, the rest is computed again."""
     n = len(observed)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 import graphgrad as gg
-from benchmarks.loops.program import Program
+from benchmarks.loops.program import FAST, Program
 
 CLOSE = 1e-12
 
@@ -26,7 +26,7 @@ def run(eccentricity: Any, anomalies: Any) -> Any:
     return total
 
 
-@njit
+@njit(**FAST)
 def by_hand(e: Any, anomalies: Any) -> Any:
     """Every iteration is differentiated; `before` holds the angles of one solution."""
     before = np.empty(8)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 import graphgrad as gg
-from benchmarks.loops.program import Program
+from benchmarks.loops.program import FAST, Program
 
 H = 0.01
 
@@ -35,7 +35,7 @@ def run(stiffness: Any, damping: Any, angle: Any, speed: Any, observed: Any) -> 
     return loss
 
 
-@njit
+@njit(**FAST)
 def by_hand(k: Any, c: Any, angle: Any, speed: Any, observed: Any) -> Any:
     """Sines, cosines and speeds of the stages are kept."""
     n = len(observed)

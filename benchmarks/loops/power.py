@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 import graphgrad as gg
-from benchmarks.loops.program import Program
+from benchmarks.loops.program import FAST, Program
 
 TRIPS = 200
 
@@ -21,7 +21,7 @@ def run(matrix: Any, v: Any) -> Any:
     return gg.reduce_sum(v * gg.linalg.matvec(matrix, v))
 
 
-@njit
+@njit(**FAST)
 def by_hand(matrix: Any, v: Any) -> Any:
     """The gradient of the matrix is a sum of outer products, one product of matrices at the end."""
     n = len(v)

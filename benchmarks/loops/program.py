@@ -11,6 +11,10 @@ import numpy as np
 
 TOLERANCE = 1e-9  # of a gradient, relative to its largest element
 
+# What by-hand code asks of Numba: division without Python's exception, which would keep loops from
+# vectors, sums in any order, and fused multiply-adds.
+FAST: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract"}}
+
 DIFFERENTIATED = ("newton", "pendulum", "kalman", "viterbi", "edit_distance", "power", "gru",
                   "heat")  # fmt: skip
 SCALAR = ("collatz", "mandelbrot", "bisection")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_memory import leave
 from graphgrad.compiler.codegen.llvm_numbers import is_number
 from graphgrad.compiler.codegen.llvm_scalar import (
@@ -29,10 +29,20 @@ from graphgrad.compiler.kernels.scalar_loops import (
     contiguous,
     is_power_of_two,
 )
-from graphgrad.compiler.scalar.trigonometric import cos_near_zero, sin_near_zero
+from graphgrad.compiler.scalar.exponential import exp_of_moderate, is_moderate
+from graphgrad.compiler.scalar.logarithm import is_normal, log_of_normal
+from graphgrad.compiler.scalar.trigonometric import cos_near_zero, is_near_zero, sin_near_zero
 from graphgrad.compiler.types import TensorType, element_count
 
 LITERAL_SIZE = 64  # sizes up to this are written into the function, others are arguments
+
+# Functions of which usual arguments need less: which those are, and what is computed of them.
+USUAL: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sin": (is_near_zero, sin_near_zero),
+    "cos": (is_near_zero, cos_near_zero),
+    "exp": (is_moderate, exp_of_moderate),
+    "log": (is_normal, log_of_normal),
+}
 
 Small = tuple[Lanes, ...]  # a small value, in row-major order
 
@@ -67,9 +77,14 @@ class ScalarEmitter(VectorEmitter):
 
     is_serial = True
 
-    def __init__(self, text: FunctionText) -> None:
+    def __init__(self, text: FunctionText, size: Callable[[Extent], str]) -> None:
         super().__init__(text, 1, "entry")
+        self._size = size  # as an operand
         self.failures: dict[str, int] = {}  # of the node at work
+
+    def size(self, extent: Extent) -> Lanes:
+        """A size, as an int64."""
+        return Lanes(self._size(extent), dtypes.int64)
 
     def _require(self, cond: Lanes, a: Lanes, b: Lanes, dtype: DType, kind: str) -> Lanes:
         """Leave the function with a filled status record where `cond` is false."""
@@ -81,20 +96,19 @@ class ScalarEmitter(VectorEmitter):
         return cond
 
     def named(self, fn: str, args: tuple[Lanes, ...], attr: Any = None) -> Lanes:
-        """As the base class; sines of small angles by a branch, without range reduction."""
+        """As the base class; of usual arguments by a branch, without what others need."""
         if fn in ("floordiv", "mod") and args[0].dtype.is_integer:
             by = args[1].number
             if by is not None and is_power_of_two(by):
                 x, by = args[0], int(by)
                 return self.and_(x, by - 1) if fn == "mod" else self.shifted(x, by.bit_length() - 1)
-        near = {"sin": sin_near_zero, "cos": cos_near_zero}.get(fn)
-        if near is None:
+        if fn not in USUAL:
             return super().named(fn, args, attr)  # type: ignore[no-any-return]
+        is_usual, short = USUAL[fn]
         (x,), key = args, f"{fn} {self.typed(args[0])}"
         if key not in self._known:
-            small = self.le(self.abs(x), math.pi / 4)
-            ways = [lambda: near(self, x), lambda: super(ScalarEmitter, self).named(fn, args)]
-            self._known[key] = self.either(small, *ways).text
+            ways = [lambda: short(self, x), lambda: super(ScalarEmitter, self).named(fn, args)]
+            self._known[key] = self.either(is_usual(self, x), *ways).text
         return Lanes(self._known[key], x.dtype)
 
     def shifted(self, x: Lanes, bits: int) -> Lanes:
@@ -144,7 +158,7 @@ class ScalarMemory:
     def __init__(self, parts: ModuleParts) -> None:
         self.parts = parts
         self.text = FunctionText(parts)
-        self.e = ScalarEmitter(self.text)
+        self.e = ScalarEmitter(self.text, self.size)
         self.sizes: dict[Extent, int] = {}  # with their numbers, in order
         self.counts: dict[Extent, str] = {}  # sizes that values tell
         self.frame: list[str] = []  # memory of the function

@@ -139,6 +139,11 @@ def _softplus(x: Any) -> Any:
     return (np.float64(0) if x < 0 else x) + np.log1p(np.exp(-abs(x)))
 
 
+def _cotangent_product(g: Any, p: Any) -> Any:
+    z = g * p
+    return type(z)(0) if g == 0 and z != z else z
+
+
 def _fma(x: Any, y: Any, z: Any) -> Any:
     """`x * y + z` with one rounding, through exact rational arithmetic."""
     with np.errstate(all="ignore"):
@@ -297,6 +302,8 @@ PYTHON_RUNTIME: dict[str, Any] = {
     "sign": np.sign,
     "square": _quiet(lambda x: x * x),
     "reciprocal": _quiet(lambda x: type(x)(1) / x),
+    "cotangent_product": _quiet(_cotangent_product),
+    "zero_if_zero": lambda x, y: type(x)(0) if y == 0 else x,
     "isnan": np.isnan,
     "isinf": np.isinf,
     "isfinite": np.isfinite,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from graphgrad.compiler.families import Indexed, View
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -225,6 +226,10 @@ def in_order(
     for node, ended in updates.items():
         for version in ended:
             before[node].update(r for r in readers[version] if r is not node)
+    if any(map(has_effect, nodes)):
+        told = [node for node in nodes if has_effect(node) or node.op.raises]
+        for earlier, later in pairwise(told):
+            before[later].add(earlier)
     try:
         return sorted_by(nodes, before)
     except Cycle:

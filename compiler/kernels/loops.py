@@ -76,6 +76,7 @@ class Stmt:
 
     - "load" (attr: Access), "store" (args: value; attr: Access),
     - "load_at" (args: index value; attr: Access with bounds),
+    - "load_in" (args: bool; attr: Access): 0 where false, the access being outside the array then,
     - "index" (attr: Affine over the dims), "size" (attr: an extent),
     - "reduce" (args: value; attr: Reduction): its id is the result.
     """

@@ -373,10 +373,10 @@ class _Check:
 
 
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
-    """The layouts of the parameters of a graph."""
+    """The layouts of the parameters of a graph, which has no sizes of its own."""
     pairs = zip(graph.params, inputs, strict=True)
     found = {p: v for p, v in pairs if v is not None and not is_small(p.type)}
-    if not held.keys() >= {*found.values()}:
+    if not held.keys() >= {*found.values()} or any(p.type != v.type for p, v in found.items()):
         raise _Refused
     return {p: held[v] for p, v in found.items()}
 

@@ -467,17 +467,12 @@ def _cotangent_product(g: Array, p: Array) -> Array:
     return np.asarray(z)
 
 
-def _scalar_cotangent_product(s: Any, g: Any, p: Any) -> Any:
-    z = s.mul(g, p)
-    return s.select(s.and_(s.eq(g, 0), s.isnan(z)), 0, z)
-
-
 cotangent_product = Elementwise(
     name="cotangent_product",
     public="",
     arity=2,
     ref=_cotangent_product,
-    scalar=_scalar_cotangent_product,
+    scalar=lambda s, g, p: s.named("cotangent_product", (g, p)),
     split=split.cotangent_product,
     vjp=lambda ct, z, g, p, needs: (
         ops["cotangent_product"](ct, conjugate(p)) if needs[0] else None,

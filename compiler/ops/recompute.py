@@ -19,7 +19,14 @@ from graphgrad.compiler.ops.control import call, call_jvp
 from graphgrad.compiler.ops.elementwise import ANY_NUMBER
 from graphgrad.compiler.transform.autodiff import reverse
 from graphgrad.compiler.transform.batching import batch_graph
-from graphgrad.compiler.transform.subgraphs import given, output_types, present, scattered
+from graphgrad.compiler.transform.subgraphs import (
+    given,
+    output_types,
+    present,
+    scattered,
+    select,
+    used_params,
+)
 
 Mask = tuple[bool, ...]
 
@@ -60,7 +67,10 @@ def _vjp(
     token = _first(seeds[0])
     if token is not None:
         xs = tuple(after(x, token) if a else x for x, a in zip(xs, again, strict=True))
-    return scattered(has, call(*xs, *outs, *seeds, graph=back))
+    values = (*xs, *outs, *seeds)
+    used = used_params(back)
+    back = Graph(tuple(select(back.params, used)), back.nodes, back.outputs, back.name)
+    return scattered(has, call(*select(values, used), graph=back))
 
 
 def _first(x: Any) -> Any:

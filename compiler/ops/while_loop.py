@@ -24,6 +24,7 @@ A `scan` also reads one slice a step of each *scanned* input. The reverse of eit
 over the stacks in the other direction, so derivatives of any order are loops with stacked values,
 never copies of whole histories. A `masked` scan has bool flags as its first scanned input: a step
 whose flag is false leaves the state as it is and stacks zeros (lanes of a vmap that are done).
+`room`, where memory is bounded, is how many bytes passes may stack beside what the scan stacks.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ def resized(types: Sequence[TensorType], axes: Axes) -> tuple[TensorType, ...]:
     for k, axis, size in axes:
         shapes[k][axis] = size
     return tuple(tensor_type(tuple(s), t.dtype) for s, t in zip(shapes, types, strict=True))
+
+
+def room_of(room: int | None) -> dict[str, int]:
+    """The attribute `room` of a scan, where there is one."""
+    return {} if room is None else {"room": room}
 
 
 def stacked_type(t: TensorType, length: Extent) -> TensorType:
@@ -226,6 +232,7 @@ def _scan_type(
     masked: bool,
     varying: Axes = (),
     padded: Axes = (),
+    room: int | None = None,
 ) -> tuple[TensorType, ...]:
     split = carried + masked + scanned
     slices = []
@@ -253,6 +260,7 @@ def _run_scan(
     masked: bool,
     varying: Axes = (),
     padded: Axes = (),
+    room: int | None = None,
 ) -> tuple[Array, ...]:
     state, captures = list(arrays[:carried]), arrays[carried + masked + scanned :]
     flags = arrays[carried] if masked else None

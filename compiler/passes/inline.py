@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphgrad.compiler.families import Elementwise
+from graphgrad.compiler.families import Control, Elementwise
 from graphgrad.compiler.ir import Graph, Value
 from graphgrad.compiler.op import Application, Op, state
 from graphgrad.compiler.passes.patterns import node_rule
@@ -52,9 +52,19 @@ def decompose(root: Application) -> Any:
     return tuple(result) if root.op.multi else result
 
 
+def expand(root: Application) -> tuple[Value, ...]:
+    """The outputs of the graph that stands for an op."""
+    assert isinstance(root.op, Control)
+    assert root.op.expansion is not None
+    return splice(root.op.expansion([x.type for x in root.inputs], root.attrs), root.inputs)
+
+
 RULES = RuleSet(
     (
         node_rule("inline call", ("call", "custom_call", "recompute"), inline_call),
+        node_rule(
+            "expand loop", lambda op: isinstance(op, Control) and op.expansion is not None, expand
+        ),
         node_rule("inline composite", lowered_by_parts, decompose),
     )
 )

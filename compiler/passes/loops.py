@@ -7,6 +7,7 @@ part of the state, the parameter that stands for it, the next value and the resu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from graphgrad.compiler.ir import Builder, Graph, Node, Value
 from graphgrad.compiler.op import Attrs, Op, ops, state
 from graphgrad.compiler.passes.dce import dce
 from graphgrad.compiler.passes.rewrite import building
+from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.sizes import bind_sizes, outer_sizes, size_makers, specialise
-from graphgrad.compiler.types import tensor_type
+from graphgrad.compiler.types import TensorType, tensor_type
 
 
 @dataclass(eq=False)
@@ -56,6 +58,35 @@ class Stacked:
 
     value: Value
     result: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a pass put before or behind a loop, for reports: operations with the user's lines, and
+    the values of which the loop reads or stacks one entry a step."""
+
+    loop: Where | None
+    body: str  # the name of its graph: of a loop and its derivatives, each has another
+    before: bool
+    nodes: tuple[tuple[str, Where | None], ...]
+    stacks: tuple[TensorType, ...] = ()
+
+
+class _Local(threading.local):
+    notes: list[Moved] | None = None
+
+
+_local = _Local()
+
+
+@contextmanager
+def noting(notes: list[Moved]) -> Iterator[None]:
+    """Let `over_loops` add to `notes` what loops are changed meanwhile."""
+    before, _local.notes = _local.notes, notes
+    try:
+        yield
+    finally:
+        _local.notes = before
 
 
 class Outside(Builder):
@@ -217,8 +248,9 @@ def renamed(nodes: Iterable[Node], replaced: Mapping[Value, Value]) -> list[Node
     return found
 
 
-def taken_apart(graph: Graph, node: Node) -> Loop | None:
-    """A loop of `graph`, if it is one whose sizes stay the same from step to step."""
+def taken_apart(graph: Graph, node: Node, any_sizes: bool = False) -> Loop | None:
+    """A loop of `graph`, if it is one whose sizes stay the same from step to step: those of the
+    state, and all in its body but for `any_sizes`."""
     attrs = node.attrs
     if node.op.name not in ("scan", "while_loop") or attrs.get("varying") or attrs.get("padded"):
         return None
@@ -228,7 +260,7 @@ def taken_apart(graph: Graph, node: Node) -> Loop | None:
     first = n + (attrs["scanned"] if is_scan else 0)  # of the captures
     shapes = [x.type.shape[1:] if n <= i < first else x.type.shape for i, x in enumerate(values)]
     body = specialise(attrs["body_graph"], bind_sizes(attrs["body_graph"].types, shapes))
-    if size_makers(body):
+    if size_makers(body) and not any_sizes:
         return None
     condition, tests = None, list[Value | None]([None] * len(values))
     if not is_scan:
@@ -263,7 +295,7 @@ def taken_apart(graph: Graph, node: Node) -> Loop | None:
     )
 
 
-def over_loops(graph: Graph, change: Callable[[Loop], bool]) -> Graph:
+def over_loops(graph: Graph, change: Callable[[Loop], bool], any_sizes: bool = False) -> Graph:
     """`graph` with its loops changed. `change` says whether it did anything."""
     if not any(node.op.name in ("scan", "while_loop") for node in graph.nodes):
         return graph
@@ -272,10 +304,11 @@ def over_loops(graph: Graph, change: Callable[[Loop], bool]) -> Graph:
     changed = False
     for old in graph.nodes:
         (node,) = renamed([old], replaced)
-        loop = taken_apart(graph, node)
+        loop = taken_apart(graph, node, any_sizes)
         if loop is not None and change(loop):
             new = loop.together()
             if tells_sizes(new, node):
+                note(loop, node, new)
                 nodes += [*loop.before, new, *loop.after]
                 replaced.update(loop.replaced)
                 changed = True
@@ -285,6 +318,21 @@ def over_loops(graph: Graph, change: Callable[[Loop], bool]) -> Graph:
         return graph
     outputs = tuple(replaced.get(v, v) for v in graph.outputs)
     return Graph(graph.params, tuple(nodes), outputs, graph.name)
+
+
+def note(loop: Loop, old: Node, new: Node) -> None:
+    """Note what was moved out of a loop, if somebody asks."""
+    if _local.notes is None:
+        return
+    read = {x for node in loop.after for x in node.inputs}
+    known = {*old.inputs, *old.outputs}
+    entering = [x.type for x in new.inputs if x not in known]
+    leaving = [v.type for v in new.outputs if v in read and v not in known]
+    for before, nodes, stacks in ((True, loop.before, entering), (False, loop.after, leaving)):
+        if nodes:
+            places = tuple((n.op.name, n.where) for n in nodes)
+            body = old.attrs["body_graph"].name
+            _local.notes.append(Moved(old.where, body, before, places, tuple(stacks)))
 
 
 def tells_sizes(new: Node, old: Node) -> bool:

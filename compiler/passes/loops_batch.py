@@ -36,6 +36,7 @@ def batched(loop: Loop) -> bool:
     ready = {v for n in free for v in n.outputs} | {x.param for x in loop.scanned}
     worthy = [n for n in free if merges(n, ready) and fits(loop, [n.out])]
     whole = [s for s in loop.stacked if s.value in ready and loop.flags is None]
+    whole = [] if loop.attrs.get("room") == 0 else whole
     if not worthy and not whole:
         return False
     goals = [v for n in worthy for v in n.outputs] + [s.value for s in whole]
@@ -95,11 +96,20 @@ def merges(node: Node, ready: Collection[Value]) -> bool:
 
 
 def fits(loop: Loop, values: Sequence[Value]) -> bool:
-    """Is there memory for these values of each step?"""
+    """Is there memory for these values of each step? It is taken, where it is bounded."""
+    room = loop.attrs.get("room")
+    if room is not None:
+        needed = sum(nominal_bytes(v.type) for v in values) * steps_of(loop)
+        loop.attrs = {**loop.attrs, "room": max(0, room - needed) if needed <= room else room}
+        return bool(needed <= room)
     scanned = sum(nominal_bytes(x.value.type) for x in loop.scanned)
-    steps = loop.length if isinstance(loop.length, int) else NOMINAL
     each = sum(nominal_bytes(v.type) for v in values)
-    return each * steps <= max(MOST_BYTES, 4 * scanned)
+    return each * steps_of(loop) <= max(MOST_BYTES, 4 * scanned)
+
+
+def steps_of(loop: Loop) -> int:
+    """The number of steps, or what stands for it."""
+    return loop.length if isinstance(loop.length, int) else NOMINAL
 
 
 def for_all_steps(

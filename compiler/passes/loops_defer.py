@@ -169,6 +169,9 @@ def scatter_of_stacks(loop: Loop, node: Node) -> Value | None:
         (places,) = rest
     else:
         return None
+    missing = [v for v in (places, updates) if stack_at_hand(loop, v) is None]
+    if "room" in loop.attrs and not fits(loop, missing):
+        return None
     shape = node.out.type.shape
     with loop.outside(before=False), at(node.where):
         at_steps = stack_of(loop, places)
@@ -240,7 +243,7 @@ def postponed(loop: Loop) -> bool:
     late = [n for n in loop.nodes if early.isdisjoint(n.outputs)]
     made = {v for n in late for v in n.outputs}
     goals = [s for s in loop.stacked if s.value in made]
-    if not goals:
+    if not goals or loop.attrs.get("room") == 0:
         return False
     read = needed(late, [s.value for s in goals])
     frontier = [v for v in read if v not in made and v not in same]

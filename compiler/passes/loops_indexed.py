@@ -55,7 +55,21 @@ COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 def slice_tables(graph: Graph) -> Graph:
     """`graph` with slices in the place of indexing by counters."""
     sliced = over_loops(over_loops(graph, slices_of_captures), counters_outside)
-    return with_blocks(sliced)
+    return with_blocks(over_loops(sliced, without_choices))
+
+
+def without_choices(loop: Loop) -> bool:
+    """What is chosen by comparing counters, and always the same, is that."""
+    known = lines(loop)
+    chosen: dict[Value, Value] = {}
+    for node in loop.nodes:
+        if node.op.name == "where" and isinstance(condition := known.get(node.inputs[0]), bool):
+            side = node.inputs[1 if condition else 2]
+            if side.type == node.out.type:
+                chosen[node.out] = chosen.get(side, side)
+    loop.rename(chosen)
+    loop.nodes = [node for node in loop.nodes if not node.outputs or node.out not in chosen]
+    return bool(chosen)
 
 
 def slices_of_captures(loop: Loop) -> bool:

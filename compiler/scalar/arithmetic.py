@@ -55,6 +55,20 @@ def reciprocal(s: ScalarBuilder, x: Value) -> Value:
     return s.div(1.0, x)
 
 
+def cotangent_product(s: ScalarBuilder, g: Value, p: Value) -> Value:
+    """`g * p`, and 0 where that is NaN for a `g` of 0. What waits for the product need not wait for
+    the question, where a branch can answer it."""
+    z = s.mul(g, p)
+    if s.is_serial:
+        return s.rare(s.isnan(z), "zero_if_zero", (z, g), z)
+    return s.select(s.and_(s.eq(g, 0), s.isnan(z)), 0, z)
+
+
+def zero_if_zero(s: ScalarBuilder, x: Value, y: Value) -> Value:
+    """`x`, but 0 where y is 0."""
+    return s.select(s.eq(y, 0), 0, x)
+
+
 def isnan(s: ScalarBuilder, x: Value) -> Value:
     """Whether x is NaN."""
     return s.ne(x, x)

@@ -83,6 +83,18 @@ def exp(s: ScalarBuilder, x: Value) -> Value:
     return s.ldexp(s.add(expm1_reduced(s, f, r), 1.0), n)
 
 
+def is_moderate(s: ScalarBuilder, x: Value) -> Value:
+    """Is exp x normal, and 2**n as well?"""
+    return s.le(s.abs(x), 80.0 if format_of(s, x) is F32 else 700.0)
+
+
+def exp_of_moderate(s: ScalarBuilder, x: Value) -> Value:
+    """exp x where that `is_moderate`, to the bit what `exp` gives."""
+    f = format_of(s, x)
+    shifted, r = reduce_exp(s, f, x)
+    return s.mul(s.add(expm1_reduced(s, f, r), 1.0), power_of_two(s, f, shifted))
+
+
 def exp_of_negative(s: ScalarBuilder, x: Value) -> Value:
     """exp x for x <= 0: the power of two in one step, since it cannot overflow."""
     f = format_of(s, x)

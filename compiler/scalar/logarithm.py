@@ -63,10 +63,17 @@ def split(s: ScalarBuilder, f: Format, x: Value) -> tuple[Value, Value]:
     return s.sub(shifted, s.select(small, s.const(f.magic + k, f.float_), f.magic)), m
 
 
+def log_of_parts(s: ScalarBuilder, f: Format, e: Value | None, m: Value) -> Value:
+    """`log(m) + e ln2` for m in [sqrt(1/2), sqrt(2)), e an integer in a float."""
+    return log_reduced(s, f, s.sub(m, 1.0), e, above=s.add(m, 1.0))
+
+
 def log_reduced(
-    s: ScalarBuilder, f: Format, m1: Value, e: Value | None, small: Value | None = None
-) -> Value:
-    """`log(1 + m1) + e ln2 + small` for 1 + m1 in [sqrt(1/2), sqrt(2)), e an integer in a float.
+    s: ScalarBuilder, f: Format, m1: Value, e: Value | None, small: Value | None = None,
+    above: Value | None = None,
+) -> Value:  # fmt: skip
+    """`log(1 + m1) + e ln2 + small` for 1 + m1 in [sqrt(1/2), sqrt(2)), e an integer in a float;
+    `above` is 2 + m1, if somebody has it.
 
     float32: `m1 - m1**2 / 2 + m1**3 P(m1)`. float64, after FreeBSD's e_log.c: with
     q = m1 / (2 + m1), `m1 - (h - q (h + R(q**2)))`, h = m1**2 / 2.
@@ -80,7 +87,7 @@ def log_reduced(
         y = s.mul(m3, p) if low is None else s.fma(m3, p, low)
         y = s.add(m1, s.fma(m2, -0.5, y))
     else:
-        q = s.div(m1, s.add(m1, 2.0))
+        q = s.div(m1, s.add(m1, 2.0) if above is None else above)
         z = s.mul(q, q)
         h = s.mul(s.mul(m1, m1), 0.5)
         p = s.fma(z, polynomial(s, z, _LOG64), h)
@@ -93,15 +100,27 @@ def log(s: ScalarBuilder, x: Value) -> Value:
     """`e ln2 + log(m)`, x = 2**e m."""
     f = format_of(s, x)
     e, m = split(s, f, x)
-    y = log_reduced(s, f, s.sub(m, 1.0), e)
+    y = log_of_parts(s, f, e, m)
     return _log_specials(s, x, y, 0.0)
+
+
+def is_normal(s: ScalarBuilder, x: Value) -> Value:
+    """Is x positive, normal and finite?"""
+    return s.and_(s.ge(x, format_of(s, x).tiny), s.lt(x, math.inf))
+
+
+def log_of_normal(s: ScalarBuilder, x: Value) -> Value:
+    """log x of an x that `is_normal`, to the bit what `log` gives."""
+    f = format_of(s, x)
+    e, m = reduce_log(s, f, x)
+    return log_of_parts(s, f, small_to_float(s, f, e), m)
 
 
 def log2(s: ScalarBuilder, x: Value) -> Value:
     """`e + log(m) log2(e)`, x = 2**e m; exact at powers of two."""
     f = format_of(s, x)
     e, m = split(s, f, x)
-    y = log_reduced(s, f, s.sub(m, 1.0), None)
+    y = log_of_parts(s, f, None, m)
     y = s.fma(y, _LOG2E[f][0], s.fma(y, _LOG2E[f][1], e))
     return _log_specials(s, x, y, 0.0)
 
@@ -110,7 +129,7 @@ def log10(s: ScalarBuilder, x: Value) -> Value:
     """`e log10(2) + log(m) log10(e)`, x = 2**e m; exact at powers of ten."""
     f = format_of(s, x)
     e, m = split(s, f, x)
-    y = log_reduced(s, f, s.sub(m, 1.0), None)
+    y = log_of_parts(s, f, None, m)
     low = s.fma(y, _LOG10E[f][1], s.mul(e, _LOG10_2[f][1]))
     y = s.fma(e, _LOG10_2[f][0], s.fma(y, _LOG10E[f][0], low))
     return _log_specials(s, x, y, 0.0)

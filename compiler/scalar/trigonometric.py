@@ -130,6 +130,11 @@ def _sin_cos(s: ScalarBuilder, x: Value, quadrant: int, huge: str) -> Value:
     return s.rare(s.ge(s.abs(x), _LIMIT[f]), huge, (x,), y)
 
 
+def is_near_zero(s: ScalarBuilder, x: Value) -> Value:
+    """Is |x| <= pi/4?"""
+    return s.le(s.abs(x), math.pi / 4)
+
+
 def sin_near_zero(s: ScalarBuilder, x: Value) -> Value:
     """sin x for |x| <= pi/4, to the bit what `sin` gives."""
     y, _ = _both(s, format_of(s, x), x)

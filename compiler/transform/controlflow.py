@@ -18,7 +18,7 @@ from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.ops.while_loop import Axes, resized, same_but
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.appends import only_appended
-from graphgrad.compiler.transform.loop_memory import note_bound
+from graphgrad.compiler.transform.loop_memory import body_of_loop, budget_at_work, is_bounded
 from graphgrad.compiler.transform.loop_sizes import padded_axes
 from graphgrad.compiler.transform.sizes import runtime_size
 from graphgrad.compiler.transform.subgraphs import floating
@@ -65,8 +65,9 @@ def while_values(
     builder = tracing()
     start = [builder.lift(v) for v in loop_vars]
     types, varying = opened([v.type for v in start], open_axes)
-    condition, condition_captures = trace(lambda *xs: [cond_fn(*xs)], types, "loop condition")
-    body, body_captures = trace(body_fn, types, "loop body")
+    with body_of_loop():
+        condition, condition_captures = trace(lambda *xs: [cond_fn(*xs)], types, "loop condition")
+        body, body_captures = trace(body_fn, types, "loop body")
     if not ready():
         return None
     check_loop("while_loop", start, body.outputs, names, types, varying)
@@ -109,11 +110,11 @@ def scan_values(
     count, length = len(start), inputs[len(start)].type.shape[0]
     types, varying = opened([v.type for v in inputs[:count]], open_axes)
     entries = [tensor_type(v.type.shape[1:], v.type.dtype) for v in inputs[count:]]
-    body, captures = trace(body_fn, [*types, *entries], "scan body")
+    with body_of_loop():
+        body, captures = trace(body_fn, [*types, *entries], "scan body")
     if not ready():
         return None
     check_loop("scan", inputs[:count], body.outputs[:count], names, types, varying)
-    note_bound(body)
     lists = only_appended(body, count, varying)
     kept = inputs[:count]
     if lists is not None:
@@ -154,6 +155,13 @@ def apply_control(name: str, inputs: Sequence[Any], count: int, attrs: dict[str,
     """Apply the op; under a tape in the form that gives its reverse what it reads."""
     op, builder = ops[name], tracing()
     lifted = tuple(builder.lift(x) for x in inputs)
+    if is_bounded() and name in ("scan", "while_loop"):
+        budget = budget_at_work()
+        if budget is None:
+            return list(op(*lifted, **attrs))
+        from graphgrad.compiler.transform.loop_bounds import bounded  # heavy, seldom needed
+
+        return bounded(budget, builder, name, lifted, attrs)[:count]
     if state.recorders and isinstance(op, Control) and op.augment is not None:
         return list(op.augment(lifted, floating(lifted), **attrs)[:count])
     return list(op(*lifted, **attrs))

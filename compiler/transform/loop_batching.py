@@ -13,7 +13,7 @@ from graphgrad.compiler.dtypes import bool_
 from graphgrad.compiler.errors import TraceError
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.op import ops
-from graphgrad.compiler.ops.while_loop import Axes
+from graphgrad.compiler.ops.while_loop import Axes, room_of
 from graphgrad.compiler.transform.autodiff import zeros_like
 from graphgrad.compiler.transform.batching import (
     batch_graph,
@@ -30,6 +30,11 @@ Batched = tuple[tuple[Any, ...], Mask]  # outputs, and which of them are batched
 def swap(x: Any) -> Any:
     """Lanes first instead of steps first, or the other way round."""
     return x.transpose((1, 0, *range(2, x.ndim)))
+
+
+def lanes_first(stacks: Sequence[Any], batched: Sequence[bool]) -> list[Any]:
+    """Stacks as outputs of a batched op; those of what is no example's own have steps alone."""
+    return [swap(x) if b else x for x, b in zip(stacks, batched, strict=True)]
 
 
 def stretched(
@@ -64,13 +69,13 @@ def batch_while(
         if varying or lists:
             raise own_ends("while_loop")
         marks = (True,) * n + marks[n:]
-    wanted = marks[:n] + (True,) * extra
+    wanted = marks[:n] + (apart,) * extra
     condition = batch_graph(cond_graph, marks, size)[0]
     if apart and must_be_chosen(body_graph):
-        body = batch_graph(_guarded(cond_graph, body_graph, n, trips is not None), marks, size,
-                           wanted + (True,) * (trips is not None))[0]  # fmt: skip
+        body, ends = batch_graph(_guarded(cond_graph, body_graph, n, trips is not None), marks,
+                                 size, wanted + (True,) * (trips is not None))  # fmt: skip
     else:
-        body = batch_graph(body_graph, marks, size, wanted)[0]
+        body, ends = batch_graph(body_graph, marks, size, wanted)
         if apart:
             body = _stop_lanes(condition, body, n, trips is not None)
     if apart:
@@ -81,16 +86,13 @@ def batch_while(
         cond_graph=condition, body_graph=body, carried=n, maximum_iterations=maximum_iterations,
         trips=trips, lists=lists,
         varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
-        padded=tuple((k, axis + 1, end) for k, axis, end in padded),
+        padded=tuple((k, axis + ends[n + k], end) for k, axis, end in padded),
     )  # fmt: skip
     if trips is None:
         return outs, marks[:n]
     flags = swap(outs[n + extra]) if apart else outs[-1]
-    return (*outs[:n], *map(swap, outs[n : n + extra]), flags), (
-        *marks[:n],
-        *(True,) * extra,
-        apart,
-    )
+    stacks = lanes_first(outs[n : n + extra], ends[n : n + extra])
+    return (*outs[:n], *stacks, flags), (*marks[:n], *ends[n : n + extra], apart)
 
 
 def own_ends(op: str) -> TraceError:
@@ -147,7 +149,7 @@ def _any_lane(condition: Graph) -> Graph:
 def batch_scan(
     xs: tuple[Any, ...], batched: Mask, size: Extent, *, body_graph: Graph, carried: int,
     scanned: int, length: Extent, reverse: bool, masked: bool, varying: Axes = (),
-    padded: Axes = (),
+    padded: Axes = (), room: int | None = None,
 ) -> Batched:  # fmt: skip
     """Lanes in lockstep; flags that differ between lanes become part of the body."""
     n, extra, split = carried, len(body_graph.outputs) - carried, carried + masked
@@ -159,23 +161,23 @@ def batch_scan(
     marks = batched_state(body_graph, inputs, n, size)
     if apart:
         marks = (True,) * n + marks[n:]
-    wanted = marks[:n] + (True,) * extra
+    wanted = marks[:n] + (apart,) * extra
     if apart and must_be_chosen(body_graph):
         flagged = (*marks[:n], True, *marks[n:])
-        body = batch_graph(_flagged(body_graph, n), flagged, size, wanted)[0]
+        body, ends = batch_graph(_flagged(body_graph, n), flagged, size, wanted)
     else:
-        body = batch_graph(body_graph, marks, size, wanted)[0]
+        body, ends = batch_graph(body_graph, marks, size, wanted)
         if apart:
             body = _skip_lanes(body, n, size)
     outs = apply(
         ops["scan"],
         [*stretched(xs[:n], batched[:n], marks[:n], size), *steps, *xs[split + scanned :]],
         body_graph=body, carried=n, scanned=scanned + apart, length=length, reverse=reverse,
-        masked=masked and not apart,
+        masked=masked and not apart, **room_of(room),
         varying=tuple((k, axis + marks[k], end) for k, axis, end in varying),
-        padded=tuple((k, axis + 1, end) for k, axis, end in padded),
+        padded=tuple((k, axis + ends[n + k], end) for k, axis, end in padded),
     )  # fmt: skip
-    return (*outs[:n], *map(swap, outs[n:])), (*marks[:n], *(True,) * extra)
+    return (*outs[:n], *lanes_first(outs[n:], ends[n:])), (*marks[:n], *ends[n:])
 
 
 def _flagged(body: Graph, carried: int) -> Graph:
@@ -204,3 +206,39 @@ def _skip_lanes(body: Graph, carried: int, size: Extent) -> Graph:
         return [*state, *(select_lanes(running, y, y.dtype.dtype.type(0)) for y in outs[carried:])]
 
     return build(body.name, types, make)
+
+
+def batch_checkpointed(
+    xs: tuple[Any, ...], batched: Mask, size: Extent, *, cond_graph: Graph | None,
+    body_graph: Graph, carried: int, scanned: int, length: Extent | None, reverse: bool,
+    **attrs: Any,
+) -> Batched:  # fmt: skip
+    """Until every lane is done; checkpoints are of all lanes at once."""
+    n, extra = carried, len(body_graph.outputs) - carried
+    marks = batched_state(body_graph, batched, n, size)
+    condition = None
+    if cond_graph is not None:
+        apart = batch_graph(cond_graph, marks, size)[1][0]
+        marks = (True,) * n + marks[n:] if apart else marks
+        condition = batch_graph(cond_graph, marks, size)[0]
+    wanted = marks[:n] + (True,) * extra
+    if cond_graph is not None and apart and must_be_chosen(body_graph):
+        body = batch_graph(_guarded(cond_graph, body_graph, n, False), marks, size, wanted)[0]
+    else:
+        body = batch_graph(body_graph, marks, size, wanted)[0]
+        if condition is not None and apart:
+            body = _stop_lanes(condition, body, n, False)
+    if condition is not None and apart:
+        condition = _any_lane(condition)
+    split = n + scanned
+    steps = [swap(x) if b else x for x, b in zip(xs[n:split], batched[n:split], strict=True)]
+    outs = apply(
+        ops["checkpointed"],
+        [*stretched(xs[:n], batched[:n], marks[:n], size), *steps, *xs[split:]],
+        cond_graph=condition, body_graph=body, carried=n, scanned=scanned, length=length,
+        reverse=reverse, **attrs,
+    )  # fmt: skip
+    end = n + extra
+    kept = [swap(y) if b else y for y, b in zip(outs[end : end + n], marks[:n], strict=True)]
+    found = (*outs[:n], *map(swap, outs[n:end]), *kept, *outs[end + n :])
+    return found, (*marks[:n], *(True,) * extra, *marks[:n], *(False,) * 3)

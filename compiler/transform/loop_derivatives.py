@@ -18,9 +18,8 @@ from graphgrad.compiler.ir import Graph, Value
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.renamed import as_type
 from graphgrad.compiler.ops.runtime_sizes import size_in
-from graphgrad.compiler.ops.while_loop import Axes, resized
+from graphgrad.compiler.ops.while_loop import Axes, resized, room_of
 from graphgrad.compiler.transform.autodiff import forward, live, reverse, zeros_like
-from graphgrad.compiler.transform.loop_memory import bound_of, in_segments, segment_length
 from graphgrad.compiler.transform.loop_partials import with_partials
 from graphgrad.compiler.transform.loop_sizes import (
     cut_to,
@@ -66,6 +65,7 @@ class Loop:
     reverse: bool
     flags: Any
     varying: Axes
+    room: int | None = None
 
     @property
     def carried(self) -> int:
@@ -222,6 +222,7 @@ def reverse_loop(
         masked=loop.flags is not None,
         varying=varying,
         padded=padded_axes(body, len(state), varying),
+        **room_of(loop.room),
     )
     count = sum(step.given[:n])
     first = scattered(step.given[:n], results[:count])
@@ -332,11 +333,12 @@ def more_padded(body: Graph, carried: int, varying: Axes, padded: Axes, count: i
 
 
 def _split_scan(inputs: tuple[Any, ...], body: Graph, carried: int, scanned: int, length: Extent,
-                reverse: bool, masked: bool, varying: Axes) -> Loop:  # fmt: skip
+                reverse: bool, masked: bool, varying: Axes,
+                room: int | None = None) -> Loop:  # fmt: skip
     split = carried + masked
     return Loop(
         body, inputs[:carried], inputs[split : split + scanned], inputs[split + scanned :], length,
-        reverse, inputs[carried] if masked else None, varying,
+        reverse, inputs[carried] if masked else None, varying, room,
     )  # fmt: skip
 
 
@@ -353,12 +355,13 @@ def with_flags(values: Sequence[Any], carried: int, masked: bool) -> tuple[Any, 
 def vjp_scan(
     gs: tuple[Any, ...], outs: tuple[Any, ...], *inputs: Any, needs: Mask, body_graph: Graph,
     carried: int, scanned: int, length: Extent, reverse: bool, masked: bool, varying: Axes = (),
-    padded: Axes = (),
+    padded: Axes = (), room: int | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """A scan in the other direction; where this one did not stack what it reads, it runs again
     first."""
     settings: dict[str, Any] = {
         "length": length, "reverse": reverse, "masked": masked, "varying": varying,
+        **room_of(room),
     }  # fmt: skip
     asked = without_flags(needs, carried, masked)
     active = active_params(body_graph, carried, asked)
@@ -368,11 +371,6 @@ def vjp_scan(
     if not any(step.given):
         return (None,) * len(inputs)
     if not is_complete(body_graph, carried, step, varying):
-        steps = steps_at_once(body_graph, carried, active, length, masked, varying)
-        if steps is not None and isinstance(length, int):
-            types = [x.type for x in inputs]
-            whole = in_segments(types, body_graph, carried, scanned, length, reverse, steps)
-            return pulled_back(whole, gs, outs, inputs, needs)
         body_graph = augmented_body(body_graph, carried, active, varying)
         outs = apply(
             ops["scan"], inputs, body_graph=body_graph, carried=carried, scanned=scanned,
@@ -386,36 +384,12 @@ def vjp_scan(
     return with_flags(kept, carried, masked)
 
 
-def pulled_back(
-    graph: Graph, gs: tuple[Any, ...], outs: tuple[Any, ...], inputs: tuple[Any, ...], needs: Mask
-) -> tuple[Any, ...]:
-    """The cotangents of the inputs of `graph`, of which `outs` are the outputs."""
-    back, has = reverse(graph, given(gs), needs)
-    return scattered(has, ops["call"](*inputs, *outs, *present(gs), graph=back))
-
-
-def steps_at_once(
-    body: Graph, carried: int, active: Mask, length: Extent, masked: bool, varying: Axes
-) -> int | None:
-    """How many steps of a scan may keep what their reverse reads, where that is bounded and not
-    all may."""
-    if bound_of(body) is None or masked or varying or not isinstance(length, int):
-        return None
-    return segment_length(body, augmented_body(body, carried, active), carried, length)
-
-
 def augment_scan(
     xs: tuple[Any, ...], active: Mask, *, body_graph: Graph, carried: int, masked: bool,
     varying: Axes = (), padded: Axes = (), **attrs: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """The scan with what its reverse reads stacked, if there is room for it."""
+    """The scan with what its reverse reads stacked."""
     marked = active_params(body_graph, carried, without_flags(active, carried, masked))
-    length = attrs["length"]
-    if steps_at_once(body_graph, carried, marked, length, masked, varying) is not None:
-        return apply(
-            ops["scan"], xs, body_graph=body_graph, carried=carried, masked=masked,
-            varying=varying, padded=padded, **attrs,
-        )  # fmt: skip
     body = augmented_body(body_graph, carried, marked, varying)
     return apply(
         ops["scan"], xs, body_graph=body, carried=carried, masked=masked, varying=varying,
@@ -518,10 +492,10 @@ def widened(graph: Graph, like: Graph, places: Sequence[int]) -> Graph:
 def jvp_scan(
     ts: tuple[Any, ...], outs: tuple[Any, ...], *inputs: Any, body_graph: Graph, carried: int,
     scanned: int, length: Extent, reverse: bool, masked: bool, varying: Axes = (),
-    padded: Axes = (),
+    padded: Axes = (), room: int | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """A scan that carries the tangents beside the state."""
-    loop = _split_scan(inputs, body_graph, carried, scanned, length, reverse, masked, varying)
+    loop = _split_scan(inputs, body_graph, carried, scanned, length, reverse, masked, varying, room)
     seeds = without_flags(ts, carried, masked)
     pushed = tangent_body(body_graph, carried, scanned, given(seeds))
     state, xs, captures = (
@@ -544,5 +518,6 @@ def jvp_scan(
         masked=masked,
         varying=moved_axes(varying, pushed.params[:carried]),
         padded=moved_axes(padded, pushed.outputs[carried:]),
+        **room_of(room),
     )
     return _pushed(pushed, carried, results)

@@ -1,130 +1,180 @@
-"""Loops whose reverse keeps within a bound: checkpoints of the state, and the steps between again.
+"""What the loops of one function may keep for their gradients, and how the bytes are divided.
 
-What the reverse of a scan of n steps reads is stacked, n times the residuals of a step. Where that
-is more than the bound, the scan is taken as a scan of segments, each of which is a `recompute` of k
-steps: the outer scan stacks the state once a segment, the reverse of a segment runs its steps again
-and stacks their residuals. The least memory is at k = sqrt(n * state / residuals); where even that
-is too much, the outer scan is divided in turn (Griewank & Walther 2008, chapter 12).
+While a function with a bound is traced, each loop asks its `Budget` for a share. A loop that needs
+more than its share is divided (`loop_segments.py`, `loop_checkpoints.py`). Which loops there are is
+known when the trace has ended: where one had to live with what others left, the bytes are divided
+among all, and the function is traced again.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
 
-from graphgrad.compiler.ir import Graph
-from graphgrad.compiler.op import ops
-from graphgrad.compiler.transform.residuals import nominal_bytes
-from graphgrad.compiler.transform.subgraphs import apply, build
-from graphgrad.compiler.types import TensorType, tensor_type
+from graphgrad.compiler.errors import ArgumentError
+from graphgrad.compiler.op import state
+from graphgrad.compiler.source import Where
 
-DEPTH = "loop depth"  # in the same place: how often the loop was divided
-DEEPEST = 2  # each level runs the loop once more
-KEY = "loop memory"  # in the memo of a body: the bytes that the loop may keep
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a loop that may not keep all that its reverse reads is divided.
+
+    Of a known number of `steps`, `levels` are the steps between checkpoints, outermost first; the
+    steps of the last are kept whole while they are reversed. Where only the run knows the steps,
+    there are `slots` for checkpoints, and the one level is what is kept whole.
+    """
+
+    where: Where | None
+    steps: int | None
+    bound: int  # the share of the loop, in bytes
+    each: int  # bytes that a step keeps
+    state: int  # bytes of a checkpoint
+    levels: tuple[int, ...]
+    peak: int  # bytes in all
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a loop asks for: the bytes that it needs in each of the ways to run it, from the one
+    that computes least again to the one that keeps least."""
+
+    where: Where | None
+    ways: tuple[int, ...]
+    chosen: int  # of the ways; the number of ways where none fits
+
+    @property
+    def needed(self) -> int:
+        return self.ways[min(self.chosen, len(self.ways) - 1)]
+
+
+@dataclass(eq=False)
+class Budget:
+    """The bytes for the loops of one trace. `shares` are those of the loops in order, if known."""
+
+    name: str
+    bound: int
+    shares: tuple[int, ...] | None = None
+    demands: list[Demand] = field(default_factory=list)
+    schedules: list[Schedule] = field(default_factory=list)
+
+    def share(self) -> int:
+        """The bytes for the next loop: those of the division, or what is left."""
+        if self.shares is not None and len(self.demands) < len(self.shares):
+            return self.shares[len(self.demands)]
+        return max(0, self.bound - sum(d.needed for d in self.demands))
+
+    def ask(self, where: Where | None, ways: Sequence[int]) -> tuple[int, int]:
+        """The share of the next loop, and which of its ways fits in it; the last if none does."""
+        share, count = self.share(), _local.lanes
+        chosen = first_within(ways, share // count)
+        self.demands.append(Demand(where, tuple(n * count for n in ways), chosen))
+        return share // count, min(chosen, len(ways) - 1)
+
+    def divided(self) -> Budget | None:
+        """A budget for a second trace; None where each loop had all that it could use.
+
+        Raises ArgumentError where the loops keep more than the bound in any case.
+        """
+        chosen = [first_within(d.ways, self.bound) for d in self.demands]
+        fitting = all(k < len(d.ways) for k, d in zip(chosen, self.demands, strict=True))
+        if fitting and [d.chosen for d in self.demands] == chosen:
+            return None
+        taken = [0] * len(self.demands)
+        while sum(self._needed(taken)) > self.bound:
+            saved = [
+                max((d.ways[k] - n for n in d.ways[k + 1 :]), default=0)
+                for d, k in zip(self.demands, taken, strict=True)
+            ]
+            best = max(range(len(saved)), key=saved.__getitem__, default=0)
+            if not saved or saved[best] <= 0:
+                raise self._too_little()
+            taken[best] += 1
+        shares = tuple(self._needed(taken))
+        if self.shares is not None and [d.chosen for d in self.demands] == taken:
+            return None
+        return Budget(self.name, self.bound, shares)
+
+    def _needed(self, taken: Sequence[int]) -> list[int]:
+        return [d.ways[k] for d, k in zip(self.demands, taken, strict=True)]
+
+    def _too_little(self) -> ArgumentError:
+        least = [min(d.ways) for d in self.demands]
+        most = max(self.demands, key=lambda d: min(d.ways))
+        loops = "its loop keeps" if len(least) == 1 else f"its {len(least)} loops keep"
+        return ArgumentError(
+            f"{self.name}: loop_memory is {self.bound:,} bytes, and {loops} at least "
+            f"{sum(least):,} for the gradient, however often steps are computed again; give "
+            f"loop_memory={sum(least)} or more",
+            most.where,
+        )
+
+
+def first_within(ways: Sequence[int], bound: int) -> int:
+    """The first of the ways that needs no more than `bound`; their number where there is none."""
+    return next((k for k, n in enumerate(ways) if n <= bound), len(ways))
 
 
 class _Local(threading.local):
-    bound: int | None = None
+    budget: Budget | None = None
+    recorders: tuple[object, ...] | None = None  # those at work around the body in progress
+    lanes: int = 1
 
 
 _local = _Local()
 
 
 @contextmanager
-def bounded_loops(nbytes: int | None) -> Iterator[None]:
-    """Loops that are traced meanwhile keep at most so many bytes for their reverse; None: as
-    before."""
-    before = _local.bound
-    _local.bound = before if nbytes is None else nbytes
+def bounded_loops(budget: Budget | None) -> Iterator[None]:
+    """Loops that are traced meanwhile share `budget`; None: they keep what they like."""
+    before = _local.budget, _local.recorders, _local.lanes
+    _local.budget, _local.recorders, _local.lanes = budget, None, 1
     try:
         yield
     finally:
-        _local.bound = before
+        _local.budget, _local.recorders, _local.lanes = before
 
 
-def note_bound(body: Graph) -> None:
-    """Note the bound that is in force with the body of a loop."""
-    if _local.bound is not None:
-        body.memo[KEY] = _local.bound
+@contextmanager
+def body_of_loop() -> Iterator[None]:
+    """Loops that are traced meanwhile are within another, which is divided together with them,
+    unless a tape begins and ends within it."""
+    before = _local.recorders
+    _local.recorders = tapes()
+    try:
+        yield
+    finally:
+        _local.recorders = before
 
 
-def bound_of(body: Graph) -> int | None:
-    found: int | None = body.memo.get(KEY)
-    return found
+@contextmanager
+def lanes(count: object) -> Iterator[None]:
+    """What is traced meanwhile happens so many times at once."""
+    before = _local.lanes
+    _local.lanes = before * max(1, count) if isinstance(count, int) else before
+    try:
+        yield
+    finally:
+        _local.lanes = before
 
 
-def segment_length(body: Graph, augmented: Graph, carried: int, length: int) -> int | None:
-    """How many steps to make between checkpoints; None where all may be kept."""
-    bound = bound_of(body)
-    each = sum(nominal_bytes(t) for t in augmented.output_types[len(body.outputs) :])
-    depth = body.memo.get(DEPTH, 0)
-    if bound is None or length < 4 or each * length <= bound or depth == DEEPEST:
+def budget_at_work() -> Budget | None:
+    """What the next loop has to ask for its bytes; None where nobody bounds it, or the loop around
+    it does."""
+    around = _local.recorders
+    if around is not None and all(any(t is a for a in around) for t in tapes()):
         return None
-    state = max(1, sum(nominal_bytes(t) for t in body.types[:carried]))
-    if state >= each * length // 2:
-        return None  # one checkpoint would be as large
-    steps = max(2, min(length // 2, round(math.sqrt(length * state / each))))
-    if steps * each + length // steps * state > bound:
-        steps = max(2, round(length ** (1 / 3)), min(steps, bound // (2 * each)))
-    return steps
+    return _local.budget
 
 
-def in_segments(
-    types: Sequence[TensorType], body: Graph, carried: int, scanned: int, length: int,
-    reverse: bool, steps: int,
-) -> Graph:  # fmt: skip
-    """The graph of a scan over inputs of `types`, as a scan over segments of so many steps; what
-    remains is scanned by itself, last."""
-    settings = {"masked": False, "varying": (), "padded": (), "reverse": reverse}
-    whole, rest = divmod(length, steps)
-    bounds, body = body.memo, Graph(body.params, body.nodes, body.outputs, body.name)
-    split = carried + scanned
-
-    def over(n: int, inputs: Sequence[Any]) -> list[Any]:
-        return list(
-            apply(
-                ops["scan"], inputs, body_graph=body, carried=carried, scanned=scanned, length=n,
-                **settings,
-            )
-        )  # fmt: skip
-
-    entries = [tensor_type((steps, *t.shape[1:]), t.dtype) for t in types[carried:split]]
-    inner = [*types[:carried], *entries, *types[split:]]
-    segment = build("segment", inner, lambda _, *xs: over(steps, xs))
-    again = build(
-        "segment again",
-        inner,
-        lambda _, *xs: ops["recompute"](*xs, graph=segment, again=(True,) * len(xs)),
-    )
-    again.memo[KEY] = bounds[KEY]
-    again.memo[DEPTH] = bounds.get(DEPTH, 0) + 1
-
-    def make(_: Any, *inputs: Any) -> list[Any]:
-        state, xs, captures = inputs[:carried], inputs[carried:split], inputs[split:]
-        first = rest if reverse else 0  # where the segments begin
-        rows = [rows_of(x, first, whole * steps) for x in xs]
-        rows = [x.reshape((whole, steps, *x.shape[1:])) for x in rows]
-        found = apply(
-            ops["scan"], [*state, *rows, *captures], body_graph=again, carried=carried,
-            scanned=scanned, length=whole, **settings,
-        )  # fmt: skip
-        state = found[:carried]
-        stacks = [y.reshape((whole * steps, *y.shape[2:])) for y in found[carried:]]
-        if not rest:
-            return [*state, *stacks]
-        left = [rows_of(x, 0 if reverse else whole * steps, rest) for x in xs]
-        last = over(rest, [*state, *left, *captures])
-        pairs = zip(stacks, last[carried:], strict=True)
-        joined = [ops["concat"]([b, a] if reverse else [a, b], 0) for a, b in pairs]
-        return [*last[:carried], *joined]
-
-    return build(f"segments of {body.name}", list(types), make)
+def tapes() -> tuple[object, ...]:
+    """The recorders at work that derivatives will be asked of."""
+    return tuple(r for r in state.recorders if hasattr(r, "gradient"))
 
 
-def rows_of(x: Any, start: int, count: int) -> Any:
-    """Some entries along the first axis."""
-    rest = x.shape[1:]
-    return ops["slice"](x, (start, *(0 for _ in rest)), (count, *rest))
+def is_bounded() -> bool:
+    """Is there a bound on what loops keep, be it that of a loop around?"""
+    return _local.budget is not None

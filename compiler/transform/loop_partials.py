@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphgrad.compiler.ir import Graph, Node, Value
-from graphgrad.compiler.passes.cse import node_key
+from graphgrad.compiler.passes.cse import cse, node_key
 from graphgrad.compiler.transform.dear import are_few_and_dear
 
 
@@ -21,6 +21,7 @@ def with_partials(body: Graph, reverse: Graph) -> Graph:
     chosen = dear_values(reverse, len(body.params) + len(body.outputs))
     if not chosen:
         return body
+    body = cse(body)  # so that what is found below is what later values are computed from
     env = dict(zip(reverse.params, (*body.params, *body.outputs), strict=False))
     known: dict[Any, Node] = {node_key(n): n for n in body.nodes}
     nodes = list(body.nodes)

@@ -21,6 +21,20 @@ def test_a_program_agrees_with_the_one_by_hand(name, monkeypatch):
     assert check(p, p.tiny, p.by_hand.py_func) <= TOLERANCE
 
 
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_gradients_agree_at_the_size_that_is_measured(name, monkeypatch):
+    if name == "heat":  # the measurement compares all trips; here Python runs 65,000 points a trip
+        monkeypatch.setattr(importlib.import_module("benchmarks.loops.heat"), "TRIPS", 3)
+    p = program(name)
+    assert all(np.asarray(x).dtype == np.float64 for x in p.arguments(p.size))
+    assert check(p, p.size, p.by_hand.py_func) <= TOLERANCE == 1e-9
+
+
+def test_quick_compares_every_program(capsys):
+    assert command.main(["--quick"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(PROGRAMS)
+
+
 @pytest.mark.parametrize("name", ["newton", "kalman", "edit_distance"])
 def test_gradients_by_hand_are_those_of_finite_differences(name):
     p = program(name)

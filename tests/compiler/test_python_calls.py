@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.errors import GraphgradError
@@ -94,8 +95,9 @@ def test_a_size_that_only_an_attribute_mentions() -> None:
 
     def f(x: Any) -> Any:
         def body(s: Any) -> Any:
-            spread = ops["put_along"](s.reshape((1,)), np.array([1]), axis=0, size=size)
-            return [(spread + 1.0).sum((0,))]
+            places = ops["abs"](s).cast(dtypes.int64).reshape((1, 1))
+            counts = ops["bincount"](places, size=size, dtype=dtypes.int32)
+            return [s + counts.cast(dtypes.float64).sum((0, 1))]
 
         return times(4, body, x.sum((0,)))
 

@@ -20,6 +20,7 @@ from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.transform.autodiff import zeros_like
 from graphgrad.compiler.types import Shape, TensorType, show_shape, tensor_type
 from graphgrad.conversion.operators.containers import is_array, is_container, rebuilt, written_back
+from graphgrad.conversion.operators.guesses import agree
 from graphgrad.conversion.operators.names import described, is_own, label, origin
 from graphgrad.conversion.operators.numbers import (
     adopts,
@@ -113,6 +114,7 @@ class Join:
             elif is_weak(a) and is_weak(b) and left.is_integer and right.is_integer:
                 dtype = dtypes.int64
             else:
+                agree(a, b)
                 raise self._error(
                     DTypeError, name, path, a, b, f"dtype {left.name}", f"dtype {right.name}",
                     "cast one of them (gg.cast)",

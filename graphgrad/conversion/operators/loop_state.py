@@ -14,13 +14,14 @@ from typing import Any
 
 from graphgrad import nest
 from graphgrad.arrays import Growable
-from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.dtypes import DType, promote
 from graphgrad.compiler.errors import ArgumentError, DTypeError, GraphgradError, ShapeError
 from graphgrad.compiler.op import current_kind
 from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.transform.autodiff import zeros_like
 from graphgrad.compiler.types import same_shape, show_shape, tensor_type
 from graphgrad.conversion.operators.containers import is_array, is_container, rebuilt
+from graphgrad.conversion.operators.guesses import GuessAgain, agree
 from graphgrad.conversion.operators.joins import Parts, Slot, Zeros, filled
 from graphgrad.conversion.operators.loop_options import loop_options
 from graphgrad.conversion.operators.names import described, label, origin
@@ -47,10 +48,6 @@ _ADVICE = (
 )
 
 
-class GuessAgain(Exception):
-    """The body contradicts what was guessed about the state; the guess has been corrected."""
-
-
 class LoopState:
     """The guess about the state `values` of a loop, and what a trace of the body makes of it."""
 
@@ -73,6 +70,7 @@ class LoopState:
         self.ends: list[Any] = []  # of the state after the loop
         self.start: list[Any] = []  # the carried tensors
         self.labels: list[str] = []  # of these
+        self.places: list[tuple[Path, Any]] = []  # where they are in the state, and what is there
         self.leaving: list[Any] = []  # what the body makes of them
         self._params: list[Any] = []  # what stands for the carried tensors in a trip
         self._replaced: list[tuple[Any, Any]] = []  # tensors of which a trip replaces a part
@@ -80,7 +78,7 @@ class LoopState:
 
     def guess(self) -> list[Any]:
         """The carried tensors as they are before the loop, by the guess as it is now."""
-        self.start, self.labels = [], []
+        self.start, self.labels, self.places, self._params = [], [], [], []
         self.plans = [self._plan(n, "", x) for n, x in zip(self.names, self.values, strict=True)]
         return self.start
 
@@ -92,9 +90,28 @@ class LoopState:
             if is_weak(leaf) and (n, path) not in self.fixed
         ]  # fmt: skip
 
-    def _carry(self, name: str, path: str, value: Any) -> Slot:
+    def origin(self, param: Any) -> Any:
+        """What the carried tensor `param` of this trip was before the loop, or None."""
+        return next((self.places[k][1] for k, p in enumerate(self._params) if p is param), None)
+
+    def may_adopt(self, param: Any, dtype: DType) -> bool:
+        """Can the number that is carried as `param` get `dtype`: a wider one than it had?"""
+        k = next(k for k, p in enumerate(self._params) if p is param)
+        path, x = self.places[k]
+        before = self.dtypes.get(path)
+        wider = before is None or promote(before, dtype) is dtype
+        return adopts(x, dtype) and dtype is not self.start[k].dtype and wider
+
+    def adopt(self, param: Any, dtype: DType) -> None:
+        """Guess `dtype` for it from now on, and again for what only the body sets."""
+        k = next(k for k, p in enumerate(self._params) if p is param)
+        self.dtypes[self.places[k][0]] = dtype
+        self.found.clear()
+
+    def _carry(self, name: str, path: str, value: Any, x: Any = None) -> Slot:
         self.start.append(value)
         self.labels.append(f"{name}{path}")
+        self.places.append(((name, path), x))
         return Slot(len(self.start) - 1)
 
     def _plan(self, name: str, path: str, x: Any) -> Any:
@@ -122,7 +139,7 @@ class LoopState:
             return x
         if isinstance(x, Variable) and (name, path) not in self.read:
             return x
-        return self._carry(name, path, lift(x, self.dtypes.get((name, path))))
+        return self._carry(name, path, lift(x, self.dtypes.get((name, path))), x)
 
     # A trip
 
@@ -155,7 +172,7 @@ class LoopState:
         }  # fmt: skip
         if not _same_limit(limit, self.limit) or invariants != self.invariants:
             self.limit, self.invariants = limit, invariants
-            raise GuessAgain
+            raise GuessAgain(self)
         return self.leave(results)
 
     def shapes(self) -> list[Any] | None:
@@ -201,7 +218,7 @@ class LoopState:
             if isinstance(out, Undefined):
                 return out if out.reason else plan
             self.found[name, path] = _prototype(out)
-            raise GuessAgain
+            raise GuessAgain(self)
         if isinstance(out, Maybe):
             out = out.value if out.defined is True else Undefined(name, out.reason)
         if isinstance(out, Undefined):
@@ -215,12 +232,12 @@ class LoopState:
             return self._settle_parts(name, path, plan, x, out)
         if is_weak(plan) and is_numeric(out) and not same_number(plan, out):
             self.fixed.discard((name, path))
-            raise GuessAgain
+            raise GuessAgain(self)
         if same_number(plan, out) or same_object(plan, out):
             return plan
         if isinstance(plan, Variable) and is_numeric(out):
             self.read.add((name, path))
-            raise GuessAgain
+            raise GuessAgain(self)
         raise self._error(ArgumentError, name, path, plan, out, described(plan), described(out),
                           "only tensors and numbers can change in a loop over tensors")  # fmt: skip
 
@@ -271,12 +288,14 @@ class LoopState:
                               "a tensor or number has to stay one")  # fmt: skip
         if same_number(x, out):
             self.fixed.add((name, path))
-            raise GuessAgain
+            raise GuessAgain(self)
         dtype = dtype_of(out)
         if dtype is not entering.dtype and not (is_weak(out) and adopts(out, entering.dtype)):
             if is_weak(x) and adopts(x, dtype) and self.dtypes.get((name, path)) is not dtype:
                 self.dtypes[name, path] = dtype
-                raise GuessAgain
+                self.found.clear()
+                raise GuessAgain(self)
+            agree(entering, out)
             raise self._error(
                 DTypeError, name, path, x, out, f"dtype {entering.dtype.name}",
                 f"dtype {dtype.name}", "cast one of them (gg.cast)",
@@ -297,7 +316,7 @@ class LoopState:
     def _settle_parts(self, name: str, path: str, plan: Parts, x: Any, out: Any) -> Any:
         if isinstance(x, list) and (is_array(out) or _other_length(x, out)):
             self.growing.add((name, path))
-            raise GuessAgain
+            raise GuessAgain(self)
         if not is_container(out) or type(out) is not type(plan.form):
             raise self._error(ArgumentError, name, path, x, out, described(x), described(out),
                               "its structure has to stay the same")  # fmt: skip

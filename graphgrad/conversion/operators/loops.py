@@ -15,7 +15,8 @@ from graphgrad.compiler.errors import GraphgradError
 from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.source import Where
 from graphgrad.conversion.operators.conditions import truth
-from graphgrad.conversion.operators.loop_state import GuessAgain, LoopState
+from graphgrad.conversion.operators.guesses import GuessAgain, opened
+from graphgrad.conversion.operators.loop_state import LoopState
 from graphgrad.conversion.operators.names import place_of
 from graphgrad.conversion.operators.places import Places
 from graphgrad.conversion.operators.subtrace import SubTrace
@@ -112,9 +113,11 @@ def settled(guess: LoopState, attempt: Callable[[], tuple[Any, ...]]) -> tuple[A
     refused: Exception | None = None
     while True:
         try:
-            return attempt()
-        except GuessAgain:
-            continue
+            with opened(guess):
+                return attempt()
+        except GuessAgain as again:
+            if again.loop is not guess:
+                raise
         except (GraphgradError, TypeError, ValueError, IndexError) as error:
             if error is guess.failure:
                 raise
