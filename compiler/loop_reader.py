@@ -48,18 +48,21 @@ class LoopReader:
         self.moves = moves
         self.sizes: Sizes = sizes or {}
 
-    def of_step(self, step: CompiledStep, kept: Iterable[Value] = ()) -> LoopReport | None:
-        """The report of a compiled step that is a loop; `kept` are values of the graph around
-        it that a derivative elsewhere reads."""
+    def of_step(
+        self, step: CompiledStep, kept: Iterable[Value] = (), again: bool = False
+    ) -> LoopReport | None:
+        """The report of a compiled step that is a loop; `kept` are values of the graph around it
+        that a derivative elsewhere reads. `again`: the graph is a part of a derivative."""
         node = step.nodes[0]
         if step.graph is None or node.op.name not in LOOPS:
             return None
         how = HOSTED if step.kind == "host" else REGION if step.kernel is None else SCALAR
-        return self.of_loop(node, step.graph, set(kept), how, step)
+        return self.of_loop(node, step.graph, set(kept), how, again, step)
 
     def of_loop(
-        self, node: Node, graph: Graph, kept: set[Value], how: str, step: CompiledStep | None = None
-    ) -> LoopReport:
+        self, node: Node, graph: Graph, kept: set[Value], how: str, again: bool,
+        step: CompiledStep | None = None,
+    ) -> LoopReport:  # fmt: skip
         attrs = node.attrs
         body: Graph = attrs["body_graph"]
         carried: int = attrs["carried"]
@@ -78,7 +81,7 @@ class LoopReader:
         return LoopReport(
             node.op.name,
             node.where,
-            repeats(node),
+            repeats(node) or (again and not is_derivative(node)),
             how,
             trips,
             steps,
@@ -89,12 +92,10 @@ class LoopReader:
             tuple(computed_again(body)) if is_derivative(node) and not repeats(node) else (),
             step.refusals if step is not None else (),
             python_calls(host_nodes(step, body)) if how is not HOSTED else (),
-            tuple(self.within(body, saved, how, step)),
+            tuple(self.within(body, saved, how, again or is_derivative(node))),
         )
 
-    def within(
-        self, body: Graph, saved: set[Value], how: str, step: CompiledStep | None
-    ) -> Iterator[LoopReport]:
+    def within(self, body: Graph, saved: set[Value], how: str, again: bool) -> Iterator[LoopReport]:
         """The loops of a body. Those of a region are compiled steps of their own, which a report
         shows in their place."""
         if how == REGION:
@@ -102,11 +103,11 @@ class LoopReader:
         inside = INSIDE if how in (SCALAR, INSIDE) else HOSTED
         for node in body.nodes:
             if node.op.name in LOOPS:
-                yield self.of_loop(node, body, saved, inside)
+                yield self.of_loop(node, body, saved, inside, again)
             elif isinstance(node.op, Control):
                 for graph in node.attrs.values():
                     if isinstance(graph, Graph):
-                        yield from self.within(graph, set(), how, step)
+                        yield from self.within(graph, set(), how, again)
 
     def trips(self, node: Node) -> tuple[str, int | None]:
         """How many steps, in words and as a number."""
