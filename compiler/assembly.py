@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -15,17 +14,23 @@ from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
-from graphgrad.compiler.dims import Symbol, to_size
+from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.families import Control
-from graphgrad.compiler.hosted import Refusal, why_hosted
-from graphgrad.compiler.interpret import flushed, run_node
+from graphgrad.compiler.host_steps import (
+    called_function,
+    host_function,
+    is_guarded,
+    python_call,
+    sizes_of,
+)
+from graphgrad.compiler.hosted import why_hosted
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
 from graphgrad.compiler.kernels.blocks import Block, block_of
 from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
+from graphgrad.compiler.kernels.factorisations import Factorisation, factorisation_of
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
@@ -33,6 +38,7 @@ from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.pools import pool_of
 from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.running import running_of
 from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
 from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
 from graphgrad.compiler.memory_reuse import donations, find_updates
@@ -47,7 +53,7 @@ from graphgrad.compiler.regions import (
     sub_graphs,
 )
 from graphgrad.compiler.source import Where
-from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
+from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
@@ -55,44 +61,12 @@ from graphgrad.runtime.program import (
     Host,
     Native,
     Program,
+    PythonCall,
     Size,
     Slot,
     Target,
     Temp,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStep:
-    """One step of a Program, for reports: a kernel, a routine call, a loop or a branch with the
-    steps within, or a host step."""
-
-    kind: str  # kernel | routine | loop | branch | host
-    nodes: tuple[Node, ...]
-    nest: LoopNest | None = None
-    kernel: KernelText | None = None
-    arrays: tuple[Value | None, ...] = ()
-    others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
-    # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
-    epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
-    within: tuple[CompiledStep, ...] = ()
-    graph: Graph | None = None  # in which it stands
-    memory: tuple[
-        str, ...
-    ] = ()  # of a loop that is not scalar code: where each part of its state is
-    refusals: tuple[Refusal, ...] = ()  # of a loop or a branch of the host: why it is not native
-
-    @property
-    def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
-        """The nests that a kernel's launch runs, with their arrays."""
-        return () if self.nest is None else ((self.nest, self.arrays), *self.others)
-
-
-def flattened(steps: Iterable[CompiledStep]) -> Iterator[CompiledStep]:
-    """The steps, each followed by those within it."""
-    for step in steps:
-        yield step
-        yield from flattened(step.within)
 
 
 def slot(kind: str, t: TensorType) -> Slot:
@@ -114,9 +88,11 @@ class Assembly:
     failures: list[Failure] = field(default_factory=list)
     places: list[Where | None] = field(default_factory=list)  # of the failures
     callables: list[Callable[..., Any]] = field(default_factory=list)
+    python_calls: list[PythonCall] = field(default_factory=list)  # of native code
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
+    # Of convolutions and of what LAPACK computes: all that their kernels touch.
+    buffers: dict[Value, list[Storage]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
     flush: bool = False  # subnormal numbers are zero
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
@@ -159,7 +135,7 @@ class Assembly:
         for batch in launches:
             self.emit(batch, writer, steps)
         if writer.open:
-            steps.append(Native(writer.end_entry()))
+            steps.append(writer.end_entry())
         return Program(
             fingerprint=typed.fingerprint,
             module=writer.module(),
@@ -179,6 +155,7 @@ class Assembly:
             failures=tuple(self.failures),
             constants=tuple(self.constants),
             callables=tuple(self.callables),
+            python_calls=tuple(self.python_calls),
         )
 
     # -- storage
@@ -210,12 +187,17 @@ class Assembly:
             return None
         return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
 
-    def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
-        """The numbers of the checks of a node, each an error, its text and the user's line."""
+    def number_failures(
+        self, node: Node, known: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[tuple[str, int], ...]:
+        """The numbers of the checks of a node, each an error, its text and the user's line. `known`
+        are parts of the text."""
         if id(node) not in self.numbers:
             numbered = []
             for kind, (error, message) in node.op.failures.items():
                 text = message
+                for key, part in known.items():
+                    text = text.replace("{" + key + "}", part)
                 for key, value in node.attrs.items():
                     plain = str(value).replace("{", "{{").replace("}", "}}")
                     text = text.replace("{" + key + "}", plain)
@@ -247,14 +229,26 @@ class Assembly:
         return Storage(self.add_slot(slot("constant", node.out.type)))
 
     def is_native(self, value: Value) -> bool:
-        """Is `value` written by a kernel or a routine (else by a host step)?"""
+        """Is `value` written by native code (else by a host step)?"""
         node = self.fusion.producers[value]
-        return value in self.fusion.group_of or self.has_kernels(node)
+        return value in self.fusion.group_of or self.has_code(node)
+
+    def has_code(self, node: Node) -> bool:
+        """Is a node that is in no group a part of native code? Within a loop or a branch each is,
+        by calling Python if need be."""
+        return self.around is not None or is_guarded(node) or self.has_kernels(node)
 
     def has_kernels(self, node: Node) -> bool:
         """Has a node that is in no group a native form?"""
-        makers = product_of, pieces_of, scatter_of, block_of, pool_of, self.convolutions.kernel
+        makers = (
+            product_of, pieces_of, scatter_of, block_of, pool_of, running_of, self.factorisation,
+            self.convolutions.kernel,
+        )  # fmt: skip
         return self.is_native_control(node) or any(f(node) is not None for f in makers)
+
+    def factorisation(self, node: Node) -> Factorisation | None:
+        """What LAPACK is to compute for a node, where it is there."""
+        return factorisation_of(node) if self.target.lapack else None
 
     def inside(self, graph: Graph) -> Assembly:
         """What puts a sub-graph together, with its launches."""
@@ -274,7 +268,7 @@ class Assembly:
         return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
 
     def is_native_control(self, node: Node) -> bool:
-        """Is `node` a loop or a branch all of whose steps are native?"""
+        """Is `node` a loop or a branch that becomes native code?"""
         if self.is_scalar(node):
             return True
         graphs = sub_graphs(node)
@@ -287,15 +281,9 @@ class Assembly:
         return self.scalars[node]
 
     def body(self, graph: Graph) -> Body | None:
-        """A sub-graph divided into kernels, if all of its steps are native."""
+        """A sub-graph divided into kernels, if its sizes are known before it runs."""
         if id(graph) not in self.bodies:
-            body = body_of(graph)
-            if body is not None:
-                inner = self.within(body)
-                alone = (s.node for s in body.plan.steps if s.node is not None)
-                if not all(n.outputs and inner.has_kernels(n) for n in alone):
-                    body = None
-            self.bodies[id(graph)] = body
+            self.bodies[id(graph)] = body_of(graph)
         return self.bodies[id(graph)]
 
     def within(self, body: Body) -> Assembly:
@@ -304,6 +292,7 @@ class Assembly:
             body.graph, body.fusion, body.plan, self.target, slots=self.slots,
             constants=self.constants, failures=self.failures, places=self.places,
             numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
+            callables=self.callables, python_calls=self.python_calls, flush=self.flush,
         )  # fmt: skip
 
     def control(self, node: Node) -> Branch | Repeated:
@@ -366,7 +355,12 @@ class Assembly:
                 return self.touch_convolution(kernel, step.node)
             if self.is_native_control(step.node) and not self.is_scalar(step.node):
                 return self.control(step.node).storage
-            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            found = [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            factorisation = self.factorisation(step.node)
+            if factorisation is not None:
+                found.append(self.scratch_of(factorisation))
+                self.buffers[step.node.outputs[0]] = found
+            return found
         found = []
         for i, v in enumerate(low.values):
             found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
@@ -382,6 +376,13 @@ class Assembly:
         threads = THREADS if nest.division is not None else 1
         row = row_bytes(nest, nest.arrays[array])
         return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
+
+    def scratch_of(self, f: Factorisation) -> Storage:
+        """Memory for each thread that may work at the matrices of a stack."""
+        threads = THREADS if f.division is not None else 1
+        return self.add_temp(
+            dtypes.uint8, (threads, f.scratch_bytes), times(threads, f.scratch_bytes)
+        )
 
     def touch_convolution(self, kernel: ConvolutionKernel, node: Node) -> list[Storage]:
         """What the kernel of a convolution gets, in order: see `ConvolutionKernel`. A buffer is one
@@ -425,7 +426,7 @@ class Assembly:
             whole = isinstance(what[0], CompiledStep)
             self.report.append(self.described(what[0] if whole else CompiledStep(*what)))
             if self.apart and writer.open:
-                steps.append(Native(writer.end_entry()))
+                steps.append(writer.end_entry())
 
         step, low = launch[0]
         if len(launch) > 1:
@@ -443,7 +444,7 @@ class Assembly:
             return
         if self.is_scalar(node):
             places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
-            kernel = writer.scalar_loop(node, places, self.number_failures)
+            kernel = writer.scalar_loop(node, places, self.number_failures, self.python_call)
             done("loop", (node,), None, kernel)
             return
         if self.is_native_control(node):
@@ -457,6 +458,11 @@ class Assembly:
             places = [place(s) for s in self.buffers[node.out]]
             kernel = writer.convolution(convolution, places)
             done(*self.convolution_step(node, kernel))
+            return
+        factorisation = self.factorisation(node)
+        if factorisation is not None:
+            self.emit_factorisation(factorisation, node, writer)
+            done("routine", (node,))
             return
         pieces = pieces_of(node)
         if pieces is not None:
@@ -472,6 +478,11 @@ class Assembly:
             arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
             done("kernel", (node,), None, writer.pool(pool, arrays))
             return
+        running = running_of(node)
+        if running is not None:
+            arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
+            done("kernel", (node,), None, writer.running(running, arrays))
+            return
         scatter = scatter_of(node)
         if scatter is not None:
             self.emit_scatter(scatter, node, writer, place)
@@ -481,11 +492,16 @@ class Assembly:
         if block is not None:
             done("kernel", (node,), None, self.emit_block(block, node, writer))
             return
+        if self.has_code(node):
+            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
+            guarded = is_guarded(node)
+            writer.python(self.python_call(node), places, places[0] if guarded else None)
+            done("host", (node,))
+            return
         if writer.open:
-            steps.append(Native(writer.end_entry()))
-        sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-        run = partial(run_host, node, sizes)
-        self.callables.append(flushed(run) if self.flush and isinstance(node.op, Control) else run)
+            steps.append(writer.end_entry())
+        sizes = sizes_of(node)
+        self.callables.append(host_function(node, sizes, self.flush))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
@@ -498,6 +514,13 @@ class Assembly:
         memory = self.controls[node].memory if node in self.controls else ()
         refusals = why_hosted(self, node) if step.kind == "host" else ()
         return replace(step, graph=self.graph, memory=memory, refusals=refusals)
+
+    def python_call(self, node: Node) -> int:
+        """The number of the call of Python that computes a node."""
+        sizes = sizes_of(node)
+        self.callables.append(called_function(node, sizes, self.flush))
+        self.python_calls.append(python_call(node, len(self.callables) - 1, sizes))
+        return len(self.python_calls) - 1
 
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
@@ -541,6 +564,13 @@ class Assembly:
         emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
         return "routine", (node,)
 
+    def emit_factorisation(self, f: Factorisation, node: Node, writer: ModuleWriter) -> None:
+        """A kernel that calls LAPACK for each matrix."""
+        failures = self.number_failures(node, {"a": f.matrix_text})
+        integer = "i64" if self.target.blas == "ilp64" else "i32"
+        places = [self.place(s) for s in self.buffers[node.outputs[0]]]
+        writer.factorisation(f, integer, places, failures[0][1] if failures else -1)
+
     def emit_scatter(
         self, scatter: Scatter, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
     ) -> None:
@@ -575,26 +605,3 @@ class Assembly:
     def in_place(self, node: Node) -> bool:
         """Does a node update its first input where it lies?"""
         return self.locate(node.inputs[0]) is self.locate(node.out)
-
-
-def run_host(node: Node, sizes: tuple[Symbol, ...], *arrays: Any) -> tuple[Any, ...]:
-    """One node as a host step. A reshape shares the memory of its input, and comes as that.
-
-    After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.
-    """
-    types = [x.type for x in node.inputs]
-    if sizes:
-        known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
-        attrs = {  # a sub-graph that needs none of them stays as it is: compiled once for all
-            k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
-            for k, v in node.attrs.items()
-        }
-        node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
-    return run_node(node, tuple(map(in_shape, arrays[: len(types)], types)))
-
-
-def in_shape(array: Any, t: TensorType) -> Any:
-    """`array` in the shape that its type says, of which one size may be unknown."""
-    shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
-    known = -math.prod(shape) if -1 in shape else 1
-    return array.reshape(shape) if shape.count(-1) < 2 and known > 0 else array

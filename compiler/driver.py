@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from graphgrad.compiler.assembly import Assembly, CompiledStep, slot
+from graphgrad.compiler.assembly import Assembly, slot
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.interpret import flushed, interpret
 from graphgrad.compiler.ir import Graph, Node
@@ -18,6 +18,7 @@ from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.passes.stability import stabilised
 from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
 from graphgrad.runtime.float_mode import flush_bits
 from graphgrad.runtime.program import (

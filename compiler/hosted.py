@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from graphgrad.compiler.dims import is_runtime_size
 from graphgrad.compiler.families import Control
+from graphgrad.compiler.host_steps import is_guarded
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.regions import NATIVE, body_of, sub_graphs
 from graphgrad.compiler.source import Where
@@ -77,16 +78,8 @@ def _of_control(around: Assembly, node: Node) -> Iterator[Refusal]:
         elif not sub_graphs(node) and is_runtime_size(node.attrs.get("trips") or 0):
             yield Refusal(user_name(node), node.where, STACKS_ON)
     for graph in node.attrs.values():
-        body = body_of(graph) if isinstance(graph, Graph) else None
-        if isinstance(graph, Graph) and body is None:
+        if isinstance(graph, Graph) and body_of(graph) is None:
             yield from _of_graph(around, graph)
-        elif body is not None:
-            inner = around.within(body)
-            for step in body.plan.steps:
-                if step.node is not None and isinstance(step.node.op, Control):
-                    yield from _of_control(inner, step.node)
-                elif step.node is not None and not inner.has_kernels(step.node):
-                    yield _python_call(step.node)
 
 
 def _of_graph(around: Assembly, graph: Graph) -> Iterator[Refusal]:
@@ -103,12 +96,8 @@ def _of_graph(around: Assembly, graph: Graph) -> Iterator[Refusal]:
 def python_calls(nodes: Iterable[Node]) -> tuple[Refusal, ...]:
     """The nodes among those of a native loop that call Python in each step; assertions do only
     where they fail."""
-    found = dict.fromkeys(_python_call(n) for n in nodes if not _is_assertion(n))
-    return tuple(found)
-
-
-def _is_assertion(node: Node) -> bool:
-    return node.op.name == "callback" and getattr(node.attrs["function"], "guarded", False)
+    plain = (n for n in nodes if not (isinstance(n.op, Control) or is_guarded(n)))
+    return tuple(dict.fromkeys(map(_python_call, plain)))
 
 
 def _python_call(node: Node) -> Refusal:

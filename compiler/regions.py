@@ -27,7 +27,8 @@ from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import Size
 
 if TYPE_CHECKING:
-    from graphgrad.compiler.assembly import Assembly, CompiledStep
+    from graphgrad.compiler.assembly import Assembly
+    from graphgrad.compiler.steps import CompiledStep
 
 NATIVE = ("cond", "while_loop", "scan")
 OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
-from graphgrad.compiler.assembly import CompiledStep, flattened
 from graphgrad.compiler.dims import Dim, symbols_of
 from graphgrad.compiler.driver import Compilation
 from graphgrad.compiler.hosted import Refusal
@@ -22,6 +21,7 @@ from graphgrad.compiler.loop_report import LoopReport, every_loop
 from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.steps import CompiledStep, flattened
 from graphgrad.compiler.transform.loop_memory import Schedule
 from graphgrad.compiler.transform.sizes import bind_sizes
 from graphgrad.compiler.work import (

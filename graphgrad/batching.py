@@ -18,6 +18,7 @@ from graphgrad.compiler.op import current_kind, ops, state
 from graphgrad.compiler.source import here
 from graphgrad.compiler.transform.autodiff import recording
 from graphgrad.compiler.transform.batching import batch_graph
+from graphgrad.compiler.transform.loop_memory import lanes
 from graphgrad.compiler.types import tensor_type
 from graphgrad.example_draws import ExampleBuilder, ExampleDraws
 from graphgrad.function import Function
@@ -100,7 +101,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             def with_data(*values: Any) -> Any:
                 return f(*arguments(values))
 
-            found = traced(with_data, [0] * len(examples), examples)
+            with lanes(count):
+                found = traced(with_data, [0] * len(examples), examples)
         graph, captured, structure = found
         outputs = (True,) * len(graph.outputs)
         marks = (*batched, *(isinstance(x, ExampleDraws) for x in captured))

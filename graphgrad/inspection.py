@@ -34,7 +34,6 @@ def stage_text(trace: ConcreteFunction, stage: str) -> str:
 
 def kernels_text(trace: ConcreteFunction) -> str:
     """Each kernel of a trace as a Python function, in the order in which they run."""
-    from graphgrad.compiler.assembly import flattened
     from graphgrad.compiler.codegen.python_convolution import python_convolution
     from graphgrad.compiler.codegen.python_loop import python_loop
     from graphgrad.compiler.codegen.python_nest import python_kernel
@@ -42,6 +41,7 @@ def kernels_text(trace: ConcreteFunction) -> str:
     from graphgrad.compiler.kernels.carried_arrays import LOOPS
     from graphgrad.compiler.kernels.convolutions import convolution_of
     from graphgrad.compiler.kernels.pools import pool_of
+    from graphgrad.compiler.steps import flattened
 
     if not trace.compiled:
         return INTERPRETED
@@ -73,10 +73,11 @@ def kernels_text(trace: ConcreteFunction) -> str:
 
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
-    from graphgrad.compiler.assembly import Assembly, CompiledStep
+    from graphgrad.compiler.assembly import Assembly
     from graphgrad.compiler.hosted import why_hosted
     from graphgrad.compiler.ir import Graph
     from graphgrad.compiler.kernels.updates import fused
+    from graphgrad.compiler.steps import CompiledStep
     from graphgrad.compiler.transform.loop_chunks import chunk_graph, in_chunks
     from graphgrad.execution import runner
     from graphgrad.runtime.engine import host_target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from graphgrad.runtime.memory import Array, address, empty_aligned
 from graphgrad.runtime.program import (
     STATUS_THREADS,
     STATUS_WORDS,
+    ArrayType,
     Program,
     Size,
     Slot,
@@ -23,6 +24,16 @@ from graphgrad.runtime.program import (
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape]
+
+
+class Placed(NamedTuple):
+    """An array that lies at some address: `buffer` is the type of its bytes, None where it has
+    none."""
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    nbytes: int
+    buffer: Any
 
 
 class Plan:
@@ -37,6 +48,7 @@ class Plan:
         "hosts",
         "large",
         "outputs",
+        "python_calls",
         "shapes",
         "template",
         "temps",
@@ -55,6 +67,11 @@ class Plan:
             found, dtype = shape(slot.shape), np.dtype(slot.dtype)
             return found, dtype, element_count(found) * dtype.itemsize
 
+        def placed(t: ArrayType) -> Placed:
+            found, dtype = shape(t.shape), np.dtype(t.dtype)
+            nbytes = element_count(found) * dtype.itemsize
+            return Placed(found, dtype, nbytes, ctypes.c_char * nbytes if nbytes else None)
+
         sizes = shape(program.sizes)
         first = program.arena_word + 1
         routines = list(words[first + len(sizes) :])
@@ -71,6 +88,10 @@ class Plan:
         self.shapes = tuple(s for s, *_ in self.outputs)
         self.dtypes = tuple(d for _, d, _ in self.outputs)
         self.hosts = {i: shape(s.shape) for i, s in enumerate(program.slots) if s.kind == "host"}
+        self.python_calls = tuple(
+            (tuple(map(placed, c.inputs)), tuple(map(placed, c.outputs)), shape(c.sizes))
+            for c in program.python_calls
+        )
         self.temps = tuple(
             (shape(t.shape), np.dtype(t.dtype), evaluate(t.offset, shapes, count))
             for t in program.temps

@@ -26,12 +26,14 @@ from graphgrad.runtime.sizes import evaluate as evaluate
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The machine a Program is compiled for, and how its BLAS is called."""
+    """The machine a Program is compiled for, how its BLAS is called, and whether that comes with
+    the routines of LAPACK."""
 
     triple: str
     cpu: str
     features: str
     blas: str = "ilp64"  # integer width of the CBLAS routines: "ilp64" or "lp64"
+    lapack: bool = False
 
     @property
     def machine(self) -> str:
@@ -54,9 +56,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """Run the module's function `entry`."""
+    """Run the module's function `entry`; does it, or may it, call Python?"""
 
     entry: str
+    calls_python: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,29 @@ class Temp:
     dtype: str
     shape: tuple[Size, ...]
     offset: Size
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """The type of an array somewhere in memory."""
+
+    dtype: str
+    shape: tuple[Size, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PythonCall:
+    """What native code calls Python for: `Program.callables[function]`, with arrays of the types
+    `inputs` and the numbers `sizes`; its results are copied to arrays of the types `outputs`.
+
+    One that `only_raises` does nothing else, so that a run which comes to it may be made again.
+    """
+
+    function: int
+    inputs: tuple[ArrayType, ...]
+    outputs: tuple[ArrayType, ...]
+    sizes: tuple[Size, ...] = ()
+    only_raises: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +140,7 @@ class Program:
     failures: tuple[Failure, ...] = ()
     constants: tuple[Any, ...] = field(default=(), compare=False)  # arrays, by constant slot order
     callables: tuple[Any, ...] = field(default=(), compare=False)
+    python_calls: tuple[PythonCall, ...] = ()
 
     @property
     def arena_word(self) -> int:
@@ -136,8 +163,14 @@ STATUS_WORDS = 8
 STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B, STATUS_THREAD, STATUS_THREADS = range(6)
 STATUS_CLOCK = 6  # when a loop last asked whether the user interrupts it
 INTERRUPTED = -2  # the failure of a loop that the user interrupted
+RAISED = -3  # the failure of a Python function that native code called
 
 # Routines that run `i32 kernel(ptr status, i64 lo, i64 hi, ptr args)` over 0..count on all threads,
 # in chunks of `grain`: `i32 routine(ptr status, ptr kernel, i64 count, i64 grain, ptr args)`. They
 # may be called where the record says that there is more than one thread.
 PARALLEL, PRODUCTS = "parallel", "products"  # for kernels; for kernels that call the BLAS
+
+# The routine by which native code calls Python: `void python(ptr table, i64 number, ptr words)`,
+# where the words are 0, and the addresses of the inputs and outputs of that PythonCall; it sets the
+# first word to 1 when all went well.
+PYTHON = "python"

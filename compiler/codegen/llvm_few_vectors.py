@@ -39,7 +39,7 @@ class FewVectors(Loops, NestMemory):
     def is_written_out(self, phase: Phase, lo: str, hi: str | None, rows: int = 1) -> bool:
         """Is the sweep over `rows` whole rows without a loop?"""
         n = self.nest.dims[-1] if self.nest.inner == 1 else None
-        if not isinstance(n, int) or not self.width <= n <= MOST_VECTORS * self.width:
+        if not isinstance(n, int) or not 0 < n <= MOST_VECTORS * self.width:
             return False
         if (lo, hi) != ("0", None) or any(s.fn == "require" or s.failures for s in phase.stmts):
             return False

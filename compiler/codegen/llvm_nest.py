@@ -566,6 +566,8 @@ class NestEmitter(FewVectors):
             self.store(e, s.attr, args[0], e.index_text, e.mask)
         elif s.fn == "load_at":
             values[s.id] = self.load_at(e, s, args[0])
+        elif s.fn == "load_in":
+            values[s.id] = self.load_in(e, s, args[0])
         elif s.fn == "index":
             values[s.id] = self.positions(e, s.attr)
         elif s.fn == "size":

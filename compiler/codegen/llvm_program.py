@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,12 +21,15 @@ from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_flushing import flushed
+from graphgrad.compiler.codegen.llvm_lapack import lapack_text
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
+from graphgrad.compiler.codegen.llvm_python import declare_call, python_call
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
+from graphgrad.compiler.codegen.llvm_running import running_text
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
@@ -42,9 +45,11 @@ from graphgrad.compiler.kernels.division import (
     pool_division,
     small_product_division,
 )
+from graphgrad.compiler.kernels.factorisations import Factorisation
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.kernels.products import Product
+from graphgrad.compiler.kernels.running import Running
 from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
 from graphgrad.compiler.kernels.tiles import crosswise
@@ -53,9 +58,11 @@ from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import (
     PARALLEL,
     PRODUCTS,
+    PYTHON,
     STATUS_A,
     STATUS_B,
     STATUS_FAILURE,
+    Native,
     Size,
 )
 
@@ -141,6 +148,7 @@ class ModuleWriter:
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
+    calls_python: bool = False  # does the run function at work, or what it calls?
     flush_on: str = ""  # the machine, where its threads are to take subnormal numbers for zero
 
     def fresh(self) -> str:
@@ -258,12 +266,16 @@ class ModuleWriter:
         """A place as `ROWS` reads it."""
         return str(place.slot) if place.slot >= 0 else f"-{self.number(place.offset)}"
 
-    def arguments(self, kernel: KernelText, places: list[Place]) -> None:
-        """Lay out the arguments of a kernel, which becomes part of the module."""
+    def arguments(
+        self, kernel: KernelText, places: list[Place], pointers: Sequence[str] = ()
+    ) -> None:
+        """Lay out the arguments of a kernel, which becomes part of the module: where its arrays
+        lie, its sizes, and further pointers."""
         self.cut()
         self.kernels.setdefault(kernel.name, kernel.text)
         words = [(self.pointer(p), "ptr") for p in places]
         words += [(self.size(n), "i64") for n in kernel.sizes]
+        words += [(p, "ptr") for p in pointers]
         self.store_arguments(words)
 
     def store_arguments(self, words: list[tuple[str, str]]) -> None:
@@ -321,6 +333,28 @@ class ModuleWriter:
         self.store_arguments([(word, "ptr") for word in words])
         self.share(name, call.count, call.division, PRODUCTS)
 
+    def factorisation(
+        self, f: Factorisation, integer: str, places: list[Place], failure: int
+    ) -> KernelText:
+        """Call LAPACK for each matrix of a stack: inputs, outputs and scratch lie at `places`."""
+        text = lapack_text(f, integer, failure, self.parts)
+        sizes = *map(to_size, f.sizes), f.scratch_bytes
+        kernel = named(f.op, text, sizes)
+        self.arguments(kernel, places, [self.routine(f.routine)])
+        count = to_size(element_count(f.stack))
+        status = self.share(kernel.name, count, f.division, PRODUCTS)
+        if failure >= 0:
+            self.leave_if_failed(status)
+        return kernel
+
+    def running(self, r: Running, places: list[Place]) -> KernelText:
+        """Call the kernel of a running fold: its inputs and its result lie at `places`."""
+        text = running_text(r, self.parts)
+        kernel = named(f"running_{r.fold}", text, map(to_size, (r.size, r.inner)))
+        self.arguments(kernel, places)
+        self.share(kernel.name, to_size(r.outer), r.division, PARALLEL)
+        return kernel
+
     def product(self, product: Product, places: list[Place]) -> KernelText:
         """Call the kernel of a small product on arrays at `places`."""
         kernel = product_text(product, self.parts)
@@ -351,12 +385,18 @@ class ModuleWriter:
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
 
-    def scalar_loop(self, node: Node, places: list[Place], numbers: Numbers) -> KernelText:
+    def scalar_loop(
+        self, node: Node, places: list[Place], numbers: Numbers, calls: Callable[[Node], int]
+    ) -> KernelText:
         """Call the function of a loop: its inputs and its outputs lie at `places`."""
-        emitter = ScalarLoopEmitter(node, numbers, self.parts)
+        emitter = ScalarLoopEmitter(node, numbers, calls, self.parts)
         text = emitter.emit()
         kernel = named(node.op.name, text, map(to_size, emitter.sizes))
-        self.arguments(kernel, places)
+        python = []
+        if emitter.calls_python:
+            declare_call(self.parts, self.flush_on)
+            python, self.calls_python = ["%table", self.routine(PYTHON)], True
+        self.arguments(kernel, places, python)
         self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
         return kernel
 
@@ -398,6 +438,25 @@ class ModuleWriter:
         self.share(kernel.name, to_size(pool.parts), pool_division(pool), PARALLEL)
         return kernel
 
+    def python(self, number: int, places: list[Place], guard: Place | None = None) -> None:
+        """Call Python for PythonCall `number`, whose arrays lie at `places`: where the bool at
+        `guard` is false, if there is one."""
+        self.cut(ahead=20 + 2 * len(places))
+        declare_call(self.parts, self.flush_on)
+        self.calls_python = True
+        after = ""
+        if guard is not None:
+            flag = self.emit(f"load i8, ptr {self.pointer(guard)}")
+            holds = self.emit(f"icmp ne i8 {flag}, 0")
+            fails, after = self.fresh()[1:], self.fresh()[1:]
+            self.lines += [f"  br i1 {holds}, label %{after}, label %{fails}", f"{fails}:"]
+        with self.branch():
+            python = self.routine(PYTHON)
+            self.store_arguments([("0", "i64"), *((self.pointer(p), "ptr") for p in places)])
+            self.leave_if_failed(self.emit(python_call(python, "%table", number, "%arguments")))
+        if after:
+            self.lines += [f"  br label %{after}", f"{after}:"]
+
     # -- the module
 
     @property
@@ -415,15 +474,16 @@ class ModuleWriter:
         name = f"{self.name}_part_{len(self.run_parts)}"
         self.run_parts.append(self.function(f"define internal i32 @{name}", "noinline nounwind"))
 
-    def end_entry(self) -> str:
-        """Close the run function that has been written; its name."""
-        name = self.name
+    def end_entry(self) -> Native:
+        """Close the run function that has been written: the step that runs it."""
+        name, calls_python = self.name, self.calls_python
+        self.calls_python = False
         if not self.flush_on:
             self.entries.append(self.whole("define"))
-            return name
+            return Native(name, calls_python)
         within = self.whole("define internal", "noinline nounwind")
         self.entries.append(f"{within}\n\n{flushed(name, self.flush_on, self.parts)}")
-        return f"flushed_{name}"
+        return Native(f"flushed_{name}", calls_python)
 
     def whole(self, head: str, attributes: str = "nounwind") -> str:
         """The function that has been written, with its parts."""

@@ -2,10 +2,11 @@
 
     define internal i32 @k_scan_3f9a1c(ptr %status, i64 %lo, i64 %hi, ptr %args)
 
-`args` holds the pointers of the inputs and outputs of the node, then sizes. Small state are the
-phis of the loop's head, and larger state is changed where it lies; a branch is a branch, and a loop
-within is a loop. What a step stacks is written in its place of the result at once. Which loops
-these are, `kernels/scalar_loops.py` says.
+`args` holds the pointers of the inputs and outputs of the node, then sizes, and where it calls
+Python the table and the routine for that. Small state are the phis of the loop's head, and larger
+state is changed where it lies; a branch is a branch, and a loop within is a loop. What a step
+stacks is written in its place of the result at once. Which loops these are,
+`kernels/scalar_loops.py` says.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     llvm_type,
 )
 from graphgrad.compiler.codegen.llvm_scalar_arrays import ScalarArrays
+from graphgrad.compiler.codegen.llvm_scalar_calls import ScalarCalls
 from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Range
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -47,13 +49,17 @@ Env = dict[Value, Known]
 ASK_STEPS = 1 << 16
 
 
-class ScalarLoopEmitter(ScalarArrays):
+class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
     """Writes the function of one loop."""
 
-    def __init__(self, node: Node, numbers: Numbers, parts: ModuleParts) -> None:
+    def __init__(
+        self, node: Node, numbers: Numbers, calls: Callable[[Node], int], parts: ModuleParts
+    ) -> None:
         super().__init__(parts)
         self.node = node
         self.numbers = numbers
+        self.calls = calls  # the number of the call of Python that a node is
+        self.calls_python = False
 
     def emit(self) -> str:
         """The text of the function."""
@@ -82,6 +88,10 @@ class ScalarLoopEmitter(ScalarArrays):
         for i in self.sizes.values():
             head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(arrays) + i}")
             head.append(f"  %n{i} = load i64, ptr %np{i}")
+        last = len(arrays) + len(self.sizes)
+        for i, name in enumerate(("table", "python") if self.calls_python else ()):
+            head.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {last + i}")
+            head.append(f"  %{name} = load ptr, ptr %at_{name}")
         return "\n".join([*head, *self.frame, *self.text.lines, "  ret i32 0", "}"])
 
     # -- graphs
@@ -113,6 +123,10 @@ class ScalarLoopEmitter(ScalarArrays):
             outs = self.loop(node, inputs, [*[""] * node.attrs["carried"], *places])
             for v, x in zip(node.outputs, outs, strict=True):
                 env[v] = self.loaded(x) if is_small(v.type) else x
+            return
+        if op.effect:
+            self.calls_python = True
+            self.python(node, inputs, self.calls(node))
             return
         if op.name == "cond":
             owned = found.own(node.inputs[1:])

@@ -213,6 +213,16 @@ def in_order(
                 readers.setdefault(found.version[x], []).append(node)
     makers = {v: node for node in nodes for v in node.outputs}
     before = {node: {makers[x] for x in node.inputs if x in makers} for node in nodes}
+    effect, raising = None, list[Node]()
+    for node in nodes:
+        acts = has_effect(node)
+        if (acts or node.op.raises) and effect is not None:
+            before[node].add(effect)
+        if acts:
+            before[node].update(raising)
+            effect, raising = node, []
+        elif node.op.raises:
+            raising.append(node)
     for node, ended in updates.items():
         for version in ended:
             before[node].update(r for r in readers[version] if r is not node)

@@ -23,9 +23,11 @@ from graphgrad.compiler.kernels.groups import (
     is_fusible,
     is_gather,
     is_inline,
+    is_padding,
     is_row_reduction,
     is_view,
     partition,
+    unpadded,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, identity, remap, through_view
 from graphgrad.compiler.kernels.interleave import Place, interleaved
@@ -228,6 +230,9 @@ class Fusion(Views):
         elif is_gather(node):
             assert isinstance(indices, tuple)
             yield self.source(node.inputs[1], gather_axes(node, indices)[0])
+        elif is_padding(node):
+            assert isinstance(indices, tuple)
+            yield self.source(node.inputs[0], unpadded(node, indices))
         elif not isinstance(node.op, Generator):
             for x in node.inputs:
                 yield self.source(x, indices)

@@ -32,8 +32,8 @@ from graphgrad.compiler.kernels.carried_arrays import (
     moved_state,
 )
 from graphgrad.compiler.kernels.index_maps import row_major
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import Shape, element_count
 
@@ -217,7 +217,8 @@ class _Check:
     def node(self, node: Node, held: Held, direct: frozenset[Value], found: Course) -> None:
         op = node.op
         if op.effect:
-            raise _Refused
+            self.call(node, held)
+            return
         for v in node.outputs:
             if is_small(v.type):
                 self.count(int(element_count(v.type.shape)))
@@ -261,6 +262,14 @@ class _Check:
 
     def small(self, *values: Value) -> None:
         if not all(is_small(v.type) for v in values):
+            raise _Refused
+
+    def call(self, node: Node, held: Held) -> None:
+        """A call of Python that gives nothing back, for arrays as they lie in memory."""
+        large = [x for x in node.inputs if not is_small(x.type)]
+        if node.outputs or node.op.name != "callback":
+            raise _Refused
+        if not all(x in held and held[x].is_contiguous for x in large):
             raise _Refused
 
     def constant(self, node: Node, held: Held) -> None:
@@ -364,10 +373,10 @@ class _Check:
 
 
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
-    """The layouts of the parameters of a graph."""
+    """The layouts of the parameters of a graph, which has no sizes of its own."""
     pairs = zip(graph.params, inputs, strict=True)
     found = {p: v for p, v in pairs if v is not None and not is_small(p.type)}
-    if not held.keys() >= {*found.values()}:
+    if not held.keys() >= {*found.values()} or any(p.type != v.type for p, v in found.items()):
         raise _Refused
     return {p: held[v] for p, v in found.items()}
 

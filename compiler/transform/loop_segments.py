@@ -19,6 +19,7 @@ from typing import Any
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import ops
+from graphgrad.compiler.passes.cse import cse
 from graphgrad.compiler.transform.autodiff import at
 from graphgrad.compiler.transform.loop_derivatives import active_params, augmented_body
 from graphgrad.compiler.transform.residuals import nominal_bytes
@@ -70,8 +71,9 @@ def bytes_kept(body: Graph, carried: int) -> int:
     key = ("bytes kept", carried)
     if key not in body.memo:
         active = active_params(body, carried, floating(body.params))
-        more = augmented_body(body, carried, active).output_types[len(body.outputs) :]
-        body.memo[key] = sum(map(nominal_bytes, more))
+        richer = cse(augmented_body(body, carried, active))
+        more = set(richer.outputs) - set(richer.outputs[: len(body.outputs)])
+        body.memo[key] = sum(nominal_bytes(v.type) for v in more)
     return body.memo[key]  # type: ignore[no-any-return]
 
 

@@ -396,7 +396,7 @@ def test_options_of_tensorflow():
         experimental_autograph_options=None, experimental_attributes={"a": 1},
     )  # fmt: skip
     assert float(f(ONE)) == 2
-    assert gg.function(lambda x: x, experimental_compile=False)._compiled is False
+    assert gg.function(lambda x: x, experimental_compile=False)._how["compiled"] is False
     relaxed = gg.function(lambda x: x * 2, experimental_relax_shapes=True)
     for n in (1, 2, 3):
         relaxed(gg.ones(n))

@@ -1,4 +1,4 @@
-"""What a program of the tables is: a plain function of NumPy, which tensors run as it is written."""
+"""What a program of the tables is: a plain function of NumPy, which tensors run as it stands."""
 
 from __future__ import annotations
 
