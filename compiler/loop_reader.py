@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from graphgrad.compiler.dims import Extent, evaluate, is_runtime_size, symbols_of
-from graphgrad.compiler.families import Control, Elementwise, Generator, Reduce, View
+from graphgrad.compiler.families import Control, Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.hosted import python_calls
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import LOOPS, is_small
@@ -208,14 +208,27 @@ def repeats(node: Node) -> bool:
 
 def read_by_derivatives(graph: Graph, kept: set[Value], loop: Node) -> set[Value]:
     """The values that a derivative reads, seen from `loop`: of a loop that is one itself, a loop
-    must read them; what else does computes its results."""
+    must read them; what else does computes its results. What only a derivative needs is a part of
+    it, views of what it reads too."""
+    of_results = needed_by_results(graph, kept)
     found = set(kept)
     for node in reversed(graph.nodes):
+        if node is loop:
+            continue
         derived = is_derivative(node) and (node.op.name in LOOPS or not is_derivative(loop))
-        if node is not loop and (
-            derived or (isinstance(node.op, View) and not found.isdisjoint(node.outputs))
-        ):
+        own = isinstance(node.op, View) or (node not in of_results and not is_derivative(node))
+        if derived or (own and not found.isdisjoint(node.outputs)):
             found.update(node.inputs)
+    return found
+
+
+def needed_by_results(graph: Graph, kept: set[Value]) -> set[Node]:
+    """The nodes that compute the results which are no derivatives."""
+    found, wanted = set[Node](), set(graph.outputs) - kept
+    for node in reversed(graph.nodes):
+        if not is_derivative(node) and not wanted.isdisjoint(node.outputs):
+            found.add(node)
+            wanted.update(node.inputs)
     return found
 
 
@@ -259,6 +272,8 @@ def reason_to_keep(loop: Node, v: Value) -> str:
         return f"{DEAR}: a {'branch' if node.op.name == 'cond' else 'loop'}"
     if isinstance(node.op, Reduce):
         return f"{DEAR}: a reduction"
+    if isinstance(node.op, Indexed):
+        return f"{DEAR}: it reads and writes memory"
     return f"{DEAR}: {'a product' if node.op.name == 'matmul' else node.op.name}"
 
 

@@ -137,7 +137,7 @@ class LoopReport:
             lines.append(f"stacked results: {typed(s.type for s in results)}")
         if self.again:
             total = sum(a.cost for a in self.again)
-            amount = f", {count_text(total)} instructions a step" if total else ""
+            amount = f", {count_text(total)} cheap instructions a step" if total > 1 else ""
             lines.append(f"computed again{amount}:")
             lines += [f"    {a}" for a in self.again]
         for inner in self.within:
