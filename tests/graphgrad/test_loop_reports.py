@@ -1,4 +1,4 @@
-"""What reports say of loops: how they run, what they save and make again, and what is not native."""
+"""What reports say of loops: how they run, what they keep and make again, what is not native."""
 
 from __future__ import annotations
 
@@ -153,8 +153,7 @@ def test_bounds_are_shown() -> None:
 def test_text(golden: Any) -> None:
     def shown(f: Any, x: Any) -> str:
         text = "\n\n".join(
-            f"{loop.op}  # {loop.where.describe()}\n{loop}"
-            for loop in report(gradient(f), x).loops
+            f"{loop.op}  # {loop.where.describe()}\n{loop}" for loop in report(gradient(f), x).loops
         )
         first = line_in(f, "def ")
         for k in range(first, first + 9):  # lines are counted from that of the function
