@@ -23,7 +23,7 @@ from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep, flattened
 from graphgrad.compiler.transform.loop_memory import Schedule
-from graphgrad.compiler.transform.sizes import bind_sizes
+from graphgrad.compiler.transform.sizes import bind_sizes, is_runtime
 from graphgrad.compiler.work import (
     Sizes,
     Work,
@@ -296,6 +296,8 @@ def step_report(
     the graph it stands in that a derivative reads elsewhere; `again` says that this graph is a part
     of a derivative."""
     nest, reasons = step.nest, apart[id(step)]
+    if any(is_runtime(v.type) for n in step.nodes for v in (*n.inputs, *n.outputs)):
+        sizes = None  # known to the run alone
     loop = reader.of_step(step, kept, again)
     ends = kept_within(step, loop, kept)
     inside = again or (loop is not None and loop.where is not None and loop.where.derivative)
