@@ -201,8 +201,12 @@ def repeats(node: Node) -> bool:
     """Is a loop that belongs to a derivative one that makes the steps of the loop itself?"""
     body: Graph = node.attrs["body_graph"]
     makers = [body.producers.get(v) for v in body.outputs[: node.attrs["carried"]]]
-    return is_derivative(node) and all(
-        m is None or not is_derivative(m) or (m.op.name in LOOPS and repeats(m)) for m in makers
+    return (
+        is_derivative(node)
+        and bool(makers)
+        and all(
+            m is None or not is_derivative(m) or (m.op.name in LOOPS and repeats(m)) for m in makers
+        )
     )
 
 

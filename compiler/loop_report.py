@@ -122,7 +122,7 @@ class LoopReport:
         lines += [f"    not native: {r}" for r in self.refusals]
         lines += [f"    calls Python in each step: {r}" for r in self.calls]
         if self.repeats:
-            lines.append("makes the same steps once more, from where the state was saved")
+            lines.append("makes the same steps once more, from a state that is known")
         for memory in dict.fromkeys(s.memory for s in self.state):
             found = typed(s.type for s in self.state if s.memory == memory)
             lines.append(f"state {memory}: {found}")

@@ -145,7 +145,7 @@ class _Writer:
         lines = {x: _line(node.where) for node in graph.nodes for x in node.inputs}
         for node in graph.nodes:
             if node.op.name in LOOPS:
-                self.inner_loop(node)
+                self.inner_loop(node, {v for v in node.outputs if reads[v] or ends[v]})
             elif node.op.name == "cond":
                 self.branch(node)
             else:
@@ -186,12 +186,14 @@ class _Writer:
 
     # -- control flow
 
-    def inner_loop(self, node: Node) -> None:
-        """A loop within: its stacks are arrays of their own."""
+    def inner_loop(self, node: Node, read: set[Value]) -> None:
+        """A loop within: the stacks of it that are read are arrays of their own."""
         carried: int = node.attrs["carried"]
-        stacks = [self.new("a") for _ in node.outputs[carried:]]
+        stacks = [self.new("a") if v in read else "" for v in node.outputs[carried:]]
         trips = node.attrs.get("trips")
         for v, a in zip(node.outputs[carried:], stacks, strict=True):
+            if not a:
+                continue
             shape = ", ".join(map(str, v.type.shape))
             self.line(f"{a} = " + ("[]" if _grows(trips) else f"empty(({shape},), {v.dtype.name})"))
             self.names[v] = a
@@ -231,6 +233,8 @@ class _Writer:
             ends = self.graph(body, [*state, *rows, *inputs[split:]])
             made = [*ends[carried:], *["True"] * (len(stacks) - len(body.outputs) + carried)]
             for y, value in zip(stacks, made, strict=True):
+                if not y:
+                    continue
                 grows = _grows(attrs.get("trips"))
                 self.line(f"{y}.append({value})" if grows else f"{y}[{i}] = {value}")
             changed = [(s, e) for s, e in zip(state, ends, strict=False) if s != e]
@@ -250,7 +254,7 @@ class _Writer:
             with self.block(f"if {inputs[carried]}[{i}]:"):
                 step()
             with self.block("else:"):
-                for y in stacks:
+                for y in filter(None, stacks):
                     self.line(f"{y}[{i}] = 0")
         return state
 

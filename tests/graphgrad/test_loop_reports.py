@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import graphgrad as gg
-from graphgrad.compiler.hosted import CALLBACK, NO_KERNEL, SIZE_CHANGES, SIZE_FOUND, WAYS_OUT
+from graphgrad.compiler.hosted import (
+    BRANCHES_DIFFER,
+    CALLBACK,
+    NO_KERNEL,
+    PYTHON_SIZES,
+    SIZE_CHANGES,
+    SIZE_FOUND,
+    WAYS_OUT,
+)
 from graphgrad.inspection import report_of
 
 V = np.linspace(0.1, 0.6, 6)
@@ -146,7 +154,7 @@ def test_bounds_are_shown() -> None:
     assert any(loop.repeats for loop in found.loops)
     text = str(found)
     assert "loops divided by loop_memory:\n    100 steps: a checkpoint of 8 B every" in text
-    assert "makes the same steps once more, from where the state was saved" in text
+    assert "makes the same steps once more, from a state that is known" in text
     assert "loop_memory" not in str(report(gradient(oscillator), np.float64(0.5)))
 
 
@@ -221,6 +229,18 @@ def that_finds(x: Any) -> Any:
     return x
 
 
+def that_sorts_a_list(x: Any) -> Any:
+    total = gg.constant(0.0, gg.float64)
+    for _ in gg.range(3):
+        xs = []
+        while gg.reduce_sum(x) < 100.0:
+            xs.append(x)
+            x = x * 1.5
+        total += gg.reduce_sum(gg.sort(gg.stack(xs), axis=0))
+        x = x * 0.1
+    return total
+
+
 def that_grows(x: Any) -> Any:
     return gg.while_loop(
         lambda x: gg.size(x) < 20,
@@ -239,6 +259,7 @@ REFUSED = [
     (of_a_branch, NO_KERNEL, "gg.argsort"),
     (that_picks, SIZE_FOUND, "boolean_mask"),
     (that_finds, SIZE_FOUND, "gg.where"),
+    (that_sorts_a_list, PYTHON_SIZES, "gg.sort"),
     (that_grows, SIZE_CHANGES, None),
 ]
 
@@ -247,7 +268,7 @@ REFUSED = [
 def test_what_is_not_native_is_named_with_its_line_and_a_way_out(
     f: Any, reason: str, line: str | None
 ) -> None:
-    (loop,) = report(f, V).loops
+    loop, *_ = report(f, V).loops
     assert loop.native == (reason in (NO_KERNEL, CALLBACK))
     (found,) = (*loop.refusals, *loop.calls)
     assert found.reason == reason
@@ -255,6 +276,19 @@ def test_what_is_not_native_is_named_with_its_line_and_a_way_out(
         assert found.where.line == line_in(f, line)
     assert str(found) in str(loop)
     assert WAYS_OUT[reason] in str(found)
+
+
+def test_each_reason_is_named() -> None:
+    def chosen(x: Any) -> Any:
+        xs = []
+        for i in gg.range(4):
+            if gg.reduce_sum(x) > gg.cast(i, gg.float64):
+                xs.append(x)
+        return gg.stack(xs)
+
+    loop = report(chosen, V).loops[0]
+    assert [r.reason for r in loop.refusals] == [SIZE_CHANGES, BRANCHES_DIFFER]
+    assert [r.where.line - line_in(chosen, "for i") for r in loop.refusals] == [0, 1]
 
 
 def with_assertion(x: Any) -> Any:
