@@ -148,12 +148,17 @@ def test_loops_within_loops() -> None:
 
 
 def test_bounds_are_shown() -> None:
-    found = report(gradient(oscillator), np.float64(0.5), loop_memory=400)
+    def loss(x: Any) -> Any:
+        for _ in gg.range(1000):
+            x = x + 0.1 * gg.sin(x)
+        return x
+
+    found = report(gradient(loss), np.float64(0.5), loop_memory=4000)
     (schedule,) = found.schedules
-    assert schedule.peak <= 400
+    assert schedule.peak <= 4000
     assert any(loop.repeats for loop in found.loops)
     text = str(found)
-    assert "loops divided by loop_memory:\n    100 steps: a checkpoint of 8 B every" in text
+    assert "loops divided by loop_memory:\n    1000 steps: a checkpoint of" in text
     assert "makes the same steps once more, from a state that is known" in text
     assert "loop_memory" not in str(report(gradient(oscillator), np.float64(0.5)))
 
@@ -179,7 +184,7 @@ def test_text(golden: Any) -> None:
 
 def of_sorted(x: Any) -> Any:
     for _ in gg.range(3):
-        x = gg.sort(x) + 1.0
+        x = gg.sort(gg.tile(x, [100]))[:6] + 1.0
     return x
 
 
@@ -192,7 +197,7 @@ def of_spectra(x: Any) -> Any:
 
 def of_values(x: Any) -> Any:
     for _ in gg.range(3):
-        x = x + gg.linalg.eigvalsh(gg.linalg.diag(x))
+        x = x + gg.linalg.svd(gg.linalg.diag(x), compute_uv=False)
     return x
 
 
@@ -212,7 +217,7 @@ def that_asks_python(x: Any) -> Any:
 def of_a_branch(x: Any) -> Any:
     for i in gg.range(3):
         if i > 1:
-            x = gg.argsort(x) * x
+            x = gg.linalg.expm(gg.linalg.diag(x))[0]
     return x
 
 
@@ -251,12 +256,12 @@ def that_grows(x: Any) -> Any:
 
 
 REFUSED = [
-    (of_sorted, NO_KERNEL, "gg.sort(x)"),
+    (of_sorted, NO_KERNEL, "gg.sort("),
     (of_spectra, NO_KERNEL, "gg.signal.fft(z)"),
-    (of_values, NO_KERNEL, "eigvalsh"),
+    (of_values, NO_KERNEL, "svd"),
     (that_prints, CALLBACK, "gg.print"),
     (that_asks_python, CALLBACK, "py_function"),
-    (of_a_branch, NO_KERNEL, "gg.argsort"),
+    (of_a_branch, NO_KERNEL, "expm"),
     (that_picks, SIZE_FOUND, "boolean_mask"),
     (that_finds, SIZE_FOUND, "gg.where"),
     (that_sorts_a_list, PYTHON_SIZES, "gg.sort"),
