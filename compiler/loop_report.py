@@ -134,7 +134,9 @@ class LoopReport:
             lines += [f"    {times(n)}{s}" for s, n in Counter(self.saved).items()]
         results = [s for s in self.stacked if not s.why]
         if results:
-            lines.append(f"stacked results: {typed(s.type for s in results)}")
+            derived = self.where is not None and self.where.derivative
+            what = "stacked for what is computed behind it" if derived else "stacked results"
+            lines.append(f"{what}: {typed(s.type for s in results)}")
         if self.again:
             total = sum(a.cost for a in self.again)
             amount = f", {count_text(total)} cheap instructions a step" if total > 1 else ""

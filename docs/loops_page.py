@@ -77,7 +77,7 @@ def section(program: Program) -> str:
         steps = [s for s in trace.runner.compilation.steps if s.nodes[0].op.name in LOOPS]
         names = ("backward" if s.nodes[0].where.derivative else "forward" for s in steps)
         codes = [python_loop(s.nodes[0], name) for s, name in zip(steps, names, strict=True)]
-        parts += [block("\n".join(codes).rstrip(), "python")]
+        parts += [block("\n".join(codes).rstrip(), "text")]
     return "\n".join(parts)
 
 
@@ -105,7 +105,7 @@ def slow_steps() -> str:
     for name, f in OPERATIONS.items():
         trace = gg.function(f).get_concrete_function(gg.TensorSpec([3, 3], gg.float64))
         hosted = any(step.kind == "host" for step in trace.runner.compilation.steps)
-        (called if hosted else native).append(f"`{name}`")
+        (called if hosted else native).append(name)
     reasons = [f"- {reason}: {way_out}." for reason, way_out in WAYS_OUT.items()]
     return "\n".join(
         [
