@@ -30,6 +30,7 @@ from graphgrad.compiler.loop_report import (
 from graphgrad.compiler.passes.loops import Moved
 from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.stack_sharing import ONE_STACK
 from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.residuals import recompute_share
 from graphgrad.compiler.types import TensorType, element_count
@@ -67,17 +68,22 @@ class LoopReader:
         body: Graph = attrs["body_graph"]
         carried: int = attrs["carried"]
         read = read_by_derivatives(graph, kept, node)
-        stacked = []
-        for v, out in zip(body.outputs[carried:], node.outputs[carried:], strict=False):
-            why = reason_to_keep(node, v) if out in read else ""
-            what, where = description(body, carried, v)
-            stacked.append(Stacked(what, where, v.type, self.nbytes(v.type), why))
-        saved = {v for v, s in zip(body.outputs[carried:], stacked, strict=True) if s.why}
-        trips, steps = self.trips(node)
         if step is not None and step.memory:
             memory: Sequence[str] = step.memory
         else:
             memory = [where_scalar_code_keeps(p.type, how) for p in body.params[:carried]]
+        one = {p for p, m in zip(body.params, memory, strict=False) if m == ONE_STACK}
+        stacked = []
+        for v, out in zip(body.outputs[carried:], node.outputs[carried:], strict=False):
+            why = reason_to_keep(node, v) if out in read else ""
+            what, where = description(body, carried, v)
+            nbytes = self.nbytes(v.type)
+            if v in one:
+                one.remove(v)
+                what, nbytes = f"{what}, in the stack of the state after it", 0
+            stacked.append(Stacked(what, where, v.type, nbytes, why))
+        saved = {v for v, s in zip(body.outputs[carried:], stacked, strict=True) if s.why}
+        trips, steps = self.trips(node)
         return LoopReport(
             node.op.name,
             node.where,
