@@ -172,11 +172,23 @@ def second_order(n: int) -> Any:
     return slope, (np.float64(0.7),)
 
 
+def with_one_stack(n: int) -> Any:
+    """The state is read before and after each step: one stack has both."""
+
+    def loss(h: Any, w: Any, rows: Any) -> Any:
+        for row in rows:
+            h = gg.tanh(h @ w + row)
+        return gg.reduce_sum(h)
+
+    return loss, (SQUARE[:1], SQUARE, np.tile(SQUARE[:1], (n, 1, 1)))
+
+
 # Each with the bytes a step of arrays that stand outside of its loops.
 PROGRAMS: dict[Callable[[int], Any], int] = {
     in_registers: 0,
     of_vectors: 0,
     of_products: 0,
+    with_one_stack: 0,
     nested: 0,
     nested_vectors: 0,
     with_branches: 4,  # the range
