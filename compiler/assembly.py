@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_growth import is_found, numbered
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
-from graphgrad.compiler.dims import Symbol, to_size
+from graphgrad.compiler.dims import Extent, is_runtime_size, to_size
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.families import Control
-from graphgrad.compiler.hosted import Refusal, why_hosted
-from graphgrad.compiler.interpret import flushed, run_node
+from graphgrad.compiler.growing import Growing
+from graphgrad.compiler.host_steps import (
+    called_function,
+    host_function,
+    is_guarded,
+    python_call,
+    sizes_of,
+)
+from graphgrad.compiler.hosted import why_hosted
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
-from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
-from graphgrad.compiler.kernels.blocks import Block, block_of
+from graphgrad.compiler.kernels.batches import in_batches
+from graphgrad.compiler.kernels.blocks import block_of
 from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
+from graphgrad.compiler.kernels.factorisations import Factorisation, factorisation_of
 from graphgrad.compiler.kernels.fusion import Fusion, Plan, Step
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.pools import pool_of
-from graphgrad.compiler.kernels.products import Product, product_nest, product_of
-from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
-from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
+from graphgrad.compiler.kernels.products import product_of
+from graphgrad.compiler.kernels.running import running_of
+from graphgrad.compiler.kernels.scalar_loops import grows, is_scalar_loop, placed_outputs
+from graphgrad.compiler.kernels.scatters import scatter_of
+from graphgrad.compiler.launching import (
+    launch_batch,
+    launch_block,
+    launch_factorisation,
+    launch_product,
+    launch_scatter,
+)
 from graphgrad.compiler.memory_reuse import donations, find_updates
 from graphgrad.compiler.regions import (
     Body,
@@ -47,14 +61,17 @@ from graphgrad.compiler.regions import (
     sub_graphs,
 )
 from graphgrad.compiler.source import Where
-from graphgrad.compiler.transform.sizes import attribute_at, untold_sizes
+from graphgrad.compiler.steps import CompiledStep
+from graphgrad.compiler.transform.sizes import is_runtime, symbols_in
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
+    UNKNOWN,
     Failure,
     Host,
     Native,
     Program,
+    PythonCall,
     Size,
     Slot,
     Target,
@@ -62,41 +79,13 @@ from graphgrad.runtime.program import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledStep:
-    """One step of a Program, for reports: a kernel, a routine call, a loop or a branch with the
-    steps within, or a host step."""
-
-    kind: str  # kernel | routine | loop | branch | host
-    nodes: tuple[Node, ...]
-    nest: LoopNest | None = None
-    kernel: KernelText | None = None
-    arrays: tuple[Value | None, ...] = ()
-    others: tuple[tuple[LoopNest, tuple[Value | None, ...]], ...] = ()  # in the same launch
-    # Of a convolution: what its kernel computes after it, the arrays, and whether it is stored too.
-    epilogue: tuple[LoopNest, tuple[Value | None, ...], bool] | None = None
-    within: tuple[CompiledStep, ...] = ()
-    graph: Graph | None = None  # in which it stands
-    memory: tuple[
-        str, ...
-    ] = ()  # of a loop that is not scalar code: where each part of its state is
-    refusals: tuple[Refusal, ...] = ()  # of a loop or a branch of the host: why it is not native
-
-    @property
-    def parts(self) -> tuple[tuple[LoopNest, tuple[Value | None, ...]], ...]:
-        """The nests that a kernel's launch runs, with their arrays."""
-        return () if self.nest is None else ((self.nest, self.arrays), *self.others)
-
-
-def flattened(steps: Iterable[CompiledStep]) -> Iterator[CompiledStep]:
-    """The steps, each followed by those within it."""
-    for step in steps:
-        yield step
-        yield from flattened(step.within)
-
-
 def slot(kind: str, t: TensorType) -> Slot:
-    return Slot(kind, t.dtype.name, tuple(map(to_size, t.shape)))
+    """A slot of the table; what a host step finds out is unknown to it."""
+
+    def size(n: Extent) -> Size:
+        return UNKNOWN if kind == "host" and is_runtime_size(n) else to_size(n)
+
+    return Slot(kind, t.dtype.name, tuple(map(size, t.shape)))
 
 
 @dataclass
@@ -114,9 +103,11 @@ class Assembly:
     failures: list[Failure] = field(default_factory=list)
     places: list[Where | None] = field(default_factory=list)  # of the failures
     callables: list[Callable[..., Any]] = field(default_factory=list)
+    python_calls: list[PythonCall] = field(default_factory=list)  # of native code
     report: list[CompiledStep] = field(default_factory=list)
     numbers: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    buffers: dict[Value, list[Storage]] = field(default_factory=dict)  # of convolutions
+    # Of convolutions and of what LAPACK computes: all that their kernels touch.
+    buffers: dict[Value, list[Storage]] = field(default_factory=dict)
     apart: bool = False  # an entry for each step
     flush: bool = False  # subnormal numbers are zero
     # The graph whose parameters and outputs have the types that callers see, where not `graph`.
@@ -136,6 +127,7 @@ class Assembly:
 
     def __post_init__(self) -> None:
         self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
+        self.growing = Growing(self)
 
     def run(self) -> Program:
         graph = self.graph
@@ -151,19 +143,27 @@ class Assembly:
         features = self.target.features.split(",")
         posix = "windows" not in self.target.triple
         writer = ModuleWriter(
-            len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
-        )
+            len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix),
+            pointers=self.growing.records,
+        )  # fmt: skip
         if self.flush:
             writer.flush_on = self.target.machine
         steps: list[Native | Host] = []
         for batch in launches:
-            self.emit(batch, writer, steps)
+            with writer.records.of_steps(self.growing.record_of):
+                self.emit(batch, writer, steps)
+        grown = self.growing.results()
         if writer.open:
-            steps.append(Native(writer.end_entry()))
+            writer.records.trim({g.record for g in grown})
+            steps.append(writer.end_entry())
+        module = writer.module()
         return Program(
             fingerprint=typed.fingerprint,
-            module=writer.module(),
-            slots=tuple(self.slots),
+            module=module,
+            slots=tuple(
+                replace(s, shape=tuple(numbered(n, self.growing.record_of) for n in s.shape))
+                for s in self.slots
+            ),
             inputs=tuple(range(len(graph.params))),
             outputs=outputs,
             steps=tuple(steps),
@@ -175,10 +175,13 @@ class Assembly:
             sizes=writer.all_sizes,
             routines=tuple(writer.routines),
             shared=tuple(writer.shared),
+            records=tuple(self.growing.records),
+            grown=grown,
             donations=donations(self, launches, outputs),
             failures=tuple(self.failures),
             constants=tuple(self.constants),
             callables=tuple(self.callables),
+            python_calls=tuple(self.python_calls),
         )
 
     # -- storage
@@ -188,6 +191,10 @@ class Assembly:
         return len(self.slots) - 1
 
     def add_temp(self, dtype: DType, shape: tuple[Size, ...], nbytes: Size) -> Storage:
+        """Memory for a while: a part of the arena, or of a record where only the run knows how much
+        it is."""
+        if is_found(nbytes):
+            return self.growing.temp(nbytes)
         self.temps.append((dtype, shape, nbytes))
         return Storage(temp=len(self.temps) - 1)
 
@@ -196,7 +203,7 @@ class Assembly:
         steps = self.plan.steps
         lowered = [self.lower(step) for step in steps]
         if self.around is None:
-            order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+            order = in_batches(self.fusion, steps, [*map(self.nest_for_batches, lowered)])
         else:  # what a batch reads is to lie where the table says
             order = [[k] for k in range(len(steps))]
         for low in lowered:
@@ -205,17 +212,29 @@ class Assembly:
         found = [[(steps[k], lowered[k]) for k in batch] for batch in order]
         return self.convolutions.with_epilogues(found)
 
+    def nest_for_batches(self, low: Lowered | None) -> LoopNest | None:
+        """The nest of a kernel that may be part of a batch, whose arrays lie where they are known
+        to."""
+        if low is None or any(v is not None and is_runtime(v.type) for v in low.values):
+            return None
+        return low.nest
+
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
             return None
         return lower(self.fusion, step.group, self.plan.stored, self.number_failures)
 
-    def number_failures(self, node: Node) -> tuple[tuple[str, int], ...]:
-        """The numbers of the checks of a node, each an error, its text and the user's line."""
+    def number_failures(
+        self, node: Node, known: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[tuple[str, int], ...]:
+        """The numbers of the checks of a node, each an error, its text and the user's line. `known`
+        are parts of the text."""
         if id(node) not in self.numbers:
             numbered = []
             for kind, (error, message) in node.op.failures.items():
                 text = message
+                for key, part in known.items():
+                    text = text.replace("{" + key + "}", part)
                 for key, value in node.attrs.items():
                     plain = str(value).replace("{", "{{").replace("}", "}}")
                     text = text.replace("{" + key + "}", plain)
@@ -232,6 +251,9 @@ class Assembly:
         types = (self.typed or self.graph).output_types
         for v, t in zip(self.graph.outputs, types, strict=True):
             memory = self.root(self.fusion.memory_of(v))
+            if is_runtime(t):
+                slots.append(self.growing.output(memory, t))
+                continue
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
                 if node.op.name == "constant":
@@ -247,14 +269,26 @@ class Assembly:
         return Storage(self.add_slot(slot("constant", node.out.type)))
 
     def is_native(self, value: Value) -> bool:
-        """Is `value` written by a kernel or a routine (else by a host step)?"""
+        """Is `value` written by native code (else by a host step)?"""
         node = self.fusion.producers[value]
-        return value in self.fusion.group_of or self.has_kernels(node)
+        return value in self.fusion.group_of or self.has_code(node)
+
+    def has_code(self, node: Node) -> bool:
+        """Is a node that is in no group a part of native code? Within a loop or a branch each is,
+        by calling Python if need be."""
+        return self.around is not None or is_guarded(node) or self.has_kernels(node)
 
     def has_kernels(self, node: Node) -> bool:
         """Has a node that is in no group a native form?"""
-        makers = product_of, pieces_of, scatter_of, block_of, pool_of, self.convolutions.kernel
+        makers = (
+            product_of, pieces_of, scatter_of, block_of, pool_of, running_of, self.factorisation,
+            self.convolutions.kernel,
+        )  # fmt: skip
         return self.is_native_control(node) or any(f(node) is not None for f in makers)
+
+    def factorisation(self, node: Node) -> Factorisation | None:
+        """What LAPACK is to compute for a node, where it is there."""
+        return factorisation_of(node) if self.target.lapack else None
 
     def inside(self, graph: Graph) -> Assembly:
         """What puts a sub-graph together, with its launches."""
@@ -273,8 +307,13 @@ class Assembly:
         regions = (r for control in self.controls.values() for r in control.regions)
         return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
 
+    def knows_sizes(self) -> bool:
+        """Does native code know all sizes, those that Python works with before the run?"""
+        alone = (s.node for s in self.plan.steps if s.node is not None)
+        return all(not symbols_in(n) or self.has_kernels(n) for n in alone)
+
     def is_native_control(self, node: Node) -> bool:
-        """Is `node` a loop or a branch all of whose steps are native?"""
+        """Is `node` a loop or a branch that becomes native code?"""
         if self.is_scalar(node):
             return True
         graphs = sub_graphs(node)
@@ -287,15 +326,11 @@ class Assembly:
         return self.scalars[node]
 
     def body(self, graph: Graph) -> Body | None:
-        """A sub-graph divided into kernels, if all of its steps are native."""
+        """A sub-graph divided into kernels, if its sizes are known before it runs."""
         if id(graph) not in self.bodies:
             body = body_of(graph)
-            if body is not None:
-                inner = self.within(body)
-                alone = (s.node for s in body.plan.steps if s.node is not None)
-                if not all(n.outputs and inner.has_kernels(n) for n in alone):
-                    body = None
-            self.bodies[id(graph)] = body
+            known = body is not None and self.within(body).knows_sizes()
+            self.bodies[id(graph)] = body if known else None
         return self.bodies[id(graph)]
 
     def within(self, body: Body) -> Assembly:
@@ -304,6 +339,7 @@ class Assembly:
             body.graph, body.fusion, body.plan, self.target, slots=self.slots,
             constants=self.constants, failures=self.failures, places=self.places,
             numbers=self.numbers, typed=body.typed, around=self, bodies=self.bodies,
+            callables=self.callables, python_calls=self.python_calls, flush=self.flush,
         )  # fmt: skip
 
     def control(self, node: Node) -> Branch | Repeated:
@@ -319,6 +355,8 @@ class Assembly:
             return self.around.place(s.outer)
         if s.temp >= 0:
             return Place(offset=total(self.base, self.offsets[s.temp]))
+        if s.record >= 0:
+            return Place(record=s.record, array=s.array)
         return Place(s.slot, word=s.word)
 
     def moves(self, s: Storage) -> bool:
@@ -348,6 +386,8 @@ class Assembly:
             node = self.fusion.producers[memory]
             if node.op.name == "constant":
                 self.storage[memory] = self.constant(node)
+            elif grows(node) and memory in frozenset(node.outputs[node.attrs["carried"] :]):
+                self.growing.stacks_of(node)
             elif self.is_native(memory):
                 t = memory.type
                 nbytes = to_size(element_count(t.shape) * t.dtype.itemsize)
@@ -366,7 +406,12 @@ class Assembly:
                 return self.touch_convolution(kernel, step.node)
             if self.is_native_control(step.node) and not self.is_scalar(step.node):
                 return self.control(step.node).storage
-            return [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            found = [self.locate(v) for v in (*step.node.inputs, *step.node.outputs)]
+            factorisation = self.factorisation(step.node)
+            if factorisation is not None:
+                found.append(self.scratch_of(factorisation))
+                self.buffers[step.node.outputs[0]] = found
+            return found
         found = []
         for i, v in enumerate(low.values):
             found.append(self.locate(v) if v is not None else self.scratch(low.nest, i))
@@ -382,6 +427,13 @@ class Assembly:
         threads = THREADS if nest.division is not None else 1
         row = row_bytes(nest, nest.arrays[array])
         return self.add_temp(dtypes.uint8, (threads, row), times(threads, row))
+
+    def scratch_of(self, f: Factorisation) -> Storage:
+        """Memory for each thread that may work at the matrices of a stack."""
+        threads = THREADS if f.division is not None else 1
+        return self.add_temp(
+            dtypes.uint8, (threads, f.scratch_bytes), times(threads, f.scratch_bytes)
+        )
 
     def touch_convolution(self, kernel: ConvolutionKernel, node: Node) -> list[Storage]:
         """What the kernel of a convolution gets, in order: see `ConvolutionKernel`. A buffer is one
@@ -402,6 +454,7 @@ class Assembly:
         touched = [
             [s for step, low in launch for s in self.touch(step, low)] for launch in self.route
         ]
+        self.growing.touched = dict(zip(map(id, self.route), touched, strict=True))
         self.offsets, arena = self.place_temps([*touched, [*last]])
         return arena
 
@@ -425,11 +478,12 @@ class Assembly:
             whole = isinstance(what[0], CompiledStep)
             self.report.append(self.described(what[0] if whole else CompiledStep(*what)))
             if self.apart and writer.open:
-                steps.append(Native(writer.end_entry()))
+                steps.append(writer.end_entry())
 
+        self.growing.reserve(launch, writer)
         step, low = launch[0]
         if len(launch) > 1:
-            done(*self.emit_batch(launch, writer, place))
+            done(*launch_batch(self, launch, writer))
             return
         if low is not None:
             kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
@@ -439,11 +493,13 @@ class Assembly:
         assert node is not None
         product = product_of(node)
         if product is not None:
-            done(*self.emit_product(product, node, writer, place))
+            done(*launch_product(self, product, node, writer))
             return
         if self.is_scalar(node):
-            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
-            kernel = writer.scalar_loop(node, places, self.number_failures)
+            own = self.growing.stacks_of(node) if grows(node) else -1
+            places = [place(self.locate(v)) for v in (*node.inputs, *placed_outputs(node))]
+            numbers = self.number_failures, self.growing.out_of_memory, self.python_call
+            kernel = writer.scalar_loop(node, places, *numbers, own)
             done("loop", (node,), None, kernel)
             return
         if self.is_native_control(node):
@@ -457,6 +513,11 @@ class Assembly:
             places = [place(s) for s in self.buffers[node.out]]
             kernel = writer.convolution(convolution, places)
             done(*self.convolution_step(node, kernel))
+            return
+        factorisation = self.factorisation(node)
+        if factorisation is not None:
+            launch_factorisation(self, factorisation, node, writer)
+            done("routine", (node,))
             return
         pieces = pieces_of(node)
         if pieces is not None:
@@ -472,20 +533,30 @@ class Assembly:
             arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
             done("kernel", (node,), None, writer.pool(pool, arrays))
             return
+        running = running_of(node)
+        if running is not None:
+            arrays = [place(self.locate(v)) for v in (*node.inputs, node.out)]
+            done("kernel", (node,), None, writer.running(running, arrays))
+            return
         scatter = scatter_of(node)
         if scatter is not None:
-            self.emit_scatter(scatter, node, writer, place)
+            launch_scatter(self, scatter, node, writer)
             done("routine", (node,))
             return
         block = block_of(node)
         if block is not None:
-            done("kernel", (node,), None, self.emit_block(block, node, writer))
+            done("kernel", (node,), None, launch_block(self, block, node, writer))
+            return
+        if self.has_code(node):
+            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
+            guarded = is_guarded(node)
+            writer.python(self.python_call(node), places, places[0] if guarded else None)
+            done("host", (node,))
             return
         if writer.open:
-            steps.append(Native(writer.end_entry()))
-        sizes = tuple(sorted(untold_sizes((*node.attrs.values(),)), key=lambda s: s.order))
-        run = partial(run_host, node, sizes)
-        self.callables.append(flushed(run) if self.flush and isinstance(node.op, Control) else run)
+            steps.append(writer.end_entry())
+        sizes = sizes_of(node)
+        self.callables.append(host_function(node, sizes, self.flush))
         reads = tuple(self.host_index(self.locate(x)) for x in node.inputs)
         reads += tuple(s.argument for s in sizes)  # the inputs whose shapes tell them
         writes = tuple(self.locate(v).slot for v in node.outputs)
@@ -499,24 +570,15 @@ class Assembly:
         refusals = why_hosted(self, node) if step.kind == "host" else ()
         return replace(step, graph=self.graph, memory=memory, refusals=refusals)
 
+    def python_call(self, node: Node) -> int:
+        """The number of the call of Python that computes a node."""
+        sizes = sizes_of(node)
+        self.callables.append(called_function(node, sizes, self.flush))
+        self.python_calls.append(python_call(node, len(self.callables) - 1, sizes))
+        return len(self.python_calls) - 1
+
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
-
-    def emit_batch(
-        self, launch: Launch, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> tuple[Any, ...]:
-        """One kernel over the arrays of several steps; what a report says of it."""
-        parts = [low for _, low in launch if low is not None]
-        nest = general(parts[0].nest)
-        assert nest is not None
-        lengths = [to_size(p.nest.dims[0]) for p in parts]
-        items, division = division_of_rows(nest, lengths)
-        rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths, strict=True)]
-        kernel = writer.batch(nest, rows, items, division)
-        nodes = tuple(n for step, _ in launch for n in step.nodes)
-        first, *others = ((p.nest, tuple(p.values)) for p in parts)
-        together = replace(first[0], division=division)
-        return "kernel", nodes, together, kernel, first[1], tuple(others)
 
     def convolution_step(self, node: Node, kernel: KernelText) -> tuple[Any, ...]:
         """What a report says of a convolution."""
@@ -528,73 +590,6 @@ class Assembly:
         after = low.nest, tuple(low.values), keeps
         return "kernel", (node, *step.nodes), None, kernel, (), (), after
 
-    def emit_product(
-        self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> tuple[Any, ...]:
-        """A kernel of our own or a routine of the BLAS; what a report says of it."""
-        values = (*node.inputs, node.out)
-        a, b, c = (place(self.locate(v)) for v in values)
-        wide = "+avx512f" in self.target.features.split(",")
-        if product.is_small or (wide and product.is_slim):
-            kernel = writer.product(product, [a, b, c])
-            return "kernel", (node,), product_nest(product, node), kernel, values
-        emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
-        return "routine", (node,)
-
-    def emit_scatter(
-        self, scatter: Scatter, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> None:
-        """A kernel that fills the result first, and the routine that places the updates."""
-        nest, values = start_of(node)
-        if not self.in_place(node):
-            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
-        ((_, failure),) = self.number_failures(node)
-        values = [node.out, *node.inputs[-2:]]
-        writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
-
-    def emit_block(self, block: Block, node: Node, writer: ModuleWriter) -> KernelText:
-        """A kernel that copies a block from where, or to where, its starts say."""
-        if block.whole is not None and not self.in_place(node):
-            values = node.inputs[0], node.out
-            writer.kernel(divided(block.whole), [self.place(self.locate(v)) for v in values])
-        places = [self.place(self.locate(v)) for v in block.arrays]
-        if block.starts:
-            ((_, failure),) = self.number_failures(node)
-            starts = [
-                (
-                    self.place(self.locate(s.value)),
-                    s.value.type.dtype,
-                    to_size(s.stride * block.dtype.itemsize),
-                    to_size(s.last),
-                )
-                for s in block.starts
-            ]
-            places[block.moved] = writer.moved(places[block.moved], starts, failure)
-        return writer.kernel(divided(self.adjust(block.nest)), places)
-
     def in_place(self, node: Node) -> bool:
         """Does a node update its first input where it lies?"""
         return self.locate(node.inputs[0]) is self.locate(node.out)
-
-
-def run_host(node: Node, sizes: tuple[Symbol, ...], *arrays: Any) -> tuple[Any, ...]:
-    """One node as a host step. A reshape shares the memory of its input, and comes as that.
-
-    After the arrays of its inputs come those whose shapes tell the `sizes` of its attributes.
-    """
-    types = [x.type for x in node.inputs]
-    if sizes:
-        known = {s: a.shape[s.axis] for s, a in zip(sizes, arrays[len(types) :], strict=True)}
-        attrs = {  # a sub-graph that needs none of them stays as it is: compiled once for all
-            k: v if isinstance(v, Graph) and not untold_sizes(v) else attribute_at(v, known)
-            for k, v in node.attrs.items()
-        }
-        node = Node(node.op, node.inputs, attrs, node.outputs, node.where)
-    return run_node(node, tuple(map(in_shape, arrays[: len(types)], types)))
-
-
-def in_shape(array: Any, t: TensorType) -> Any:
-    """`array` in the shape that its type says, of which one size may be unknown."""
-    shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
-    known = -math.prod(shape) if -1 in shape else 1
-    return array.reshape(shape) if shape.count(-1) < 2 and known > 0 else array

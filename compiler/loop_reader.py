@@ -11,13 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from graphgrad.compiler.assembly import CompiledStep
 from graphgrad.compiler.dims import Extent, evaluate, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Control, Elementwise, Generator, Reduce, View
 from graphgrad.compiler.hosted import python_calls
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import LOOPS, is_small
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.loop_report import (
     HOSTED,
     INSIDE,
@@ -30,7 +28,9 @@ from graphgrad.compiler.loop_report import (
     State,
 )
 from graphgrad.compiler.passes.loops import Moved
+from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.residuals import recompute_share
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.compiler.work import Sizes, count_text

@@ -14,6 +14,7 @@ from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.passes import (
     algebra,
+    blocks,
     canonicalize,
     complexes,
     convolutions,
@@ -84,6 +85,7 @@ def simplifying_rules() -> RuleSet:
             *canonicalize.rules(),
             *complexes.RULES,
             *convolutions.RULES,
+            *blocks.RULES,
             *stability.rules(),
             *algebra.rules(),
         ]

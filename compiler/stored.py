@@ -165,7 +165,8 @@ def packed(
     `object_name` says where its object is, and `places` are those of its failures. Host steps call
     functions of this process.
     """
-    if any(isinstance(step, Host) for step in program.steps) or not origin.is_current:
+    hosts = any(isinstance(step, Host) for step in program.steps)
+    if hosts or program.python_calls or not origin.is_current:
         return None
     numbers: dict[Where | None, int] = {None: -1}
     numbers.update((place, k) for k, place in enumerate(origin.places))

@@ -30,7 +30,9 @@ Sizes = Mapping[Symbol, int]
 Walk = tuple[int, tuple[tuple[int, int], ...]]
 
 # What moves or names values: no arithmetic.
-_FREE = frozenset({"load", "load_at", "store", "index", "size", "const", "bitcast", "require"})
+_FREE = frozenset(
+    {"load", "load_at", "load_in", "store", "index", "size", "const", "bitcast", "require"}
+)
 # Accesses that may overlap are marked element by element, in arrays of up to so many elements.
 _MARKED = 1 << 26
 

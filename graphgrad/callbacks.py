@@ -115,12 +115,23 @@ def insert(function: Callable[..., Sequence[Any]], name: str, inputs: Sequence[A
     callback(*inputs, function=_over_arrays(function, name), shapes=(), dtypes=())
 
 
-def _over_arrays(function: Callable[..., Sequence[Any]], name: str) -> Callback:
+def insert_assertion(
+    check: Callable[..., tuple[()]], name: str, holds: Any, inputs: Sequence[Any]
+) -> None:
+    """Have `check(holds, *arrays)`, which raises if the bool `holds` is false and else does
+    nothing, run at this place of the trace."""
+    function = _over_arrays(check, name, guarded=True)
+    callback(holds, *inputs, function=function, shapes=(), dtypes=())
+
+
+def _over_arrays(
+    function: Callable[..., Sequence[Any]], name: str, guarded: bool = False
+) -> Callback:
     def run(*arrays: Array) -> list[Array]:
         with outside():
             return [np.asarray(y) for y in function(*arrays)]
 
-    return Callback(run, name)
+    return Callback(run, name, guarded=guarded)
 
 
 def _over_tensors(function: Callable[..., Sequence[Any]], name: str) -> Callback:

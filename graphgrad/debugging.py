@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.callbacks import insert
+from graphgrad.callbacks import insert_assertion
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dtypes import as_dtype
 from graphgrad.compiler.errors import ArgumentError, AssertionFailed, DTypeError, ShapeError
@@ -178,7 +178,7 @@ def _require(
             raise AssertionFailed(_failure(each, condition, names, arrays, message, shown))
         return ()
 
-    insert(check, "assertion", [ops["all"](holds), holds, *values.values()])
+    insert_assertion(check, "assertion", ops["all"](holds), [holds, *values.values()])
 
 
 def _failure(

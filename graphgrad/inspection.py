@@ -34,18 +34,23 @@ def stage_text(trace: ConcreteFunction, stage: str) -> str:
 
 def kernels_text(trace: ConcreteFunction) -> str:
     """Each kernel of a trace as a Python function, in the order in which they run."""
-    from graphgrad.compiler.assembly import flattened
     from graphgrad.compiler.codegen.python_convolution import python_convolution
+    from graphgrad.compiler.codegen.python_loop import python_loop
     from graphgrad.compiler.codegen.python_nest import python_kernel
     from graphgrad.compiler.codegen.python_pools import python_pool
+    from graphgrad.compiler.kernels.carried_arrays import LOOPS
     from graphgrad.compiler.kernels.convolutions import convolution_of
     from graphgrad.compiler.kernels.pools import pool_of
+    from graphgrad.compiler.steps import flattened
 
     if not trace.compiled:
         return INTERPRETED
     trace.runner.prepared()
     texts: dict[str, str] = {}
     for step in flattened(whole(trace.runner.compilation).steps):
+        if step.nodes[0].op.name in LOOPS:
+            name = step.kernel.name if step.kernel is not None else f"loop_{len(texts)}"
+            texts.setdefault(name, python_loop(step.nodes[0], name))
         if step.kernel is None:
             continue
         name = step.kernel.name
@@ -68,11 +73,11 @@ def kernels_text(trace: ConcreteFunction) -> str:
 
 def whole(compilation: Compilation) -> Compilation:
     """A compilation with the steps of its parts, where it runs in parts."""
-    from graphgrad.compiler.assembly import Assembly, CompiledStep
+    from graphgrad.compiler.assembly import Assembly
     from graphgrad.compiler.hosted import why_hosted
     from graphgrad.compiler.ir import Graph
     from graphgrad.compiler.kernels.updates import fused
-    from graphgrad.compiler.transform.loop_chunks import chunk_graph, in_chunks
+    from graphgrad.compiler.steps import CompiledStep
     from graphgrad.execution import runner
     from graphgrad.runtime.engine import host_target
 
@@ -83,10 +88,6 @@ def whole(compilation: Compilation) -> Compilation:
     for node in compilation.parts.nodes:
         if node.op.name == "call":
             steps.extend(whole(runner(own_sizes(node.attrs["graph"])).compilation).steps)
-        elif in_chunks(node):
-            attrs = node.attrs
-            chunk = chunk_graph(attrs["cond_graph"], attrs["body_graph"], attrs["carried"])
-            steps.extend(whole(runner(own_sizes(chunk)).compilation).steps)
         elif node.op.name != "constant":
             around = Assembly(nothing, *fused(nothing), host_target())
             refusals = why_hosted(around, node)

@@ -1,4 +1,5 @@
-"""CBLAS routines as plain addresses, so that compiled code calls them through its table.
+"""CBLAS routines as plain addresses, so that compiled code calls them through its table; those of
+LAPACK as well, where the same library has them.
 
 On Intel's CPUs MKL comes first, where it is installed. Else NumPy's own OpenBLAS does: it is
 loaded already and its threads exist. Where NumPy hides its BLAS, the scipy-openblas packages, MKL
@@ -26,6 +27,10 @@ import numpy as np
 from graphgrad.runtime.blas_callbacks import callback
 
 ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv", "sdot", "ddot")
+# All of them or none: triangular systems of CBLAS, and of LAPACK, which is Fortran, systems and
+# factorisations.
+TRIANGULAR = ("strsm", "dtrsm")
+LAPACK = ("dpotrf", "dgetrf", "dgesv")
 SOURCES = ("numpy", "package", "mkl", "system", "callback")
 
 # Symbol patterns and the width of their integers: builds of OpenBLAS prefix and suffix their names,
@@ -56,13 +61,18 @@ class Blas:
 
 
 def routine_address(name: str) -> int:
-    """The address of CBLAS routine `name`, one of ROUTINES."""
+    """The address of a routine: of ROUTINES, or of TRIANGULAR and LAPACK where they are there."""
     return _blas().addresses[name]
 
 
 def blas_kind() -> str:
     """Whether the routines take 64-bit ("ilp64") or 32-bit ("lp64") integers."""
     return _blas().kind
+
+
+def has_lapack() -> bool:
+    """Are the routines of TRIANGULAR and LAPACK there?"""
+    return LAPACK[0] in _blas().addresses
 
 
 def blas_name() -> str:
@@ -217,8 +227,20 @@ def _open(path: str) -> Blas | None:
         cast = [ctypes.cast(r, ctypes.c_void_p).value for r in routines]  # type: ignore[arg-type]
         getter, setter = _thread_switch(library, prefix, suffix)
         addresses = {r: a for r, a in zip(ROUTINES, cast) if a}
+        addresses |= _lapack(library, prefix, suffix, kind)
         return Blas(f"{Path(path).name} ({kind})", kind, addresses, getter, setter)
     return None
+
+
+def _lapack(library: ctypes.CDLL, prefix: str, suffix: str, kind: str) -> dict[str, int]:
+    """The routines of TRIANGULAR and LAPACK, if the library has all."""
+    ending = "64_" if kind == "ilp64" else ""
+    names = {r: f"{prefix}cblas_{r}{suffix}" for r in TRIANGULAR}
+    names |= {r: f"{prefix}{r}_{ending}" for r in LAPACK}
+    found = {r: getattr(library, name, None) for r, name in names.items()}
+    if None in found.values():
+        return {}
+    return {r: ctypes.cast(f, ctypes.c_void_p).value or 0 for r, f in found.items()}  # type: ignore[arg-type]
 
 
 def _thread_switch(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple[Any, Any]:

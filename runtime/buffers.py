@@ -89,7 +89,8 @@ def legal_donations(program: Program, output_slots: Sequence[int]) -> dict[int, 
     None if the program can fail, in a kernel or in a host function, for a failed call must leave
     its inputs whole; nor inputs that are outputs as well.
     """
-    if program.failures or any(isinstance(step, Host) for step in program.steps):
+    hosts = any(isinstance(step, Host) for step in program.steps)
+    if program.failures or program.python_calls or hosts:
         return {}
     return {
         output_slots.index(out): program.inputs.index(given)

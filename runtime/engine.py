@@ -37,11 +37,11 @@ class Library:
 
 def host_target() -> Target:
     """The machine that this process runs on, or the CPU that GRAPHGRAD_CPU names instead."""
-    return _target(os.environ.get("GRAPHGRAD_CPU", ""), blas.blas_kind())
+    return _target(os.environ.get("GRAPHGRAD_CPU", ""), blas.blas_kind(), blas.has_lapack())
 
 
 @functools.cache
-def _target(forced: str, blas_kind: str) -> Target:
+def _target(forced: str, blas_kind: str, lapack: bool) -> Target:
     processor = _processor()
     key = cache_key("target", processor, forced)
     known = default_cache().get(key) if processor else None
@@ -51,7 +51,7 @@ def _target(forced: str, blas_kind: str) -> Target:
         if processor:
             default_cache().put(key, known)
     triple, cpu, features = known.decode().split("\n")
-    return Target(triple, cpu, features, blas_kind)
+    return Target(triple, cpu, features, blas_kind, lapack)
 
 
 def _processor() -> str:

@@ -19,6 +19,8 @@ from graphgrad.runtime.frames import Frame, Plan
 from graphgrad.runtime.memory import Array, address, empty_aligned, held_once
 from graphgrad.runtime.program import (
     INTERRUPTED,
+    PYTHON,
+    RAISED,
     STATUS_A,
     STATUS_B,
     STATUS_FAILURE,
@@ -30,6 +32,7 @@ from graphgrad.runtime.program import (
     Size,
     Target,
 )
+from graphgrad.runtime.python_calls import Flight, PythonCalls
 from graphgrad.runtime.repeat import Entry, Repeat
 
 _FRAMES = 16  # kept per executable: as many calls as are likely to be in flight at once
@@ -98,6 +101,7 @@ class Executable:
         slots = program.slots
         self._constants = _frozen_constants(program)
         self._entries = _load_entries(program, library)
+        self._calls = PythonCalls(program) if program.python_calls else None
         self._words = self._static_words()
         self._dims = _sized_inputs(program)
         if program.shared:
@@ -114,7 +118,9 @@ class Executable:
         self._store = struct.Struct(f"{len(called)}q").pack_into
         self._direct = list(program.outputs) == self._output_slots
         self._donations = legal_donations(program, self._output_slots)
-        native = all(isinstance(step, Native) for step in program.steps)
+        native = all(isinstance(step, Native) for step in program.steps) and all(
+            c.only_raises for c in program.python_calls
+        )
         self._native = [e for e in self._entries if e is not None] if native else None
 
     def run(self, arrays: Sequence[Array], donate: Sequence[bool] = ()) -> list[Array]:
@@ -159,17 +165,21 @@ class Executable:
                     table[slot] = value
             if self._native is None:
                 values = self._run_steps(frame, plan, arrays, made)
+                values.update(self._grown(frame, arrays))
                 results = [self._result(values, slot) for slot in self.program.outputs]
                 return results, [*map(address, results)]
             for entry in self._native:
                 if entry(frame.status_ref, frame.table_ref):
+                    if frame.status[STATUS_FAILURE] == RAISED:  # once more, with Python
+                        self._run_steps(frame, plan, arrays, made)
                     raise self._failure(frame)
+            if self._direct:
+                return made, made_at
+            values = self._values(arrays, made)
+            values.update(self._grown(frame, arrays))
         finally:
             if len(frames) < _FRAMES:
                 frames.append(frame)
-        if self._direct:
-            return made, made_at
-        values = self._values(arrays, made)
         results = [values[slot] for slot in self.program.outputs]
         return results, [*map(address, results)]
 
@@ -195,6 +205,7 @@ class Executable:
         """Run the steps one by one: what repeats the step that has just run, None for a host step.
 
         A repetition reads and writes the same memory, so it changes nothing; nothing is donated.
+        A step that calls Python is not repeated either.
         """
         plan = self._static or self._plan(arrays)
         frame = Frame(self.program)
@@ -205,8 +216,11 @@ class Executable:
         values = self._values(arrays, made)
         for step, entry in zip(self.program.steps, self._entries):
             self._run_step(step, entry, frame, plan, values)
-            keep = self, frame, values  # the code as well
-            yield None if entry is None else Repeat(entry, frame.status_ref, frame.table_ref, keep)
+            if entry is None or (isinstance(step, Native) and step.calls_python):
+                yield None
+            else:
+                keep = self, frame, values  # the code as well
+                yield Repeat(entry, frame.status_ref, frame.table_ref, keep)
 
     def replan(self) -> None:
         """Forget all plans: they are made anew, for the number of threads that is set now."""
@@ -221,7 +235,8 @@ class Executable:
         """Free the arenas that no call is using; calls to come allocate new ones. Their bytes."""
         freed = 0
         while self._frames:
-            freed += self._frames.pop().arena.nbytes
+            frame = self._frames.pop()
+            freed += frame.arena.nbytes + frame.free()
         return freed
 
     def _make_outputs(
@@ -238,6 +253,11 @@ class Executable:
                 made.append(memory.outputs.empty(shape, dtype, size))
         return made
 
+    def _grown(self, frame: Frame, arrays: Sequence[Array]) -> dict[int, Array]:
+        """The outputs that records hold, by slot."""
+        slots, shapes = self.program.slots, [a.shape for a in arrays]
+        return {g.slot: frame.grown(g, slots[g.slot], shapes) for g in self.program.grown}
+
     def _run_steps(
         self, frame: Frame, plan: Plan, arrays: Sequence[Array], made: Sequence[Array]
     ) -> dict[int, Array]:
@@ -253,8 +273,15 @@ class Executable:
     ) -> None:  # fmt: skip
         if isinstance(step, Host):
             self._run_host(step, frame, plan, values)
-        elif entry is not None and entry(frame.status_ref, frame.table_ref):
-            raise self._failure(frame)
+        elif entry is not None:
+            if self._calls is None:
+                if entry(frame.status_ref, frame.table_ref):
+                    raise self._failure(frame)
+                return
+            with self._calls.flight(frame, plan, values) as flight:
+                failed = entry(frame.status_ref, frame.table_ref)
+            if failed:
+                raise self._failure(frame, flight)
 
     def _run_host(self, step: Host, frame: Frame, plan: Plan, values: dict[int, Array]) -> None:
         """Call a host function and put its results into their slots."""
@@ -291,9 +318,14 @@ class Executable:
         values.update((slot, a.view()) for slot, a in self._constants.items())
         return values
 
-    def _failure(self, frame: Frame) -> KernelFailure | KeyboardInterrupt:
+    def _failure(self, frame: Frame, flight: Flight | None = None) -> BaseException:
+        """What is raised for a run that failed: what a Python function raised that it called, or
+        what a kernel noted."""
         status, failures = frame.status, self.program.failures
         number = status[STATUS_FAILURE]
+        if number == RAISED and flight is not None:
+            # Python raises by itself only if the user interrupts it.
+            return flight.error or KeyboardInterrupt()
         if number == INTERRUPTED:
             status[STATUS_FAILURE] = 0
             return KeyboardInterrupt()
@@ -320,7 +352,10 @@ class Executable:
             words[slot] = address(array)
         first = program.arena_word + 1 + len(program.sizes)
         for k, name in enumerate(program.routines):
-            if name not in pool.ROUTINES:  # plans look those up, where there is much work
+            if name == PYTHON:
+                assert self._calls is not None
+                words[first + k] = self._calls.address
+            elif name not in pool.ROUTINES:  # plans look those up, where there is much work
                 words[first + k] = blas.routine_address(name)
         return words
 
@@ -373,7 +408,10 @@ def _sized_inputs(program: Program) -> tuple[int, ...]:
 
     shapes = [s.shape for s in program.slots if s.kind != "input"]
     temps = [(*t.shape, t.offset) for t in program.temps]
-    for size in chain(*shapes, *temps, *program.shared, program.sizes, (program.arena_bytes,)):
+    calls = [(*c.sizes, *chain(*(t.shape for t in (*c.inputs, *c.outputs))))
+             for c in program.python_calls]  # fmt: skip
+    sizes = program.sizes, (program.arena_bytes,)
+    for size in chain(*shapes, *temps, *calls, *program.shared, *sizes):
         visit(size)
     return tuple(sorted(found))
 
@@ -393,9 +431,11 @@ def prepare(
     begin = time.perf_counter()
     target = target or engine.host_target()
     cache = cache or default_cache()
-    needs_blas = not pool.ROUTINES.issuperset(program.routines)
+    needs_blas = not {*pool.ROUTINES, PYTHON}.issuperset(program.routines)
     if needs_blas and target.blas != blas.blas_kind():
         raise ValueError(f"the program calls an {target.blas} BLAS, here it is {blas.blas_kind()}")
+    if needs_blas and target.lapack and not blas.has_lapack():
+        raise ValueError(f"the program may call LAPACK, which {blas.blas_name()} is without")
     library, hit, code = None, False, b""
     if any(isinstance(step, Native) for step in program.steps):
         key = key or object_key(program, target, level)

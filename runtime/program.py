@@ -4,11 +4,15 @@ A Program is one LLVM module, a list of steps and a table layout. Native steps a
 that module, `i32 step(ptr status, ptr table)`; host steps are Python callables for what has no
 native code. The table is an array of 8-byte words that one call in flight owns:
 
-    [slot pointers ...][arena pointer][sizes ...][routine addresses ...]
+    [slot pointers ...][arena pointer][sizes ...][routine addresses ...][records ...]
 
 Slots are inputs, outputs, constants and host results; temporaries live in the arena, at byte
 offsets that are sizes. Everything that depends on a symbolic dimension is a `Size` expression
 over the shapes of the inputs, so that one Program serves every batch size.
+
+What only the run can tell the size of lies in memory that native code makes larger as it goes. A
+*record* says where: how many rows it has room for, the bytes of these, how many rows there are, and
+a pointer for each array that has the rows.
 """
 
 from __future__ import annotations
@@ -26,12 +30,14 @@ from graphgrad.runtime.sizes import evaluate as evaluate
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The machine a Program is compiled for, and how its BLAS is called."""
+    """The machine a Program is compiled for, how its BLAS is called, and whether that comes with
+    the routines of LAPACK."""
 
     triple: str
     cpu: str
     features: str
     blas: str = "ilp64"  # integer width of the CBLAS routines: "ilp64" or "lp64"
+    lapack: bool = False
 
     @property
     def machine(self) -> str:
@@ -54,9 +60,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """Run the module's function `entry`."""
+    """Run the module's function `entry`; does it, or may it, call Python?"""
 
     entry: str
+    calls_python: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,43 @@ class Temp:
     dtype: str
     shape: tuple[Size, ...]
     offset: Size
+
+
+# The first words of a record: room for so many rows, their bytes, and the rows that there are.
+RECORD_HEAD = 3
+RECORD_ROOM, RECORD_BYTES, RECORD_COUNT = range(RECORD_HEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """An output whose memory a record has: array `array` of `record`, copied when the run ends."""
+
+    slot: int
+    record: int
+    array: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """The type of an array somewhere in memory."""
+
+    dtype: str
+    shape: tuple[Size, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PythonCall:
+    """What native code calls Python for: `Program.callables[function]`, with arrays of the types
+    `inputs` and the numbers `sizes`; its results are copied to arrays of the types `outputs`.
+
+    One that `only_raises` does nothing else, so that a run which comes to it may be made again.
+    """
+
+    function: int
+    inputs: tuple[ArrayType, ...]
+    outputs: tuple[ArrayType, ...]
+    sizes: tuple[Size, ...] = ()
+    only_raises: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +155,12 @@ class Program:
     routines: tuple[str, ...] = ()
     shared: tuple[tuple[Size, Size], ...] = ()
     donations: tuple[tuple[int, int], ...] = ()
+    records: tuple[int, ...] = ()  # the number of pointers of each
+    grown: tuple[Grown, ...] = ()
     failures: tuple[Failure, ...] = ()
     constants: tuple[Any, ...] = field(default=(), compare=False)  # arrays, by constant slot order
     callables: tuple[Any, ...] = field(default=(), compare=False)
+    python_calls: tuple[PythonCall, ...] = ()
 
     @property
     def arena_word(self) -> int:
@@ -121,8 +168,17 @@ class Program:
         return len(self.slots)
 
     @property
-    def table_words(self) -> int:
+    def records_word(self) -> int:
+        """The table index of the first record."""
         return len(self.slots) + 1 + len(self.sizes) + len(self.routines)
+
+    @property
+    def table_words(self) -> int:
+        return self.records_word + sum(RECORD_HEAD + n for n in self.records)
+
+    def record_word(self, record: int) -> int:
+        """The table index of a record."""
+        return self.records_word + sum(RECORD_HEAD + n for n in self.records[:record])
 
 
 def element_count(shape: Sequence[int]) -> int:
@@ -135,9 +191,16 @@ def element_count(shape: Sequence[int]) -> int:
 STATUS_WORDS = 8
 STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B, STATUS_THREAD, STATUS_THREADS = range(6)
 STATUS_CLOCK = 6  # when a loop last asked whether the user interrupts it
+STATUS_MODE = 7  # the caller's floating-point mode, where a run has one of its own
 INTERRUPTED = -2  # the failure of a loop that the user interrupted
+RAISED = -3  # the failure of a Python function that native code called
 
 # Routines that run `i32 kernel(ptr status, i64 lo, i64 hi, ptr args)` over 0..count on all threads,
 # in chunks of `grain`: `i32 routine(ptr status, ptr kernel, i64 count, i64 grain, ptr args)`. They
 # may be called where the record says that there is more than one thread.
 PARALLEL, PRODUCTS = "parallel", "products"  # for kernels; for kernels that call the BLAS
+
+# The routine by which native code calls Python: `void python(ptr table, i64 number, ptr words)`,
+# where the words are 0, and the addresses of the inputs and outputs of that PythonCall; it sets the
+# first word to 1 when all went well.
+PYTHON = "python"

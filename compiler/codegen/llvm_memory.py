@@ -308,6 +308,32 @@ class NestMemory(VectorMemory):
         )
         return self.from_memory(Lanes(name, s.dtype), 1)
 
+    def load_in(self, e: Emitter, s: Stmt, inside: Lanes) -> Lanes:
+        """An element where `inside` holds, else zero; nothing is read there."""
+        at: Affine = s.attr.at
+        if e.width == 1:
+            base = self.offset(at, self.outer_dims())
+            place = self.arith("add", base, self.arith("mul", e.index_text, self.stride(at)))
+            pointer = self.pointer(s.attr.array, place)
+            one = self.text.assign(f"insertelement <1 x i1> poison, i1 {inside.text}, i64 0")
+            element = memory_type(s.dtype)
+            function = f"@llvm.masked.load.v1{suffix(s.dtype)}.p0"
+            vector = f"<1 x {element}>"
+            self.parts.declares.add(f"declare {vector} {function}(ptr, i32, <1 x i1>, {vector})")
+            found = self.text.assign(
+                f"call {vector} {function}(ptr {pointer}, i32 {s.dtype.itemsize}, "
+                f"<1 x i1> {one}, {vector} zeroinitializer)"
+            )
+            x = self.text.assign(f"extractelement {vector} {found}, i64 0")
+            return self.from_memory(Lanes(x, s.dtype), 1)
+        if e.mask.text is not None:
+            inside = e.and_(inside, Lanes(e.mask.text, dtypes.bool_))
+        mask = Mask(inside.text)
+        if self.stride(at) != "1":
+            return self.gather(e, s.attr, s.dtype, e.index_text, mask)
+        place = self.arith("add", self.offset(at, self.outer_dims()), e.index_text)
+        return self.load_vector(e, self.pointer(s.attr.array, place), s.dtype, mask)
+
     def load_row_at(self, e: Emitter, s: Stmt, access: Access) -> Lanes:
         """The whole row has one index: neighbours lie together."""
         assert access.bounds is not None

@@ -91,8 +91,10 @@ def combine_all(e: VectorEmitter, s: Stmt, parts: list[Lanes]) -> Lanes:
 class NestEmitter(FewVectors):
     """Emits the function of one nest."""
 
-    def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
-        super().__init__(nest, parts, lane_count(nest))
+    def __init__(
+        self, nest: LoopNest, name: str, parts: ModuleParts, width: int | None = None
+    ) -> None:
+        super().__init__(nest, parts, width or lane_count(nest))
         self.name = name
         self.folds: dict[int, list[str]] = {}  # cells of folded accumulators
         self.held = {}
@@ -566,6 +568,8 @@ class NestEmitter(FewVectors):
             self.store(e, s.attr, args[0], e.index_text, e.mask)
         elif s.fn == "load_at":
             values[s.id] = self.load_at(e, s, args[0])
+        elif s.fn == "load_in":
+            values[s.id] = self.load_in(e, s, args[0])
         elif s.fn == "index":
             values[s.id] = self.positions(e, s.attr)
         elif s.fn == "size":

@@ -11,29 +11,35 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_few_vectors import lanes_of_row
 from graphgrad.compiler.codegen.llvm_flushing import flushed
+from graphgrad.compiler.codegen.llvm_growth import POINTERS, numbered, record_word
+from graphgrad.compiler.codegen.llvm_lapack import lapack_text
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
 from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
+from graphgrad.compiler.codegen.llvm_python import declare_call, python_call
+from graphgrad.compiler.codegen.llvm_records import Records
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
+from graphgrad.compiler.codegen.llvm_running import running_text
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar_growth import NoMemory
 from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
-from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Node
 from graphgrad.compiler.kernels.batches import at_length
 from graphgrad.compiler.kernels.division import (
@@ -42,9 +48,11 @@ from graphgrad.compiler.kernels.division import (
     pool_division,
     small_product_division,
 )
+from graphgrad.compiler.kernels.factorisations import Factorisation
 from graphgrad.compiler.kernels.loops import Division, LoopNest, is_flat
 from graphgrad.compiler.kernels.pools import Pool
 from graphgrad.compiler.kernels.products import Product
+from graphgrad.compiler.kernels.running import Running
 from graphgrad.compiler.kernels.scatters import Scatter
 from graphgrad.compiler.kernels.short_rows import has_rows_in_lanes, is_narrow
 from graphgrad.compiler.kernels.tiles import crosswise
@@ -53,9 +61,9 @@ from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import (
     PARALLEL,
     PRODUCTS,
-    STATUS_A,
-    STATUS_B,
-    STATUS_FAILURE,
+    PYTHON,
+    RECORD_HEAD,
+    Native,
     Size,
 )
 
@@ -67,12 +75,15 @@ PART_LINES = 1000
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an array lies during a call: a slot of the table, a byte offset into the arena, or, in
-    the region of a loop, what a word of its frame points to; or what a register holds."""
+    the region of a loop, what a word of its frame points to; what a register holds; or an array of
+    a record."""
 
     slot: int = -1
     offset: Size = 0
     word: int = -1
     register: str = ""
+    record: int = -1
+    array: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,9 @@ def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
         return RowLanesEmitter(nest, name, parts)
     if is_narrow(nest):
         return NarrowEmitter(nest, name, parts)
-    return (TileEmitter if crosswise(nest) else NestEmitter)(nest, name, parts)
+    if crosswise(nest):
+        return TileEmitter(nest, name, parts)
+    return NestEmitter(nest, name, parts, lanes_of_row(nest))
 
 
 def kernel_text(nest: LoopNest, parts: ModuleParts) -> KernelText:
@@ -141,7 +154,12 @@ class ModuleWriter:
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
+    pointers: list[int] = field(default_factory=list)  # of records: how many each has
+    calls_python: bool = False  # does the run function at work, or what it calls?
     flush_on: str = ""  # the machine, where its threads are to take subnormal numbers for zero
+
+    def __post_init__(self) -> None:
+        self.records = Records(self, self.pointers)
 
     def fresh(self) -> str:
         self.count += 1
@@ -173,12 +191,12 @@ class ModuleWriter:
         """A size as an i64 operand, read from the table."""
         if isinstance(size, int) and 0 <= size <= 1:
             return str(size)
-        number = self.sizes.setdefault(size, len(self.sizes))
-        at = self.once(f"getelementptr i64, ptr %table, i64 {self.word('size', number)}")
+        at = self.once(f"getelementptr i64, ptr %table, i64 {self.number(size)}")
         return self.once(f"load i64, ptr {at}")
 
     def run_of_sizes(self, sizes: tuple[Size, ...]) -> str:
         """The address of sizes that lie one behind the other in the table."""
+        sizes = tuple(numbered(n, self.records.record_of) for n in sizes)
         number = self.runs.setdefault(sizes, sum(map(len, self.runs)))
         return self.once(f"getelementptr i64, ptr %table, i64 {self.word('run', number)}")
 
@@ -186,6 +204,9 @@ class ModuleWriter:
         """The address of an array."""
         if place.register:
             return place.register
+        if place.record >= 0:
+            at = self.once(record_word(self.records.address(place.record), POINTERS + place.array))
+            return self.once(f"load ptr, ptr {at}")
         if place.word >= 0:
             at = self.once(f"getelementptr ptr, ptr %frame, i64 {place.word}")
             return self.once(f"load ptr, ptr {at}")
@@ -252,18 +273,23 @@ class ModuleWriter:
 
     def number(self, size: Size) -> str:
         """The table word of a size."""
+        size = numbered(size, self.records.record_of)
         return self.word("size", self.sizes.setdefault(size, len(self.sizes)))
 
     def place_code(self, place: Place) -> str:
         """A place as `ROWS` reads it."""
         return str(place.slot) if place.slot >= 0 else f"-{self.number(place.offset)}"
 
-    def arguments(self, kernel: KernelText, places: list[Place]) -> None:
-        """Lay out the arguments of a kernel, which becomes part of the module."""
+    def arguments(
+        self, kernel: KernelText, places: list[Place], pointers: Sequence[str] = ()
+    ) -> None:
+        """Lay out the arguments of a kernel, which becomes part of the module: where its arrays
+        lie, its sizes, and further pointers."""
         self.cut()
         self.kernels.setdefault(kernel.name, kernel.text)
         words = [(self.pointer(p), "ptr") for p in places]
         words += [(self.size(n), "i64") for n in kernel.sizes]
+        words += [(p, "ptr") for p in pointers]
         self.store_arguments(words)
 
     def store_arguments(self, words: list[tuple[str, str]]) -> None:
@@ -278,7 +304,8 @@ class ModuleWriter:
             items = self.size(count)
             return self.emit(f"call i32 @{kernel}(ptr %status, i64 0, i64 {items}, ptr %arguments)")
         self.parts.functions["share"] = SHARE
-        self.shared[division.count, division.least] = None
+        pair = (numbered(n, self.records.record_of) for n in (division.count, division.least))
+        self.shared[tuple(pair)] = None  # type: ignore[index]
         words = self.run_of_sizes((division.count, division.least, division.grain))
         return self.emit(
             f"call i32 @share(ptr %status, ptr {self.routine(routine)}, ptr @{kernel}, "
@@ -321,6 +348,28 @@ class ModuleWriter:
         self.store_arguments([(word, "ptr") for word in words])
         self.share(name, call.count, call.division, PRODUCTS)
 
+    def factorisation(
+        self, f: Factorisation, integer: str, places: list[Place], failure: int
+    ) -> KernelText:
+        """Call LAPACK for each matrix of a stack: inputs, outputs and scratch lie at `places`."""
+        text = lapack_text(f, integer, failure, self.parts)
+        sizes = *map(to_size, f.sizes), f.scratch_bytes
+        kernel = named(f.op, text, sizes)
+        self.arguments(kernel, places, [self.routine(f.routine)])
+        count = to_size(element_count(f.stack))
+        status = self.share(kernel.name, count, f.division, PRODUCTS)
+        if failure >= 0:
+            self.leave_if_failed(status)
+        return kernel
+
+    def running(self, r: Running, places: list[Place]) -> KernelText:
+        """Call the kernel of a running fold: its inputs and its result lie at `places`."""
+        text = running_text(r, self.parts)
+        kernel = named(f"running_{r.fold}", text, map(to_size, (r.size, r.inner)))
+        self.arguments(kernel, places)
+        self.share(kernel.name, to_size(r.outer), r.division, PARALLEL)
+        return kernel
+
     def product(self, product: Product, places: list[Place]) -> KernelText:
         """Call the kernel of a small product on arrays at `places`."""
         kernel = product_text(product, self.parts)
@@ -351,43 +400,27 @@ class ModuleWriter:
         self.leave_if_failed(self.share(kernel.name, to_size(scatter.outer), None, PARALLEL))
         return kernel
 
-    def scalar_loop(self, node: Node, places: list[Place], numbers: Numbers) -> KernelText:
-        """Call the function of a loop: its inputs and its outputs lie at `places`."""
-        emitter = ScalarLoopEmitter(node, numbers, self.parts)
+    def scalar_loop(
+        self, node: Node, places: list[Place], numbers: Numbers, no_memory: NoMemory,
+        calls: Callable[[Node], int], own: int = -1,
+    ) -> KernelText:  # fmt: skip
+        """Call the function of a loop: its inputs and its outputs lie at `places`; what it stacks
+        for as long as it runs is for the record `own`."""
+        emitter = ScalarLoopEmitter(node, numbers, no_memory, calls, self.parts)
         text = emitter.emit()
         kernel = named(node.op.name, text, map(to_size, emitter.sizes))
-        self.arguments(kernel, places)
+        records = [own if own >= 0 and k == 0 else self.records.add(n)
+                   for k, n in enumerate(emitter.records)]  # fmt: skip
+        places = [*places, *(Place(register=self.records.address(k)) for k in records)]
+        python = []
+        if emitter.calls_python:
+            declare_call(self.parts, self.flush_on)
+            python, self.calls_python = ["%table", self.routine(PYTHON)], True
+        self.arguments(kernel, places, python)
         self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
+        if own >= 0:
+            self.records.counted(own)
         return kernel
-
-    def moved(
-        self, place: Place, starts: list[tuple[Place, DType, Size, Size]], failure: int
-    ) -> Place:
-        """A place, moved by integers in memory: for each its own place, its type, the bytes that it
-        counts, and the most that it may be."""
-        self.cut(ahead=40 * len(starts))
-        pointer = self.pointer(place)
-        for at, dtype, stride, most in starts:
-            raw = self.emit(f"load i{dtype.bits}, ptr {self.pointer(at)}")
-            widen = "sext" if dtype.kind == "i" else "zext"
-            start = self.emit(f"{widen} i{dtype.bits} {raw} to i64") if dtype.bits < 64 else raw
-            limit = self.size(most)
-            least = self.emit(f"icmp sge i64 {start}, 0")
-            below = self.emit(f"icmp sle i64 {start}, {limit}")
-            inside = self.emit(f"and i1 {least}, {below}")
-            fail, on = self.fresh()[1:], self.fresh()[1:]
-            self.lines += [f"  br i1 {inside}, label %{on}, label %{fail}", f"{fail}:"]
-            for word, value in (
-                (STATUS_FAILURE, str(failure)),
-                (STATUS_A, start),
-                (STATUS_B, limit),
-            ):
-                to = self.emit(f"getelementptr i64, ptr %status, i64 {word}")
-                self.lines.append(f"  store i64 {value}, ptr {to}")
-            self.lines += ["  ret i32 1", f"{on}:"]
-            by = self.emit(f"mul i64 {start}, {self.size(stride)}")
-            pointer = self.emit(f"getelementptr i8, ptr {pointer}, i64 {by}")
-        return Place(register=pointer)
 
     def pool(self, pool: Pool, places: list[Place]) -> KernelText:
         """Call the kernel of a pooling operation: its inputs and its result lie at `places`."""
@@ -397,6 +430,25 @@ class ModuleWriter:
         self.arguments(kernel, places)
         self.share(kernel.name, to_size(pool.parts), pool_division(pool), PARALLEL)
         return kernel
+
+    def python(self, number: int, places: list[Place], guard: Place | None = None) -> None:
+        """Call Python for PythonCall `number`, whose arrays lie at `places`: where the bool at
+        `guard` is false, if there is one."""
+        self.cut(ahead=20 + 2 * len(places))
+        declare_call(self.parts, self.flush_on)
+        self.calls_python = True
+        after = ""
+        if guard is not None:
+            flag = self.emit(f"load i8, ptr {self.pointer(guard)}")
+            holds = self.emit(f"icmp ne i8 {flag}, 0")
+            fails, after = self.fresh()[1:], self.fresh()[1:]
+            self.lines += [f"  br i1 {holds}, label %{after}, label %{fails}", f"{fails}:"]
+        with self.branch():
+            python = self.routine(PYTHON)
+            self.store_arguments([("0", "i64"), *((self.pointer(p), "ptr") for p in places)])
+            self.leave_if_failed(self.emit(python_call(python, "%table", number, "%arguments")))
+        if after:
+            self.lines += [f"  br label %{after}", f"{after}:"]
 
     # -- the module
 
@@ -415,15 +467,16 @@ class ModuleWriter:
         name = f"{self.name}_part_{len(self.run_parts)}"
         self.run_parts.append(self.function(f"define internal i32 @{name}", "noinline nounwind"))
 
-    def end_entry(self) -> str:
-        """Close the run function that has been written; its name."""
-        name = self.name
+    def end_entry(self) -> Native:
+        """Close the run function that has been written: the step that runs it."""
+        name, calls_python = self.name, self.calls_python
+        self.calls_python = False
         if not self.flush_on:
             self.entries.append(self.whole("define"))
-            return name
+            return Native(name, calls_python)
         within = self.whole("define internal", "noinline nounwind")
         self.entries.append(f"{within}\n\n{flushed(name, self.flush_on, self.parts)}")
-        return f"flushed_{name}"
+        return Native(f"flushed_{name}", calls_python)
 
     def whole(self, head: str, attributes: str = "nounwind") -> str:
         """The function that has been written, with its parts."""
@@ -502,12 +555,20 @@ class ModuleWriter:
         """The whole module; empty when nothing is native."""
         if not self.entries:
             return ""
+        updates = [*self.records.updates()]  # they may read sizes of their own
         first = self.slots + 1
         run = first + len(self.sizes)
-        base = {"size": first, "run": run, "routine": first + len(self.all_sizes)}
+        routine = first + len(self.all_sizes)
+        base = {"size": first, "run": run, "routine": routine}
+        ends = accumulate((RECORD_HEAD + n for n in self.pointers), initial=0)
+        records = [routine + len(self.routines) + at for at in ends]
+
+        def number(m: re.Match[str]) -> str:
+            return str(records[int(m[2])] if m[1] == "record" else base[m[1]] + int(m[2]))
+
         entries = [
-            re.sub(r"\$(size|run|routine)(\d+)\$", lambda m: str(base[m[1]] + int(m[2])), e)
-            for e in (*self.tables, *self.regions, *self.entries)
+            re.sub(r"\$(size|run|routine|record)(\d+)\$", number, e)
+            for e in (*self.tables, *updates, *self.regions, *self.entries)
         ]
         return "\n\n".join([self.parts.text(), *self.kernels.values(), *entries]) + "\n"
 

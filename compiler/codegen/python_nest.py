@@ -42,7 +42,7 @@ LONGEST = 60
 # A comment shows this much of the user's line.
 LONGEST_LINE = 56
 # Text that is written where it is read, whatever line of the user's it comes from.
-_TRIVIAL = frozenset({"load", "load_at", "index", "convert", "bitcast"})
+_TRIVIAL = frozenset({"load", "load_at", "load_in", "index", "convert", "bitcast"})
 _INFIX = {"sum": "+", "prod": "*", "any": "|", "all": "&"}
 _WORDS = {"prod": "product"}
 
@@ -278,7 +278,7 @@ class _Writer:
     def value(self, s: Stmt, until: Sequence[Stmt]) -> None:
         """Give the value of `s` a name, or write it where the last of `until` reads it."""
         text = self.expression(s)
-        reads = s.fn in ("load", "load_at") or any(a in self.loads for a in s.args)
+        reads = s.fn in ("load", "load_at", "load_in") or any(a in self.loads for a in s.args)
         if s.fn in ("const", "size") or self.is_inlined(s, text, reads, until):
             self.names[s.id] = text
             if reads:
@@ -312,6 +312,9 @@ class _Writer:
             return self.element(s.attr)
         if s.fn == "load_at":
             return self.picked(s.attr, args)
+        if s.fn == "load_in":
+            zero = python_literal(0, s.dtype)
+            return tidy(f"({self.element(s.attr)} if {args[0]} else {zero})")
         if s.fn == "index":
             return f"np.int64({self.index(s.attr)})"
         if s.fn == "size":

@@ -241,7 +241,7 @@ def element_time(nest: LoopNest, phases: tuple[Phase, ...]) -> int:
     for s in (s for p in phases if p.kind == "sweep" for s in p.stmts):
         if s.id in turned:
             time += TURNED
-        elif s.fn in ("load", "store", "load_at"):
+        elif s.fn in ("load", "store", "load_at", "load_in"):
             stride = s.attr.at.strides[-1] if s.attr.at.strides else 0
             near = 1 if s.fn == "store" else PICKED_STRIDE
             known = s.attr.bounds is None and isinstance(stride, int) and abs(stride) <= near

@@ -14,7 +14,7 @@ def in_place_pairs(nest: LoopNest) -> list[tuple[int, int]]:
         for k, s in enumerate(part.stmts):
             if isinstance(s.attr, Access):
                 table = writes if s.fn == "store" else reads
-                access = s.attr if s.fn != "load_at" else None
+                access = s.attr if s.fn in ("load", "store") else None
                 table.setdefault(s.attr.array, []).append((p, k, access))
     pairs = []
     covers_all = row_major(nest.dims)

@@ -58,7 +58,15 @@ def epilogue_of(
     channels = result.type.shape[-1]
     walks: dict[int, str] = {}
     for s in stmts:
-        if s.failures or s.fn in ("load_at", "index", "size", "reduce", "require", "lookup"):
+        if s.failures or s.fn in (
+            "load_at",
+            "load_in",
+            "index",
+            "size",
+            "reduce",
+            "require",
+            "lookup",
+        ):
             return None
         if s.fn not in ("load", "store"):
             continue

@@ -105,7 +105,8 @@ def is_inline(node: Node) -> bool:
 
 def is_fusible(node: Node) -> bool:
     """Has the node a loop form of its own?"""
-    looped = isinstance(node.op, Elementwise | Reduce | Generator) or is_gather(node)
+    looped = isinstance(node.op, Elementwise | Reduce | Generator)
+    looped = looped or is_gather(node) or is_padding(node)
     return looped and not is_inline(node) and not node.is_complex
 
 
@@ -119,6 +120,18 @@ def is_gather(node: Node) -> bool:
     """Does the node load from places that are values?"""
     named = isinstance(node.op, Indexed) and node.op.lowering == "gather"
     return named and not node.is_complex
+
+
+def is_padding(node: Node) -> bool:
+    """Does the node put zeros around an array?"""
+    named = isinstance(node.op, Indexed) and node.op.lowering == "unslice"
+    return named and not node.is_complex and all(step == 1 for step in node.attrs["steps"])
+
+
+def unpadded(node: Node, domain: tuple[Index, ...]) -> tuple[Index, ...]:
+    """Where a node that pads reads its input, which is not there everywhere."""
+    starts = node.attrs["starts"]
+    return tuple(i.plus(Index(-1 * s)) for i, s in zip(domain, starts, strict=True))
 
 
 def gather_axes(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from graphgrad.compiler import dtypes
@@ -27,6 +27,8 @@ from graphgrad.compiler.kernels.groups import (
     gather_axes,
     is_gather,
     is_inline,
+    is_padding,
+    unpadded,
 )
 from graphgrad.compiler.kernels.index_maps import Index, Indices, flatten, row_major
 from graphgrad.compiler.kernels.loops import (
@@ -40,12 +42,12 @@ from graphgrad.compiler.kernels.loops import (
     Phase,
     Reduction,
     compute_dtype,
-    element_cost,
 )  # fmt: skip
 from graphgrad.compiler.kernels.merge import merge_dims, trailing_run
 from graphgrad.compiler.kernels.tiles import in_tiles
 from graphgrad.compiler.kernels.turn import turn
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.scalar.costs import element_cost
 
 # A value is kept for a later sweep when computing it again costs more than this.
 KEEP_COST = 8.0
@@ -397,6 +399,8 @@ class GroupLowering:
             return self.generate(node, m.domain, body, row)
         if is_gather(node):
             return self.gather(m, body, env, row)
+        if is_padding(node):
+            return self.padded(m, body, env, row)
         inputs: list[Lane] = []
         if isinstance(node.op, Elementwise):
             inputs = [self.read(m, x, body, env, row) for x in node.inputs]
@@ -431,6 +435,40 @@ class GroupLowering:
         return body.add_stmt(
             "load_at", (index,), params.type.dtype, replace(access, bounds=(stride, extent))
         )
+
+    def padded(self, m: Member, body: Body, env: dict[Value, Lane], row: Body) -> Lane:
+        """The element of the input where there is one, else zero."""
+        node = m.node
+        (x,), dtype = node.inputs, node.out.type.dtype
+        at = unpadded(node, m.domain)
+        value, indices = self.fusion.source(x, at)
+        row.where = body.where = node.where
+        inside = self.inside(node, at, body, row)
+        made = self.fusion.producers.get(value)
+        inline = made is not None and is_inline(made) and value not in self.fusion.opaque
+        if value in self.group.members or inline:
+            lane, zero = self.fetch(value, indices, body, env, row), body.const(0, dtype)
+            return body.select(inside, lane, zero)  # type: ignore[no-any-return]
+        access = self.access("in", value, indices)
+        return body.add_stmt("load_in", (inside,), dtype, access)
+
+    def inside(self, node: Node, at: tuple[Index, ...], body: Body, row: Body) -> Lane:
+        """Does a node that pads read an element of its input? What is the same all along a row is
+        asked once a row."""
+        shapes = node.inputs[0].type.shape, node.out.type.shape
+        in_rows, in_row = list[Lane](), list[Lane]()
+        for index, start, n, whole in zip(at, node.attrs["starts"], *shapes, strict=True):
+            moves = any(a in self.inner for a, _ in index.steps)
+            part, found = (body, in_row) if moves else (row, in_rows)
+            if start == 0 and n == whole:
+                continue
+            place = part.add_stmt("index", (), dtypes.int64, self.affine(index))
+            found += [part.ge(place, 0)] if start != 0 else []
+            found += [part.lt(place, part.size(n))] if start + n != whole else []
+        if not in_rows + in_row:
+            return body.const(True, dtypes.bool_)  # type: ignore[no-any-return]
+        both = [reduce(part.and_, f) for part, f in ((row, in_rows), (body, in_row)) if f]
+        return reduce(body.and_, both)
 
     def read(self, m: Member, x: Value, body: Body, env: dict[Value, Lane], row: Body) -> Lane:
         value, indices = self.fusion.source(x, m.domain)

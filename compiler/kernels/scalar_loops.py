@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.compiler.dims import Dim, Extent, is_runtime_size
+from graphgrad.compiler.dims import RUNTIME, Dim, Extent, Symbol, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import (
@@ -32,9 +32,9 @@ from graphgrad.compiler.kernels.carried_arrays import (
     moved_state,
 )
 from graphgrad.compiler.kernels.index_maps import row_major
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
-from graphgrad.compiler.transform.sizes import is_runtime
+from graphgrad.compiler.scalar.costs import element_cost
+from graphgrad.compiler.transform.sizes import is_runtime, runtime_symbols
 from graphgrad.compiler.types import Shape, element_count
 
 # Functions that cost more than `DEAR` cheap instructions an element are faster in a kernel, which
@@ -134,6 +134,8 @@ def is_scalar_loop(node: Node) -> bool:
     if node.op.name not in LOOPS:
         return False
     check = _Check()
+    for v in node.inputs:
+        check.known |= runtime_symbols(v.type)
     try:
         check.loop(
             node, {v: contiguous(v.type.shape) for v in node.inputs}, frozenset(node.outputs)
@@ -172,6 +174,17 @@ def is_power_of_two(x: Any) -> bool:
     return int(x) == x > 0 and int(x) & (int(x) - 1) == 0
 
 
+def grows(node: Node) -> bool:
+    """Is it a loop that stacks for as long as it runs, which nobody knows?"""
+    trips = node.attrs.get("trips") if node.op.name == "while_loop" else None
+    return trips is not None and is_runtime_size(trips)
+
+
+def placed_outputs(node: Node) -> tuple[Value, ...]:
+    """The outputs of a loop whose memory is there before it begins."""
+    return node.outputs[: node.attrs["carried"]] if grows(node) else node.outputs
+
+
 class _Refused(Exception):
     """There is no such function."""
 
@@ -186,7 +199,7 @@ class _Check:
         self.scalars = 0
         self.elements = 0  # of stacks in the frame
         self.ranges: set[Value] = set()
-        self.counts: set[Extent] = set()  # sizes that a value tells
+        self.known: set[Symbol] = set()  # run-time sizes that are found out before
 
     def graph(
         self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset(),
@@ -217,7 +230,11 @@ class _Check:
     def node(self, node: Node, held: Held, direct: frozenset[Value], found: Course) -> None:
         op = node.op
         if op.effect:
-            raise _Refused
+            self.call(node, held)
+            return
+        for v in node.outputs if op.name not in LOOPS else ():
+            for n in v.type.shape:
+                self.size(n)
         for v in node.outputs:
             if is_small(v.type):
                 self.count(int(element_count(v.type.shape)))
@@ -247,12 +264,22 @@ class _Check:
         """Numbers in a row: each is computed where a loop reads it."""
         known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
         if node.op.name == "places":
-            self.counts.add(node.attrs["size"])
-        elif node.op.name != "iota" and not (
-            known and (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise))
+            self.known |= symbols_of(node.attrs["size"])
+        elif node.out.type.ndim != 1 or (
+            node.op.name != "iota"
+            and not (known and (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)))
         ):
             raise _Refused
         self.ranges.update(node.outputs)
+
+    def size(self, extent: Extent) -> None:
+        """A size is known where it depends on what is known."""
+        if is_runtime_size(extent):
+            atoms = {atom for monomial, _ in extent.terms for atom in monomial}  # type: ignore[union-attr]
+            if not all(isinstance(a, Symbol) for a in atoms):
+                raise _Refused
+            if any(s.argument == RUNTIME and s not in self.known for s in symbols_of(extent)):
+                raise _Refused
 
     def count(self, scalars: int) -> None:
         self.scalars += scalars
@@ -261,6 +288,14 @@ class _Check:
 
     def small(self, *values: Value) -> None:
         if not all(is_small(v.type) for v in values):
+            raise _Refused
+
+    def call(self, node: Node, held: Held) -> None:
+        """A call of Python that gives nothing back, for arrays as they lie in memory."""
+        large = [x for x in node.inputs if not is_small(x.type)]
+        if node.outputs or node.op.name != "callback":
+            raise _Refused
+        if not all(x in held and held[x].is_contiguous for x in large):
             raise _Refused
 
     def constant(self, node: Node, held: Held) -> None:
@@ -328,10 +363,10 @@ class _Check:
     def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
         attrs = node.attrs
         trips = most_trips(attrs)
-        if any(attrs.get(k) for k in OPEN_SIZES) or any(is_runtime(v.type) for v in node.outputs):
+        if any(attrs.get(k) for k in OPEN_SIZES):
             raise _Refused
-        if trips is not None and is_runtime_size(trips) and trips not in self.counts:
-            raise _Refused
+        if trips is not None:
+            self.size(trips)
         carried: int = attrs["carried"]
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
@@ -357,28 +392,34 @@ class _Check:
             asked: Graph = attrs["cond_graph"]
             state = {p: contiguous(p.type.shape) for i, p in enumerate(asked.params) if i in own}
             self.graph(asked, given(asked, node.inputs, held) | state)
+        if grows(node):
+            self.known |= symbols_of(attrs["trips"])
         for v in node.outputs[carried:]:
-            if v not in direct:
+            if v not in direct and not is_runtime(v.type):
                 self.frame(v)
         held.update((v, contiguous(v.type.shape)) for v in node.outputs if not is_small(v.type))
 
 
 def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
-    """The layouts of the parameters of a graph."""
+    """The layouts of the parameters of a graph, which has no sizes of its own."""
     pairs = zip(graph.params, inputs, strict=True)
     found = {p: v for p, v in pairs if v is not None and not is_small(p.type)}
-    if not held.keys() >= {*found.values()}:
+    if not held.keys() >= {*found.values()} or any(p.type != v.type for p, v in found.items()):
         raise _Refused
     return {p: held[v] for p, v in found.items()}
 
 
 def is_range(node: Node, ranges: Container[Value]) -> bool:
     """Are the elements of a node computed where a loop reads them?"""
-    if not node.outputs or is_small(node.out.type):
+    op = node.op
+    if op.name in LOOPS or len(node.outputs) != 1 or is_small(node.out.type):
         return False
-    if node.op.name == "iota" or any(is_runtime(v.type) for v in node.outputs):
+    if op.name in ("iota", "places"):
         return True
-    return isinstance(node.op, Elementwise) and any(x in ranges for x in node.inputs)
+    if op.name == "broadcast_to":
+        return is_runtime(node.out.type)
+    of_ranges = is_runtime(node.out.type) or any(x in ranges for x in node.inputs)
+    return isinstance(op, Elementwise) and of_ranges
 
 
 def is_filled(node: Node) -> bool:
@@ -404,10 +445,11 @@ def most_trips(attrs: Attrs) -> Extent | None:
     if "length" in attrs:
         return attrs["length"]  # type: ignore[no-any-return]
     room, limit = attrs["trips"], attrs["maximum_iterations"]
-    if room is not None and limit is not None:
+    if room is None or is_runtime_size(room):
+        return limit  # type: ignore[no-any-return]
+    if limit is not None:
         raise _Refused
-    most: Extent | None = limit if room is None else room
-    return most
+    return room  # type: ignore[no-any-return]
 
 
 def _holds_size(x: Any) -> bool:

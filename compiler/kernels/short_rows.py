@@ -17,7 +17,7 @@ ROW_LANES_COST = 450.0
 def is_narrow(nest: LoopNest) -> bool:
     """Are rows so short that a vector spans several of them? Only where each of the kernel's
     vectors is written out: there are as many as a row has elements."""
-    if not is_elementwise(nest) or any(s.fn == "load_at" for s in nest.statements()):
+    if not is_elementwise(nest) or any(s.fn in ("load_at", "load_in") for s in nest.statements()):
         return False
     n = nest.dims[-1]
     if not isinstance(n, int) or not 1 < n <= lane_count(nest) // 2:
@@ -33,7 +33,7 @@ def has_rows_in_lanes(nest: LoopNest) -> bool:
     n, stmts = nest.dims[-1], nest.statements()
     if not isinstance(n, int) or not 1 < n <= lane_count(nest) // 2:
         return False
-    if any(s.fn in ("load_at", "require") or s.failures for s in stmts):
+    if any(s.fn in ("load_at", "load_in", "require") or s.failures for s in stmts):
         return False
     rows, sweeps = (
         sum(max(1.0, cost(s.fn)) for p in nest.main if p.kind == kind for s in p.stmts)

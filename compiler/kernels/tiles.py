@@ -41,6 +41,7 @@ def crosswise(nest: LoopNest, dim: int | None = None) -> list[Stmt]:
         s
         for s in nest.main[-1].stmts
         if isinstance(s.attr, Access)
+        and s.fn != "load_in"
         and s.attr.bounds is None
         and nest.arrays[s.attr.array].role != "scratch"
         and _is(s.attr.at.strides[d], 1)

@@ -36,7 +36,7 @@ def rows_in_one(nest: LoopNest) -> int:
 
 
 def _fits(nest: LoopNest, s: Stmt, in_row: bool) -> bool:
-    if s.failures or s.fn in ("load_at", "require"):
+    if s.failures or s.fn in ("load_at", "load_in", "require"):
         return False
     if isinstance(s.attr, Reduction):
         return s.attr.kind != "row" and not in_row

@@ -1,7 +1,7 @@
 """Calls of Python functions from within a graph: what printing, assertions and `py_function` are.
 
-A callback runs as a host step, in program order among the effects of its graph, and is neither
-merged, repeated nor dropped.
+A callback is a call of Python, in program order among the effects of its graph, and is neither
+merged, repeated nor dropped. An assertion is one that native code makes only to have it raise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType, as_dtype
 from graphgrad.compiler.errors import ShapeError
 from graphgrad.compiler.interpret import flushing
-from graphgrad.compiler.op import Op, zeros_like
+from graphgrad.compiler.op import Op, ops, zeros_like
 from graphgrad.compiler.types import Shape, TensorType, show_shape, tensor_type
 
 Array = np.ndarray[Any, Any]
@@ -29,19 +29,24 @@ class Callback:
 
     `pullback(n)`, if given, is the callback that returns the cotangents of the floating ones of `n`
     inputs, for these inputs and the cotangents of the floating outputs.
+
+    One that is `guarded` returns nothing, and does nothing where its first input, a bool, holds;
+    else it raises.
     """
 
-    __slots__ = ("function", "name", "pullback", "number")
+    __slots__ = ("function", "guarded", "name", "number", "pullback")
 
     def __init__(
         self,
         function: Callable[..., Sequence[Any]],
         name: str,
         pullback: Callable[[int], Callback] | None = None,
+        guarded: bool = False,
     ) -> None:
         self.function = function
         self.name = name
         self.pullback = pullback
+        self.guarded = guarded
         self.number = next(_numbers)  # in the text of graphs, where an id may come again
 
     def __repr__(self) -> str:
@@ -101,6 +106,10 @@ def _batch(
     function: Callback, shapes: tuple[Shape, ...], dtypes: tuple[DType, ...],
 ) -> Any:  # fmt: skip
     """Example after example, in order, in one step. What may get a cotangent has one of each."""
+    if function.guarded and batched[0]:
+        each = over_examples(function, batched, lambda *arrays: ())
+        whole = Callback(lambda _, *arrays: each.function(*arrays), function.name, guarded=True)
+        return callback(ops["all"](xs[0]), *xs, function=whole, shapes=(), dtypes=())
     if function.pullback is not None:
         xs = tuple(
             x if b or not x.dtype.is_inexact else x.broadcast_to((size, *x.shape))

@@ -1,8 +1,9 @@
 """Linear systems: general and triangular ones, and inverses.
 
-LAPACK computes, by way of NumPy, and so in host steps; derivatives are products and solutions of
-further systems (Giles, "Collected matrix derivative results for forward and reverse mode
-algorithmic differentiation", 2008), so every order works.
+LAPACK computes: by way of NumPy in eager mode, and in kernels where the BLAS comes with it
+(`kernels/factorisations.py`). Derivatives are products and solutions of further systems (Giles,
+"Collected matrix derivative results for forward and reverse mode algorithmic differentiation",
+2008), so every order works.
 """
 
 from __future__ import annotations

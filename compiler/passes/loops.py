@@ -248,8 +248,9 @@ def renamed(nodes: Iterable[Node], replaced: Mapping[Value, Value]) -> list[Node
     return found
 
 
-def taken_apart(graph: Graph, node: Node) -> Loop | None:
-    """A loop of `graph`, if it is one whose sizes stay the same from step to step."""
+def taken_apart(graph: Graph, node: Node, any_sizes: bool = False) -> Loop | None:
+    """A loop of `graph`, if it is one whose sizes stay the same from step to step: those of the
+    state, and all in its body but for `any_sizes`."""
     attrs = node.attrs
     if node.op.name not in ("scan", "while_loop") or attrs.get("varying") or attrs.get("padded"):
         return None
@@ -259,7 +260,7 @@ def taken_apart(graph: Graph, node: Node) -> Loop | None:
     first = n + (attrs["scanned"] if is_scan else 0)  # of the captures
     shapes = [x.type.shape[1:] if n <= i < first else x.type.shape for i, x in enumerate(values)]
     body = specialise(attrs["body_graph"], bind_sizes(attrs["body_graph"].types, shapes))
-    if size_makers(body):
+    if size_makers(body) and not any_sizes:
         return None
     condition, tests = None, list[Value | None]([None] * len(values))
     if not is_scan:
@@ -294,7 +295,7 @@ def taken_apart(graph: Graph, node: Node) -> Loop | None:
     )
 
 
-def over_loops(graph: Graph, change: Callable[[Loop], bool]) -> Graph:
+def over_loops(graph: Graph, change: Callable[[Loop], bool], any_sizes: bool = False) -> Graph:
     """`graph` with its loops changed. `change` says whether it did anything."""
     if not any(node.op.name in ("scan", "while_loop") for node in graph.nodes):
         return graph
@@ -303,7 +304,7 @@ def over_loops(graph: Graph, change: Callable[[Loop], bool]) -> Graph:
     changed = False
     for old in graph.nodes:
         (node,) = renamed([old], replaced)
-        loop = taken_apart(graph, node)
+        loop = taken_apart(graph, node, any_sizes)
         if loop is not None and change(loop):
             new = loop.together()
             if tells_sizes(new, node):

@@ -42,6 +42,7 @@ def added(loop: Loop) -> bool:
     # Imported here for the reason that `residuals` gives.
     from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
 
+    inside = in_branches(loop)
     nodes, carried = loop.nodes, [c.next for c in loop.carried]
     later: set[Value] = set()
     if loop.is_scan and loop.flags is None:
@@ -58,7 +59,32 @@ def added(loop: Loop) -> bool:
         loop.nodes = nodes
         for c, v in zip(loop.carried, carried, strict=True):
             c.next = v
-    return False
+    return inside
+
+
+def in_branches(loop: Loop) -> bool:
+    """Change the sums in branches of a loop."""
+    nodes = [with_sums(node) for node in loop.nodes]
+    changed = any(a is not b for a, b in zip(nodes, loop.nodes, strict=True))
+    loop.nodes = nodes
+    return changed
+
+
+def with_sums(node: Node) -> Node:
+    """A condition with other sums in its branches; another node as it is."""
+    if node.op.name != "cond":
+        return node
+    attrs = dict(node.attrs)
+    for key in ("true_graph", "false_graph"):
+        graph: Graph = attrs[key]
+        nodes = [*map(with_sums, graph.nodes)]
+        body = Body(nodes, list(graph.outputs))
+        changed = any(a is not b for a, b in zip(nodes, graph.nodes, strict=True))
+        if body.change(()) or changed:
+            attrs[key] = Graph(graph.params, tuple(body.nodes), tuple(body.outputs), graph.name)
+    if all(attrs[key] is value for key, value in node.attrs.items()):
+        return node
+    return Node(node.op, node.inputs, attrs, node.outputs, node.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +241,9 @@ class Body:
             found = Block(u, shape, begins, sizes, (1,) * len(shape))
         else:
             return None
-        return self.within(found) if all(step > 0 for step in found.steps) else None
+        if any(step < 1 for step in found.steps) or covers_much(found):
+            return None
+        return self.within(found)
 
     def within(self, outer: Block) -> Block:
         """The block of a block: where only one of both leaves out a part along each axis."""
@@ -238,6 +266,12 @@ class Body:
             sizes.append(taken.sizes[d])
             steps.append(taken.steps[d])
         return Block(inner.values, outer.shape, tuple(starts), tuple(sizes), tuple(steps))
+
+
+def covers_much(block: Block) -> bool:
+    """Is a block so much of the whole that a kernel had better add all terms at once?"""
+    whole, part = element_count(block.shape), element_count(block.sizes)
+    return isinstance(whole, int) and isinstance(part, int) and 4 * part > whole
 
 
 def number_of(v: Value, node: Node) -> int:

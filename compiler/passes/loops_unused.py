@@ -13,13 +13,13 @@ from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.passes.dce import dce, has_effect
 from graphgrad.compiler.passes.loops import Capture, Loop, over_loops, renamed
-from graphgrad.compiler.transform.sizes import outer_sizes, runtime_symbols, symbols_in
+from graphgrad.compiler.transform.sizes import outer_sizes, runtime_symbols, size_makers, symbols_in
 from graphgrad.compiler.transform.subgraphs import used_params
 
 
 def drop_unused(graph: Graph) -> Graph:
     """Loops and branches of `graph` without what nobody reads."""
-    return over_branches(over_loops(graph, trim))
+    return over_branches(over_loops(graph, trim, any_sizes=True))
 
 
 def trim(loop: Loop) -> bool:
@@ -152,9 +152,12 @@ def needs_no_count(loop: Loop) -> bool:
 def needed(nodes: list[Node], roots: list[Value]) -> set[Value]:
     """All that `roots` and effects are computed from."""
     found = set(roots)
+    makers = size_makers(Graph((), tuple(nodes), ()))
     for node in reversed(nodes):
         if has_effect(node) or not found.isdisjoint(node.outputs):
             found.update(node.inputs)
+            if makers:
+                found.update(makers[s] for s in symbols_in(node) if s in makers)
     return found
 
 

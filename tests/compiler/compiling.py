@@ -11,7 +11,6 @@ import numpy as np
 
 import graphgrad.compiler.ops  # noqa: F401 -- fills the registry
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.assembly import CompiledStep
 from graphgrad.compiler.codegen.python_nest import python_kernel, python_sizes, run_python_kernel
 from graphgrad.compiler.dims import evaluate
 from graphgrad.compiler.driver import Compilation, compile_in_full
@@ -19,6 +18,7 @@ from graphgrad.compiler.families import Reduce
 from graphgrad.compiler.interpret import interpret_all, run_node
 from graphgrad.compiler.ir import Graph, Value, trace
 from graphgrad.compiler.kernels.loops import LoopNest
+from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes
 from graphgrad.compiler.types import TensorType, tensor_type
 from graphgrad.runtime import engine, executor, threads

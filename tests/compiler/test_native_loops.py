@@ -171,15 +171,7 @@ def test_branches_that_give_what_they_are_given() -> None:
         native(f, t(dtype=F), t(3, dtype=F), t(3, dtype=F), arrays=[np.float64(c), *np.eye(3)[:2]])
 
 
-# -- what stays on the host, failures, text
-
-
-def test_a_body_with_a_host_step_stays_on_the_host() -> None:
-    def f(x: Any) -> Any:
-        return while_values(lambda i, x: i < 3, lambda i, x: [i + 1, ops["cumsum"](x)], [0, x])
-
-    compilation = check(f, t(4, dtype=F))
-    assert [s.kind for s in compilation.steps] == ["host"]
+# -- failures, text
 
 
 def test_the_text_does_not_grow_with_the_trips() -> None:

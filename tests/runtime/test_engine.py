@@ -122,8 +122,8 @@ def test_the_target_is_that_of_the_processor_at_hand(monkeypatch):
         monkeypatch.setattr(ll, "get_process_triple", lambda: "aarch64-unknown-linux-gnu")
         monkeypatch.setattr(ll, "get_host_cpu_name", lambda cpu=cpu: cpu)
         monkeypatch.setattr(ll, "get_host_cpu_features", lambda flags=flags: flags)
-        target = engine._target.__wrapped__("", "ilp64")
-        assert target == Target("aarch64-unknown-linux-gnu", cpu, features, "ilp64")
+        target = engine._target.__wrapped__("", "ilp64", True)
+        assert target == Target("aarch64-unknown-linux-gnu", cpu, features, "ilp64", True)
         assert llvm_engine.converts_half(target)
         found[cpu] = object_key(elementwise(), target)
     assert len(set(found.values())) == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphgrad.callbacks import insert
+from graphgrad.callbacks import insert_assertion
+from graphgrad.compiler.op import current_kind
 from graphgrad.conversion.operators.subtrace import branch_depth
 
 
@@ -17,8 +18,8 @@ def raises_later(error: Callable[[], Any]) -> bool:
     if isinstance(made, type):
         made = made()
 
-    def fail() -> tuple[()]:
+    def fail(never: Any) -> tuple[()]:
         raise made.with_traceback(None)
 
-    insert(fail, f"raise {type(made).__name__}", [])
+    insert_assertion(fail, f"raise {type(made).__name__}", current_kind().lift(False), [])
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphgrad.callbacks import insert
+from graphgrad.callbacks import insert_assertion
 from graphgrad.compiler.errors import UndefinedNameError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import here
@@ -69,7 +69,7 @@ def read(value: Any, name: str) -> Any:
     if state.builder is None:
         check(value.defined)
     else:
-        insert(check, f"value of {label(name)}", [value.defined])
+        insert_assertion(check, f"value of {label(name)}", value.defined, [])
     return value.value
 
 

@@ -30,12 +30,11 @@ def adaptive_heun(y, mu):
     return y, rejected
 
 
-@DYNAMICS(y0=[2.0, 0.5], k=0.8, elements=True, order=1, rtol=1e-8)
-def dormand_prince_with_dense_output(y0, k):
-    times = np.linspace(0.1, 1.9, 5)
+@DYNAMICS(y0=[2.0, 0.5], k=0.8, times=np.linspace(0.1, 1.9, 5), elements=True, order=1, rtol=1e-8)
+def dormand_prince_with_dense_output(y0, k, times):
     out = np.zeros((5, 2), like=y0)
     f = lambda y: np.stack([y[1], -k * y[0] - 0.1 * y[1]])  # noqa: E731
-    t, h, y, at = 0.0, 0.2, y0, 0
+    t, h, y, at = 0.0 * k, 0.2, y0, 0
     k1 = f(y)
     while t < 2.0:
         k2 = f(y + h * (k1 / 5.0))
@@ -214,7 +213,7 @@ def life(grid, most):
             for j in range(-1, 2):
                 if i != 0 or j != 0:
                     count = count + np.roll(np.roll(grid, i, 0), j, 1)
-        new = np.where((count == 3) | ((grid == 1) & (count == 2)), 1, 0)
+        new = np.where((count == 3) | ((grid == 1) & (count == 2)), grid * 0 + 1, grid * 0)
         changed = np.any(new != grid)
         grid = new
         steps += 1
@@ -225,7 +224,7 @@ def life(grid, most):
 def mandelbrot(x, y, limit):
     a, b = x[None, :] + 0.0 * y[:, None], y[:, None] + 0.0 * x[None, :]
     u, v = np.zeros_like(a), np.zeros_like(a)
-    count = np.zeros(a.shape, dtype=np.int64)
+    count = np.zeros_like(a, dtype=np.int64)
     for _ in range(limit):
         inside = u * u + v * v <= 4.0
         count = count + np.where(inside, 1, 0)
@@ -244,7 +243,7 @@ def rollout_of_a_controller(x0, controls, mass):
     return cost, x
 
 
-@DYNAMICS(rate=0.5, cuts=[0.3, 0.9, 1.4], n=40)
+@DYNAMICS(rate=0.5, cuts=[0.31, 0.88, 1.42], n=40)
 def piecewise_dynamics(rate, cuts, n):
     """Which law holds is looked up in each step."""
     x = rate * 0.1

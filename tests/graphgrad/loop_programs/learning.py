@@ -22,11 +22,13 @@ def descent_that_is_unrolled(w, x, y, rate, n):
 @LEARNING(w=[0.5, -1.5], rate=0.1, n=12)
 def adam_by_hand(w, rate, n):
     m, v = np.zeros_like(w), np.zeros_like(w)
-    for k in range(n):
+    a = b = rate / rate
+    for _ in range(n):
+        a, b = a * 0.9, b * 0.99
         g = 4.0 * w**3 - 2.0 * w + 0.3
         m = 0.9 * m + 0.1 * g
         v = 0.99 * v + 0.01 * g * g
-        w = w - rate * (m / (1.0 - 0.9 ** (k + 1))) / (np.sqrt(v / (1.0 - 0.99 ** (k + 1))) + 1e-3)
+        w = w - rate * (m / (1.0 - a)) / (np.sqrt(v / (1.0 - b)) + 1e-3)
     return w
 
 
@@ -161,16 +163,17 @@ def conditional_variance(returns, a, b, start):
     return score
 
 
-@LEARNING(price=100.0, strike=105.0, volatility=0.2, n=12, elements=True, order=1)
+@LEARNING(price=100.0, strike=105.0, volatility=0.2, n=8, elements=True, order=1)
 def american_option(price, strike, volatility, n):
-    up = np.exp(volatility * np.sqrt(1.0 / n))
-    p = (np.exp(0.05 / n) - 1.0 / up) / (up - 1.0 / up)
-    value = np.zeros_like(price, shape=13)
+    up = np.exp(volatility * 0.25)
+    less = np.exp(-price / price / 256.0)
+    p = (1.0 / less - 1.0 / up) / (up - 1.0 / up)
+    value = np.zeros_like(price, shape=9)
     for i in range(n + 1):
         value[i] = np.maximum(strike - price * up ** (2.0 * i - n), 0.0)
     for step in range(n - 1, -1, -1):
         for i in range(step + 1):
-            kept = np.exp(-0.05 / n) * (p * value[i + 1] + (1.0 - p) * value[i])
+            kept = less * (p * value[i + 1] + (1.0 - p) * value[i])
             now = strike - price * up ** (2.0 * i - step)
             value[i] = np.maximum(kept, now)
     return value[0]
@@ -211,10 +214,9 @@ def histogram_and_quantile(x, weights):
 @LEARNING(x=RNG.normal(size=8))
 def running_moments(x):
     """Welford's."""
-    n, mean, square, third = 0, 0.0, 0.0, 0.0
-    for v in x:
-        before = n
-        n += 1
+    mean, square, third = 0.0, 0.0, 0.0
+    for before, v in enumerate(x):
+        n = before + 1
         d = v - mean
         mean = mean + d / n
         third = third + d**3 * before * (before - 1) / n**2 - 3.0 * d / n * square

@@ -178,7 +178,7 @@ def beam_search(logits, width):
     scores = np.zeros(2, like=logits)
     last = np.zeros(2, dtype=np.int64, like=logits)
     for t in range(logits.shape[0]):
-        each = scores[:, None] + logits[t] - 0.8 * np.where(np.arange(4) == last[:, None], 1.0, 0.0)
+        each = scores[:, None] + logits[t] - np.where(np.arange(4) == last[:, None], 0.75, 0.0)
         flat = np.reshape(each, (8,))
         if t == 0:
             flat = np.where(np.arange(8) < 4, flat, -1e9)
@@ -260,7 +260,7 @@ def fourier_by_loops(x, y, n):
     while size <= n:
         for start in range(0, n, size):
             for k in range(size // 2):
-                angle = -2.0 * np.pi * k / size
+                angle = (x[0] - x[0] - np.pi) * (2 * k) / size
                 c, s = np.cos(angle), np.sin(angle)
                 p, q = start + k, start + k + size // 2
                 u, v = c * a[q] - s * b[q], s * a[q] + c * b[q]
@@ -316,8 +316,7 @@ def longest_run(x, level):
     """The sum of the longest run above a level, and where it starts."""
     best, best_sum, at = 0, level * 0.0, 0
     run, total = 0, level * 0.0
-    i = 0
-    for v in x:
+    for i, v in enumerate(x):
         if abs(v) > level:
             run += 1
             total = total + v * v
@@ -325,5 +324,4 @@ def longest_run(x, level):
             run, total = 0, level * 0.0
         if run > best:
             best, best_sum, at = run, total, i - run + 1
-        i += 1
     return best_sum, best, at
