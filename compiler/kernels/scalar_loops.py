@@ -136,7 +136,10 @@ def is_scalar_loop(node: Node) -> bool:
     check = _Check()
     try:
         check.loop(
-            node, {v: contiguous(v.type.shape) for v in node.inputs}, frozenset(node.outputs)
+            node,
+            {v: contiguous(v.type.shape) for v in node.inputs},
+            frozenset(node.outputs),
+            Course(),
         )
     except (_Refused, NoOrder):
         return False
@@ -223,7 +226,7 @@ class _Check:
             if is_small(v.type):
                 self.count(int(element_count(v.type.shape)))
         if op.name in LOOPS:
-            self.loop(node, held, direct)
+            self.loop(node, held, direct, found)
         elif op.name == "cond":
             self.branches(node, held, found)
         elif op.name == "constant":
@@ -240,7 +243,7 @@ class _Check:
         elif isinstance(op, View):
             self.view(node, held)
         elif isinstance(op, Indexed):
-            self.indexed(node, held)
+            self.indexed(node, held, found)
         else:
             raise _Refused
 
@@ -281,10 +284,6 @@ class _Check:
     def view(self, node: Node, held: Held) -> None:
         (x,) = node.inputs
         if is_small(x.type):
-            if is_filled(node):
-                self.frame(node.out)
-                held[node.out] = contiguous(node.out.type.shape)
-                return
             if _holds_size(node.attrs):
                 raise _Refused
             self.small(node.out)
@@ -294,13 +293,13 @@ class _Check:
             raise _Refused
         held[node.out] = layout
 
-    def indexed(self, node: Node, held: Held) -> None:
+    def indexed(self, node: Node, held: Held, found: Course) -> None:
         form, x = node.op.lowering, node.inputs[0]  # type: ignore[attr-defined]
-        if not is_small(x.type) and x not in held:
+        if not is_small(x.type) and x not in held and node.out not in found.copied:
             raise _Refused
         if form in UPDATES and not is_small(x.type):
             self.small(*node.inputs[1:])
-            if not held[x].is_contiguous:
+            if x in held and not held[x].is_contiguous:
                 raise _Refused
         elif form in ("concat", "unslice", "scatter_add", *UPDATES):
             self.small(*node.inputs, node.out)
@@ -332,9 +331,11 @@ class _Check:
             self.graph(graph, inner, owned=own)
             for v, out in zip(graph.outputs, node.outputs, strict=True):
                 if not is_small(v.type):
+                    if v not in inner:
+                        raise _Refused
                     held[out] = inner[v]
 
-    def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
+    def loop(self, node: Node, held: Held, direct: frozenset[Value], around: Course) -> None:
         attrs = node.attrs
         trips = most_trips(attrs)
         if any(attrs.get(k) for k in OPEN_SIZES) or any(is_runtime(v.type) for v in node.outputs):
@@ -346,8 +347,10 @@ class _Check:
         split = carried + masked + attrs.get("scanned", 0)
         body: Graph = attrs["body_graph"]
         own = held_state(body, carried)
-        if any(x not in held or not held[x].is_contiguous for x in (node.inputs[i] for i in own)):
-            raise _Refused
+        for x, out in ((node.inputs[i], node.outputs[i]) for i in own):
+            filled = x in self.ranges and out in around.copied
+            if not filled and (x not in held or not held[x].is_contiguous):
+                raise _Refused
         rows = [
             held[x].rows() if x in held else contiguous(x.type.shape[1:])
             for x in node.inputs[carried + masked : split]
@@ -360,7 +363,7 @@ class _Check:
         found = self.graph(body, inner, frozenset(stacked), own)
         moved = moved_state(body, found, carried)
         for v in (*stacked, *(body.outputs[i] for i in moved)):
-            if not is_small(v.type) and not inner[v].is_contiguous:
+            if not is_small(v.type) and (v not in inner or not inner[v].is_contiguous):
                 raise _Refused
         if "cond_graph" in attrs:
             asked: Graph = attrs["cond_graph"]
@@ -387,13 +390,9 @@ def is_range(node: Node, ranges: Container[Value]) -> bool:
         return False
     if node.op.name == "iota" or any(is_runtime(v.type) for v in node.outputs):
         return True
+    if node.op.name == "broadcast_to" and element_count(node.inputs[0].type.shape) == 1:
+        return True
     return isinstance(node.op, Elementwise) and any(x in ranges for x in node.inputs)
-
-
-def is_filled(node: Node) -> bool:
-    """Is a view an array of one number?"""
-    one = element_count(node.inputs[0].type.shape) == 1
-    return node.op.name == "broadcast_to" and one and not is_small(node.out.type)
 
 
 def picked(node: Node, layout: Layout) -> Layout:
