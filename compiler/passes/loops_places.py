@@ -16,7 +16,7 @@ from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.ops.slicing import merged
-from graphgrad.compiler.passes.loops import Carried, Loop, over_loops
+from graphgrad.compiler.passes.loops import Carried, Loop, over_loops, renamed
 from graphgrad.compiler.types import element_count, tensor_type
 
 
@@ -27,19 +27,58 @@ def carry_places(graph: Graph) -> Graph:
 
 def carried_alone(loop: Loop) -> bool:
     """Carry the one place of an array that each step reads and writes."""
+    changed = forwarded(loop)
     if not loop.runs:  # a place out of range would be an error that no step makes
-        return False
+        return changed
     found = [(c, place) for c in loop.carried if (place := place_of(loop, c)) is not None]
     for c, place in found:
         carry(loop, c, place)
-    return bool(found)
+    return bool(found) or changed
+
+
+def forwarded(loop: Loop) -> bool:
+    """What was just written is not read, and not written over."""
+    makers = {v: node for node in loop.nodes for v in node.outputs}
+    replaced: dict[Value, Value] = {}
+    nodes = []
+    for old in loop.nodes:
+        (node,) = renamed([old], replaced)
+        place = block_of(node)
+        while place is not None:
+            before = makers.get(node.inputs[0])
+            last = block_of(before) if before is not None else None
+            if before is None or before.op.name != "update_slice" or last is None:
+                break
+            if not place.is_at(last):
+                break
+            if node.op.name != "update_slice":
+                replaced[node.out] = before.inputs[1]
+                break
+            inputs = (before.inputs[0], *node.inputs[1:])
+            node = Node(node.op, inputs, node.attrs, node.outputs, node.where)
+        makers.update((v, node) for v in node.outputs)
+        if not node.outputs or node.out not in replaced:
+            nodes.append(node)
+    changed = any(a is not b for a, b in zip(nodes, loop.nodes, strict=False))
+    loop.nodes = nodes
+    loop.rename(replaced)
+    return changed or bool(replaced)
+
+
+def block_of(node: Node) -> Place | None:
+    """The place that a node reads or writes of its first input."""
+    if node.op.name not in ("slice", "dynamic_slice", "update_slice"):
+        return None
+    _, *rest = node.inputs
+    sizes = rest.pop(0).type.shape if node.op.name == "update_slice" else node.attrs["sizes"]
+    return Place(merged(node.attrs["starts"], rest), tuple(sizes), tuple(node.attrs["steps"]))
 
 
 @dataclass(eq=False)
 class Place:
-    """Where a loop reads and writes an array: a block, the same in each step."""
+    """A block of an array."""
 
-    starts: tuple[Any, ...]  # ints, or captures of the loop
+    starts: tuple[Any, ...]  # ints or values
     sizes: tuple[Extent, ...]
     steps: tuple[int, ...]
     nodes: list[Node] = field(default_factory=list)  # that read or write, in order
@@ -87,16 +126,12 @@ def is_less(place: Place, array: Value) -> bool:
 
 def touched(loop: Loop, node: Node, v: Value) -> Place | None:
     """The place of `v` that a node reads or writes, if it is the same in each step."""
-    x, *rest = node.inputs
-    if node.op.name not in ("slice", "dynamic_slice", "update_slice"):
+    place = block_of(node)
+    if place is None or sum(x is v for x in node.inputs) > 1 or node.inputs[0] is not v:
         return None
-    if x is not v or any(y is v for y in rest):
-        return None
-    sizes = rest.pop(0).type.shape if node.op.name == "update_slice" else node.attrs["sizes"]
     captures = {c.param for c in loop.captures}
-    if any(y not in captures for y in rest) or any(step <= 0 for step in node.attrs["steps"]):
-        return None
-    return Place(merged(node.attrs["starts"], rest), tuple(sizes), tuple(node.attrs["steps"]))
+    same = all(s in captures for s in place.starts if isinstance(s, Value))
+    return place if same and all(step > 0 for step in place.steps) else None
 
 
 def carry(loop: Loop, c: Carried, place: Place) -> None:

@@ -29,6 +29,9 @@ from graphgrad.compiler.types import Shape, element_count
 
 LOOPS = ("scan", "while_loop")
 FEW = 16  # elements of a sum that is as well added whole
+# Blocks at known places that are at least this part of the array are added whole, by the kernel
+# that computes the sum.
+MOST = 1 / 8
 
 
 def add_in_place(graph: Graph) -> Graph:
@@ -228,6 +231,8 @@ class Body:
         attrs, shape = node.attrs, v.type.shape
         if node.op.name == "unslice":
             (u,) = node.inputs
+            if is_most(u.type.shape, shape):
+                return None
             found = Block(u, shape, attrs["starts"], u.type.shape, attrs["steps"])
         elif node.op.name == "update_slice" and is_zero(self.makers, node.inputs[0]):
             _, u, *starts = node.inputs
@@ -264,6 +269,12 @@ class Body:
             sizes.append(taken.sizes[d])
             steps.append(taken.steps[d])
         return Block(inner.values, outer.shape, tuple(starts), tuple(sizes), tuple(steps))
+
+
+def is_most(part: Shape, whole: Shape) -> bool:
+    """Is a part nearly as large as the whole?"""
+    a, b = element_count(part), element_count(whole)
+    return isinstance(a, int) and isinstance(b, int) and a >= MOST * b
 
 
 def number_of(v: Value, node: Node) -> int:
