@@ -9,25 +9,26 @@ from types import MappingProxyType
 from typing import Any
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.codegen.llvm_blas import emit_product
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_growth import is_found, numbered
 from graphgrad.compiler.codegen.llvm_program import KernelText, ModuleWriter, Place
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.compiler.convolutions import Convolutions, Launch
-from graphgrad.compiler.dims import to_size
+from graphgrad.compiler.dims import Extent, is_runtime_size, to_size
 from graphgrad.compiler.dtypes import DType
+from graphgrad.compiler.growing import Growing
 from graphgrad.compiler.host_steps import (
     called_function,
     host_function,
     is_guarded,
     python_call,
     sizes_of,
-)  # fmt: skip
+)
 from graphgrad.compiler.hosted import why_hosted
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
-from graphgrad.compiler.kernels.batches import division_of_rows, general, in_batches
-from graphgrad.compiler.kernels.blocks import Block, block_of
+from graphgrad.compiler.kernels.batches import in_batches
+from graphgrad.compiler.kernels.blocks import block_of
 from graphgrad.compiler.kernels.convolutions import Registers
 from graphgrad.compiler.kernels.division import divided, partials, row_bytes, times, total
 from graphgrad.compiler.kernels.factorisations import Factorisation, factorisation_of
@@ -37,10 +38,17 @@ from graphgrad.compiler.kernels.lower import Lowered, lower
 from graphgrad.compiler.kernels.memory_plan import Lifetime
 from graphgrad.compiler.kernels.memory_plan import plan as plan_memory
 from graphgrad.compiler.kernels.pools import pool_of
-from graphgrad.compiler.kernels.products import Product, product_nest, product_of
+from graphgrad.compiler.kernels.products import product_of
 from graphgrad.compiler.kernels.running import running_of
-from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
-from graphgrad.compiler.kernels.scatters import Scatter, scatter_of, start_of
+from graphgrad.compiler.kernels.scalar_loops import grows, is_scalar_loop, placed_outputs
+from graphgrad.compiler.kernels.scatters import scatter_of
+from graphgrad.compiler.launching import (
+    launch_batch,
+    launch_block,
+    launch_factorisation,
+    launch_product,
+    launch_scatter,
+)
 from graphgrad.compiler.memory_reuse import donations, find_updates
 from graphgrad.compiler.regions import (
     Body,
@@ -54,9 +62,11 @@ from graphgrad.compiler.regions import (
 )
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep
+from graphgrad.compiler.transform.sizes import is_runtime, symbols_in
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import (
     THREADS,
+    UNKNOWN,
     Failure,
     Host,
     Native,
@@ -66,11 +76,16 @@ from graphgrad.runtime.program import (
     Slot,
     Target,
     Temp,
-)  # fmt: skip
+)
 
 
 def slot(kind: str, t: TensorType) -> Slot:
-    return Slot(kind, t.dtype.name, tuple(map(to_size, t.shape)))
+    """A slot of the table; what a host step finds out is unknown to it."""
+
+    def size(n: Extent) -> Size:
+        return UNKNOWN if kind == "host" and is_runtime_size(n) else to_size(n)
+
+    return Slot(kind, t.dtype.name, tuple(map(size, t.shape)))
 
 
 @dataclass
@@ -112,6 +127,7 @@ class Assembly:
 
     def __post_init__(self) -> None:
         self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
+        self.growing = Growing(self)
 
     def run(self) -> Program:
         graph = self.graph
@@ -127,19 +143,27 @@ class Assembly:
         features = self.target.features.split(",")
         posix = "windows" not in self.target.triple
         writer = ModuleWriter(
-            len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix)
-        )
+            len(self.slots), ModuleParts("+avx512f" in features, interrupts=posix),
+            pointers=self.growing.records,
+        )  # fmt: skip
         if self.flush:
             writer.flush_on = self.target.machine
         steps: list[Native | Host] = []
         for batch in launches:
-            self.emit(batch, writer, steps)
+            with writer.records.of_steps(self.growing.record_of):
+                self.emit(batch, writer, steps)
+        grown = self.growing.results()
         if writer.open:
+            writer.records.trim({g.record for g in grown})
             steps.append(writer.end_entry())
+        module = writer.module()
         return Program(
             fingerprint=typed.fingerprint,
-            module=writer.module(),
-            slots=tuple(self.slots),
+            module=module,
+            slots=tuple(
+                replace(s, shape=tuple(numbered(n, self.growing.record_of) for n in s.shape))
+                for s in self.slots
+            ),
             inputs=tuple(range(len(graph.params))),
             outputs=outputs,
             steps=tuple(steps),
@@ -151,6 +175,8 @@ class Assembly:
             sizes=writer.all_sizes,
             routines=tuple(writer.routines),
             shared=tuple(writer.shared),
+            records=tuple(self.growing.records),
+            grown=grown,
             donations=donations(self, launches, outputs),
             failures=tuple(self.failures),
             constants=tuple(self.constants),
@@ -165,6 +191,10 @@ class Assembly:
         return len(self.slots) - 1
 
     def add_temp(self, dtype: DType, shape: tuple[Size, ...], nbytes: Size) -> Storage:
+        """Memory for a while: a part of the arena, or of a record where only the run knows how much
+        it is."""
+        if is_found(nbytes):
+            return self.growing.temp(nbytes)
         self.temps.append((dtype, shape, nbytes))
         return Storage(temp=len(self.temps) - 1)
 
@@ -173,7 +203,7 @@ class Assembly:
         steps = self.plan.steps
         lowered = [self.lower(step) for step in steps]
         if self.around is None:
-            order = in_batches(self.fusion, steps, [low.nest if low else None for low in lowered])
+            order = in_batches(self.fusion, steps, [*map(self.nest_for_batches, lowered)])
         else:  # what a batch reads is to lie where the table says
             order = [[k] for k in range(len(steps))]
         for low in lowered:
@@ -181,6 +211,13 @@ class Assembly:
                 low.nest = divided(self.adjust(low.nest))
         found = [[(steps[k], lowered[k]) for k in batch] for batch in order]
         return self.convolutions.with_epilogues(found)
+
+    def nest_for_batches(self, low: Lowered | None) -> LoopNest | None:
+        """The nest of a kernel that may be part of a batch, whose arrays lie where they are known
+        to."""
+        if low is None or any(v is not None and is_runtime(v.type) for v in low.values):
+            return None
+        return low.nest
 
     def lower(self, step: Step) -> Lowered | None:
         if step.group is None:
@@ -214,6 +251,9 @@ class Assembly:
         types = (self.typed or self.graph).output_types
         for v, t in zip(self.graph.outputs, types, strict=True):
             memory = self.root(self.fusion.memory_of(v))
+            if is_runtime(t):
+                slots.append(self.growing.output(memory, t))
+                continue
             if memory not in self.storage:
                 node = self.fusion.producers[memory]
                 if node.op.name == "constant":
@@ -267,6 +307,11 @@ class Assembly:
         regions = (r for control in self.controls.values() for r in control.regions)
         return (*self.plan.refusals, *chain.from_iterable(r.inner.refusals for r in regions))
 
+    def knows_sizes(self) -> bool:
+        """Does native code know all sizes, those that Python works with before the run?"""
+        alone = (s.node for s in self.plan.steps if s.node is not None)
+        return all(not symbols_in(n) or self.has_kernels(n) for n in alone)
+
     def is_native_control(self, node: Node) -> bool:
         """Is `node` a loop or a branch that becomes native code?"""
         if self.is_scalar(node):
@@ -283,7 +328,9 @@ class Assembly:
     def body(self, graph: Graph) -> Body | None:
         """A sub-graph divided into kernels, if its sizes are known before it runs."""
         if id(graph) not in self.bodies:
-            self.bodies[id(graph)] = body_of(graph)
+            body = body_of(graph)
+            known = body is not None and self.within(body).knows_sizes()
+            self.bodies[id(graph)] = body if known else None
         return self.bodies[id(graph)]
 
     def within(self, body: Body) -> Assembly:
@@ -308,6 +355,8 @@ class Assembly:
             return self.around.place(s.outer)
         if s.temp >= 0:
             return Place(offset=total(self.base, self.offsets[s.temp]))
+        if s.record >= 0:
+            return Place(record=s.record, array=s.array)
         return Place(s.slot, word=s.word)
 
     def moves(self, s: Storage) -> bool:
@@ -337,6 +386,8 @@ class Assembly:
             node = self.fusion.producers[memory]
             if node.op.name == "constant":
                 self.storage[memory] = self.constant(node)
+            elif grows(node) and memory in frozenset(node.outputs[node.attrs["carried"] :]):
+                self.growing.stacks_of(node)
             elif self.is_native(memory):
                 t = memory.type
                 nbytes = to_size(element_count(t.shape) * t.dtype.itemsize)
@@ -403,6 +454,7 @@ class Assembly:
         touched = [
             [s for step, low in launch for s in self.touch(step, low)] for launch in self.route
         ]
+        self.growing.touched = dict(zip(map(id, self.route), touched, strict=True))
         self.offsets, arena = self.place_temps([*touched, [*last]])
         return arena
 
@@ -428,9 +480,10 @@ class Assembly:
             if self.apart and writer.open:
                 steps.append(writer.end_entry())
 
+        self.growing.reserve(launch, writer)
         step, low = launch[0]
         if len(launch) > 1:
-            done(*self.emit_batch(launch, writer, place))
+            done(*launch_batch(self, launch, writer))
             return
         if low is not None:
             kernel = writer.kernel(low.nest, [place(s) for s in low.storage])
@@ -440,11 +493,13 @@ class Assembly:
         assert node is not None
         product = product_of(node)
         if product is not None:
-            done(*self.emit_product(product, node, writer, place))
+            done(*launch_product(self, product, node, writer))
             return
         if self.is_scalar(node):
-            places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
-            kernel = writer.scalar_loop(node, places, self.number_failures, self.python_call)
+            own = self.growing.stacks_of(node) if grows(node) else -1
+            places = [place(self.locate(v)) for v in (*node.inputs, *placed_outputs(node))]
+            numbers = self.number_failures, self.growing.out_of_memory, self.python_call
+            kernel = writer.scalar_loop(node, places, *numbers, own)
             done("loop", (node,), None, kernel)
             return
         if self.is_native_control(node):
@@ -461,7 +516,7 @@ class Assembly:
             return
         factorisation = self.factorisation(node)
         if factorisation is not None:
-            self.emit_factorisation(factorisation, node, writer)
+            launch_factorisation(self, factorisation, node, writer)
             done("routine", (node,))
             return
         pieces = pieces_of(node)
@@ -485,12 +540,12 @@ class Assembly:
             return
         scatter = scatter_of(node)
         if scatter is not None:
-            self.emit_scatter(scatter, node, writer, place)
+            launch_scatter(self, scatter, node, writer)
             done("routine", (node,))
             return
         block = block_of(node)
         if block is not None:
-            done("kernel", (node,), None, self.emit_block(block, node, writer))
+            done("kernel", (node,), None, launch_block(self, block, node, writer))
             return
         if self.has_code(node):
             places = [place(self.locate(v)) for v in (*node.inputs, *node.outputs)]
@@ -525,22 +580,6 @@ class Assembly:
     def host_index(self, s: Storage) -> int:
         return s.slot if s.slot >= 0 else -1 - s.temp
 
-    def emit_batch(
-        self, launch: Launch, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> tuple[Any, ...]:
-        """One kernel over the arrays of several steps; what a report says of it."""
-        parts = [low for _, low in launch if low is not None]
-        nest = general(parts[0].nest)
-        assert nest is not None
-        lengths = [to_size(p.nest.dims[0]) for p in parts]
-        items, division = division_of_rows(nest, lengths)
-        rows = [([place(s) for s in p.storage], n) for p, n in zip(parts, lengths, strict=True)]
-        kernel = writer.batch(nest, rows, items, division)
-        nodes = tuple(n for step, _ in launch for n in step.nodes)
-        first, *others = ((p.nest, tuple(p.values)) for p in parts)
-        together = replace(first[0], division=division)
-        return "kernel", nodes, together, kernel, first[1], tuple(others)
-
     def convolution_step(self, node: Node, kernel: KernelText) -> tuple[Any, ...]:
         """What a report says of a convolution."""
         following = self.convolutions.following.get(node.out)
@@ -550,57 +589,6 @@ class Assembly:
         keeps = self.buffers[node.out][2] is not self.buffers[node.out][0]
         after = low.nest, tuple(low.values), keeps
         return "kernel", (node, *step.nodes), None, kernel, (), (), after
-
-    def emit_product(
-        self, product: Product, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> tuple[Any, ...]:
-        """A kernel of our own or a routine of the BLAS; what a report says of it."""
-        values = (*node.inputs, node.out)
-        a, b, c = (place(self.locate(v)) for v in values)
-        wide = "+avx512f" in self.target.features.split(",")
-        if product.is_small or (wide and product.is_slim):
-            kernel = writer.product(product, [a, b, c])
-            return "kernel", (node,), product_nest(product, node), kernel, values
-        emit_product(writer, product, "i64" if self.target.blas == "ilp64" else "i32", (a, b, c))
-        return "routine", (node,)
-
-    def emit_factorisation(self, f: Factorisation, node: Node, writer: ModuleWriter) -> None:
-        """A kernel that calls LAPACK for each matrix."""
-        failures = self.number_failures(node, {"a": f.matrix_text})
-        integer = "i64" if self.target.blas == "ilp64" else "i32"
-        places = [self.place(s) for s in self.buffers[node.outputs[0]]]
-        writer.factorisation(f, integer, places, failures[0][1] if failures else -1)
-
-    def emit_scatter(
-        self, scatter: Scatter, node: Node, writer: ModuleWriter, place: Callable[[Storage], Place]
-    ) -> None:
-        """A kernel that fills the result first, and the routine that places the updates."""
-        nest, values = start_of(node)
-        if not self.in_place(node):
-            writer.kernel(divided(nest), [place(self.locate(v)) for v in values])
-        ((_, failure),) = self.number_failures(node)
-        values = [node.out, *node.inputs[-2:]]
-        writer.scatter(scatter, [place(self.locate(v)) for v in values], failure)
-
-    def emit_block(self, block: Block, node: Node, writer: ModuleWriter) -> KernelText:
-        """A kernel that copies a block from where, or to where, its starts say."""
-        if block.whole is not None and not self.in_place(node):
-            values = node.inputs[0], node.out
-            writer.kernel(divided(block.whole), [self.place(self.locate(v)) for v in values])
-        places = [self.place(self.locate(v)) for v in block.arrays]
-        if block.starts:
-            ((_, failure),) = self.number_failures(node)
-            starts = [
-                (
-                    self.place(self.locate(s.value)),
-                    s.value.type.dtype,
-                    to_size(s.stride * block.dtype.itemsize),
-                    to_size(s.last),
-                )
-                for s in block.starts
-            ]
-            places[block.moved] = writer.moved(places[block.moved], starts, failure)
-        return writer.kernel(divided(self.adjust(block.nest)), places)
 
     def in_place(self, node: Node) -> bool:
         """Does a node update its first input where it lies?"""

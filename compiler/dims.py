@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from graphgrad.compiler.errors import TraceError
-from graphgrad.runtime.sizes import UNKNOWN, Size
+from graphgrad.runtime.sizes import Size
 
 # A size of a shape. `int` inside kernels and eager code; `Dim` only where a trace leaves it open.
 Extent = Union[int, "Dim"]
@@ -352,17 +352,18 @@ def substitute(x: Extent, mapping: Mapping[Symbol, Extent]) -> Extent:
 
 
 def to_size(x: Extent) -> Size:
-    """`x` as the plain expression over input shapes that a Program stores."""
+    """`x` as the plain expression over input shapes that a Program stores. A size that the run
+    finds out is ("found", symbol, 0) in it, until the record that counts it has a number."""
     if isinstance(x, int):
         return x
-    if is_runtime_size(x):
-        return UNKNOWN
     total: Size | None = None
     for monomial, c in x.terms:
         term: Size | None = c if c != 1 or not monomial else None
         for atom in monomial:
-            if isinstance(atom, Symbol):
-                factor: Size = ("dim", atom.argument, atom.axis)
+            if isinstance(atom, Symbol) and atom.argument == RUNTIME:
+                factor: Size = ("found", atom, 0)
+            elif isinstance(atom, Symbol):
+                factor = ("dim", atom.argument, atom.axis)
             else:
                 factor = ("//", to_size(atom.dividend), to_size(atom.divisor))
             term = factor if term is None else ("*", term, factor)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphgrad.compiler.assembly import Assembly, slot
+from graphgrad.compiler.dims import Symbol
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.interpret import flushed, interpret
 from graphgrad.compiler.ir import Graph, Node
+from graphgrad.compiler.kernels.fusion import found_by_loops
 from graphgrad.compiler.kernels.loops import LoopNest
 from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.options import Options
@@ -20,6 +22,7 @@ from graphgrad.compiler.pipeline import PassOptions, StageRecord, optimise
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.segments import has_runtime_sizes, run_in_segments, segmented
+from graphgrad.compiler.transform.sizes import runtime_symbols, symbols_in
 from graphgrad.runtime.float_mode import flush_bits
 from graphgrad.runtime.program import (
     Host,
@@ -55,8 +58,9 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
             "zero; x86-64 and AArch64 can"
         )
     optimised, stages = optimise(graph, PassOptions(options.fast_math))
-    if has_runtime_sizes(optimised):
-        parts = segmented(optimised)
+    assembly = one_program(optimised, target, flush)
+    if assembly is None:
+        parts = segmented(optimised, lambda g: one_program(g, target) is not None)
 
         def run(*arrays: Any) -> Any:
             return run_in_segments(parts, arrays)
@@ -64,14 +68,24 @@ def compile_in_full(graph: Graph, target: Target, options: Options | None = None
         program = host_program(optimised, flushed(run) if flush else run)
         seconds = time.perf_counter() - start
         return Compilation(program, optimised, (), (), tuple(stages), seconds, parts=parts)
-    bare = over_parts(optimised)
-    fusion, plan = fused(bare)
-    assembly = Assembly(bare, fusion, plan, target, typed=optimised, flush=flush)
     program = assembly.run()
     return Compilation(
         program, optimised, tuple(assembly.report), assembly.refusals, tuple(stages),
         time.perf_counter() - start, tuple(assembly.places),
     )  # fmt: skip
+
+
+def one_program(graph: Graph, target: Target, flush: bool = False) -> Assembly | None:
+    """What makes one Program of a graph that has been through the passes; None where the run finds
+    out sizes that native code cannot know."""
+    if has_runtime_sizes(graph):
+        given = (runtime_symbols(t) for t in graph.types)
+        mentioned = set[Symbol]().union(*given, *map(symbols_in, graph.nodes))
+        if not mentioned <= found_by_loops(graph).keys():
+            return None
+    bare = over_parts(graph)
+    assembly = Assembly(bare, *fused(bare), target, typed=graph, flush=flush)
+    return assembly if not has_runtime_sizes(graph) or assembly.knows_sizes() else None
 
 
 def compile_apart(

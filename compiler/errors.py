@@ -61,6 +61,10 @@ class NotFinite(InvalidArgumentError, ArithmeticError):
     """An infinite element or a NaN where gg.debugging.check_numerics was to find none."""
 
 
+class OutOfMemory(GraphgradError, MemoryError):
+    """No memory for what a loop stacks for its derivative."""
+
+
 class TraceError(GraphgradError, RuntimeError):
     """Something that cannot be done while a function is traced."""
 

@@ -40,11 +40,6 @@ def set_graph_runner(runner: Runner | None) -> Runner | None:
     return before
 
 
-def compiles_graphs() -> bool:
-    """Does `run_graph` compile, rather than interpret?"""
-    return _Hook.runner is not None and not _local.interpreting
-
-
 @contextmanager
 def flushing(on: bool) -> Iterator[None]:
     """Graphs that ops run meanwhile take subnormal numbers for zero, or do not."""

@@ -16,7 +16,6 @@ from graphgrad.compiler.families import Control, Elementwise, Generator, Reduce,
 from graphgrad.compiler.hosted import python_calls
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import LOOPS, is_small
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.loop_report import (
     HOSTED,
     INSIDE,
@@ -29,6 +28,7 @@ from graphgrad.compiler.loop_report import (
     State,
 )
 from graphgrad.compiler.passes.loops import Moved
+from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.residuals import recompute_share

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.codegen.llvm_control import Loop, LoopEmitter, Rows, State
 from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
-from graphgrad.compiler.dims import is_runtime_size, to_size
+from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.fusion import Fusion, Plan
+from graphgrad.compiler.kernels.scalar_loops import grows
 from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.memory_reuse import find_updates
 from graphgrad.compiler.passes.complexes import over_parts
-from graphgrad.compiler.transform.sizes import is_runtime
+from graphgrad.compiler.transform.loop_sizes import found_by
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import Size
 
@@ -36,18 +37,20 @@ OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
 
 @dataclass(eq=False)
 class Storage:
-    """Where one value lies: a slot of the table, a temporary (by number), a word of the frame, or
-    where the `outer` one lies, which is that of the graph around."""
+    """Where one value lies: a slot of the table, a temporary (by number), a word of the frame, an
+    array of a record, or where the `outer` one lies, which is that of the graph around."""
 
     slot: int = -1
     temp: int = -1
     word: int = -1
+    record: int = -1
+    array: int = 0
     outer: Storage | None = None
 
     def is_at(self, other: Storage) -> bool:
         """Is it the same memory?"""
-        same = (self.slot, self.temp, self.word) == (other.slot, other.temp, other.word)
-        return self is other or (same and self.temp < 0 and self.outer is other.outer)
+        a, b = ((s.slot, s.temp, s.word, s.record, s.array) for s in (self, other))
+        return self is other or (a == b and self.temp < 0 and self.outer is other.outer)
 
 
 @dataclass(eq=False)
@@ -61,9 +64,9 @@ class Body:
 
 
 def body_of(graph: Graph) -> Body | None:
-    """A sub-graph divided into kernels; None where a size is known only at run time."""
-    values = (*graph.params, *(v for node in graph.nodes for v in node.outputs))
-    if any(is_runtime(v.type) for v in values):
+    """A sub-graph divided into kernels; None where a size is known only at run time, unless a loop
+    within stacks for as long as it runs."""
+    if any(found_by(n) for n in graph.nodes if not grows(n) or not sub_graphs(n)):
         return None
     bare = over_parts(graph)
     return Body(graph, bare, *fused(bare))
@@ -75,9 +78,8 @@ def sub_graphs(node: Node) -> list[Graph]:
         return []
     if any(node.attrs.get(k) for k in OPEN_SIZES):
         return []
-    room = node.attrs.get("trips")
-    limited = node.attrs.get("maximum_iterations") is not None
-    if room is not None and (limited or is_runtime_size(room)):
+    room, limit = node.attrs.get("trips"), node.attrs.get("maximum_iterations")
+    if room is not None and limit is not None and not grows(node):
         return []
     return [v for v in node.attrs.values() if isinstance(v, Graph)]
 
@@ -100,8 +102,9 @@ class Region:
         assert inner.around is not None
         inner.base = inner.around.place(self.arena).offset
         with writer.region("region") as name:
-            for launch in inner.route:
-                inner.emit(launch, writer, [])
+            with writer.records.of_steps(inner.growing.record_of):
+                for launch in inner.route:
+                    inner.emit(launch, writer, [])
             for source, target, size in self.copies:
                 writer.cut()
                 writer.copy(inner.place(source), inner.place(target), size)
@@ -147,6 +150,8 @@ class Repeated:
     words: int = 0
     backwards: bool = False
     elements: int = 1  # that a step computes, about
+    grown: int = -1  # the record of what it stacks for as long as it runs
+    no_memory: int = -1  # the failure if there is none for it
     memory: tuple[str, ...] = ()  # where each part of the state lies, in words
 
     @property
@@ -176,10 +181,14 @@ class Repeated:
             flags=around.place(self.flags) if self.flags is not None else None,
             backwards=self.backwards,
             elements=self.elements,
+            grown=self.grown,
+            no_memory=self.no_memory,
         )
         name = LoopEmitter(writer, loop).emit()
         writer.cut()
         writer.call_region(name)
+        if self.grown >= 0:
+            writer.records.counted(self.grown)
 
 
 def branch(around: Assembly, node: Node) -> Branch:
@@ -205,7 +214,8 @@ def branch(around: Assembly, node: Node) -> Branch:
 
 def seen(s: Storage) -> Storage:
     """The storage of a value as a region with the same frame has it."""
-    return Storage(s.slot, word=s.word, outer=s if s.temp >= 0 or s.outer is not None else None)
+    inside = s.temp < 0 and s.record < 0 and s.outer is None
+    return Storage(s.slot, word=s.word, outer=None if inside else s)
 
 
 def region(
@@ -242,7 +252,7 @@ def repeated(around: Assembly, node: Node) -> Repeated:
     masked: bool = attrs.get("masked", False)
     split = carried + masked + attrs.get("scanned", 0)
     inputs, ends = [*map(around.locate, node.inputs)], [*map(around.locate, node.outputs)]
-    capacity = attrs.get("trips")
+    growing = grows(node)
     made = _Layout(around, inner, node, inputs, ends)
     for i in range(carried):
         made.state(i)
@@ -261,10 +271,12 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         made.stacks,
         (Rows(Place(), 1), inputs[carried]) if masked else None,
         made.captures,
-        flags=None if capacity is None else ends[-1],
+        flags=None if attrs.get("trips") is None else ends[-1],
         words=made.words,
         backwards=attrs.get("reverse", False),
         elements=elements_of(inner.graph),
+        grown=around.growing.stacks_of(node) if growing else -1,
+        no_memory=around.growing.out_of_memory(node) if growing else -1,
         memory=tuple(made.memory),
     )
     if "cond_graph" in attrs:
@@ -289,7 +301,8 @@ def most_trips(node: Node) -> Size | None:
     attrs = node.attrs
     if "length" in attrs:
         return to_size(attrs["length"])
-    limit = attrs["maximum_iterations"] if attrs["trips"] is None else attrs["trips"]
+    known = attrs["trips"] is not None and not grows(node)
+    limit = attrs["trips"] if known else attrs["maximum_iterations"]
     return None if limit is None else to_size(limit)
 
 
@@ -347,7 +360,7 @@ class _Layout:
             return
         node = self.inner.fusion.producers.get(memory)
         computed = node is not None and node.op.name != "constant"
-        if computed and memory in self.stack_of:
+        if computed and memory in self.stack_of and not grows(self.node):
             made = State(Place(), Place(), size, read, stack=self.stack_of[memory])
             self.states.append((made, start, end, None))
             self.memory.append("in its stack")

@@ -22,7 +22,7 @@ from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep, flattened
-from graphgrad.compiler.transform.sizes import bind_sizes
+from graphgrad.compiler.transform.sizes import bind_sizes, is_runtime
 from graphgrad.compiler.work import (
     Sizes,
     Work,
@@ -266,6 +266,8 @@ def step_report(
     """The report of a step; `apart` has the reasons of each step, by identity. `kept` are values of
     the graph it stands in that a derivative reads elsewhere."""
     nest, reasons = step.nest, apart[id(step)]
+    if any(is_runtime(v.type) for n in step.nodes for v in (*n.inputs, *n.outputs)):
+        sizes = None  # known to the run alone
     loop = reader.of_step(step, kept)
     ends = kept_within(step, loop, kept)
     within = tuple(step_report(s, apart, sizes, reader, ends) for s in step.within)

@@ -32,9 +32,10 @@ from graphgrad.parameters import (
     lifted,
     objects,
     parameters,
+    relaxed_key,
     relaxed_specs,
     specs_of,
-)  # fmt: skip
+)
 from graphgrad.reports import (
     Difference,
     TraceTable,
@@ -52,7 +53,6 @@ from graphgrad.signature import (
     is_tensor_leaf,
     leaf_key,
     show_leaf,
-    without_sizes,
 )
 from graphgrad.tensor import Array
 from graphgrad.tracebacks import filtered
@@ -283,7 +283,7 @@ class Function(Generic[P, R]):
     def _fitting(self, key: Any, arguments: Arguments) -> ConcreteFunction | None:
         candidates = self._traces.get(key, ())
         if not candidates and self._reduce_retracing:
-            candidates = self._traces.get(_relaxed_key(key), ())
+            candidates = self._traces.get(relaxed_key(key), ())
         for trace in reversed(candidates):
             if self._fits(trace, arguments) and (trace.check is None or trace.check()):
                 return trace
@@ -326,7 +326,7 @@ class Function(Generic[P, R]):
         if self._reduce_retracing and self._signature.input_signature is None:
             earlier = self._relaxable(key)
             if earlier is not None:
-                key, specs = _relaxed_key(key), relaxed_specs(specs, earlier.types)
+                key, specs = relaxed_key(key), relaxed_specs(specs, earlier.types)
         begin = time.perf_counter()
         trace, creates = self._trace(arguments, specs)
         if creates:  # once more, as it will be from now on
@@ -400,9 +400,9 @@ class Function(Generic[P, R]):
 
     def _relaxable(self, key: Any) -> ConcreteFunction | None:
         """The latest trace of another key that differs from `key` in sizes only."""
-        wanted = _relaxed_key(key)
+        wanted = relaxed_key(key)
         for other, traces in reversed(list(self._traces.items())):
-            if traces and other != key and _relaxed_key(other) == wanted:
+            if traces and other != key and relaxed_key(other) == wanted:
                 return traces[-1]
         return None
 
@@ -595,11 +595,3 @@ def _as_tensor(x: Any) -> EagerTensor:
             here(),
         )
     return x if isinstance(x, EagerTensor) else EagerTensor(owned_array(x, None))
-
-
-def _relaxed_key(key: Any) -> Any:
-    """The key without sizes: what calls that differ only in them have in common."""
-    if key[0] in ("signature", "relaxed"):
-        return key
-    layout, leaves = key
-    return "relaxed", layout, without_sizes(leaves)

@@ -78,7 +78,6 @@ def whole(compilation: Compilation) -> Compilation:
     from graphgrad.compiler.ir import Graph
     from graphgrad.compiler.kernels.updates import fused
     from graphgrad.compiler.steps import CompiledStep
-    from graphgrad.compiler.transform.loop_chunks import chunk_graph, in_chunks
     from graphgrad.execution import runner
     from graphgrad.runtime.engine import host_target
 
@@ -89,10 +88,6 @@ def whole(compilation: Compilation) -> Compilation:
     for node in compilation.parts.nodes:
         if node.op.name == "call":
             steps.extend(whole(runner(own_sizes(node.attrs["graph"])).compilation).steps)
-        elif in_chunks(node):
-            attrs = node.attrs
-            chunk = chunk_graph(attrs["cond_graph"], attrs["body_graph"], attrs["carried"])
-            steps.extend(whole(runner(own_sizes(chunk)).compilation).steps)
         elif node.op.name != "constant":
             around = Assembly(nothing, *fused(nothing), host_target())
             refusals = why_hosted(around, node)

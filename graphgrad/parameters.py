@@ -21,6 +21,7 @@ from graphgrad.signature import (
     TensorSpec,
     is_tensor_leaf,
     leaf_key,
+    without_sizes,
 )
 from graphgrad.tensor import EagerTensor
 
@@ -54,6 +55,14 @@ def relaxed_specs(
         )
         for spec in specs
     ]  # fmt: skip
+
+
+def relaxed_key(key: Any) -> Any:
+    """The key without sizes: what calls that differ only in them have in common."""
+    if key[0] in ("signature", "relaxed"):
+        return key
+    layout, leaves = key
+    return "relaxed", layout, without_sizes(leaves)
 
 
 def parameters(builder: Builder, arguments: Arguments, specs: list[TensorSpec | None]) -> list[Any]:

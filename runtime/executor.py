@@ -165,6 +165,7 @@ class Executable:
                     table[slot] = value
             if self._native is None:
                 values = self._run_steps(frame, plan, arrays, made)
+                values.update(self._grown(frame, arrays))
                 results = [self._result(values, slot) for slot in self.program.outputs]
                 return results, [*map(address, results)]
             for entry in self._native:
@@ -172,12 +173,13 @@ class Executable:
                     if frame.status[STATUS_FAILURE] == RAISED:  # once more, with Python
                         self._run_steps(frame, plan, arrays, made)
                     raise self._failure(frame)
+            if self._direct:
+                return made, made_at
+            values = self._values(arrays, made)
+            values.update(self._grown(frame, arrays))
         finally:
             if len(frames) < _FRAMES:
                 frames.append(frame)
-        if self._direct:
-            return made, made_at
-        values = self._values(arrays, made)
         results = [values[slot] for slot in self.program.outputs]
         return results, [*map(address, results)]
 
@@ -233,7 +235,8 @@ class Executable:
         """Free the arenas that no call is using; calls to come allocate new ones. Their bytes."""
         freed = 0
         while self._frames:
-            freed += self._frames.pop().arena.nbytes
+            frame = self._frames.pop()
+            freed += frame.arena.nbytes + frame.free()
         return freed
 
     def _make_outputs(
@@ -249,6 +252,11 @@ class Executable:
             else:
                 made.append(memory.outputs.empty(shape, dtype, size))
         return made
+
+    def _grown(self, frame: Frame, arrays: Sequence[Array]) -> dict[int, Array]:
+        """The outputs that records hold, by slot."""
+        slots, shapes = self.program.slots, [a.shape for a in arrays]
+        return {g.slot: frame.grown(g, slots[g.slot], shapes) for g in self.program.grown}
 
     def _run_steps(
         self, frame: Frame, plan: Plan, arrays: Sequence[Array], made: Sequence[Array]

@@ -12,9 +12,14 @@ import numpy as np
 from graphgrad.runtime import memory, pool, threads
 from graphgrad.runtime.memory import Array, address, empty_aligned
 from graphgrad.runtime.program import (
+    RECORD_BYTES,
+    RECORD_COUNT,
+    RECORD_HEAD,
+    RECORD_ROOM,
     STATUS_THREADS,
     STATUS_WORDS,
     ArrayType,
+    Grown,
     Program,
     Size,
     Slot,
@@ -74,7 +79,7 @@ class Plan:
 
         sizes = shape(program.sizes)
         first = program.arena_word + 1
-        routines = list(words[first + len(sizes) :])
+        routines = list(words[first + len(sizes) : program.records_word])
         if count > 1:
             for k, name in enumerate(program.routines):
                 if name in pool.ROUTINES:
@@ -99,12 +104,15 @@ class Plan:
 
 
 _NO_ARENA = empty_aligned(0)
+_free = ctypes.pythonapi.PyMem_RawFree  # of what native code gets from PyMem_RawRealloc
+_free.restype, _free.argtypes = None, (ctypes.c_void_p,)
 
 
 class Frame:
-    """What one call in flight owns: its table, its status record and its arena."""
+    """What one call in flight owns: its table, its status record, its arena, and what its records
+    have allocated."""
 
-    __slots__ = ("arena", "plan", "status", "status_ref", "table", "table_ref")
+    __slots__ = ("arena", "plan", "records", "status", "status_ref", "table", "table_ref")
 
     def __init__(self, program: Program) -> None:
         self.table = (ctypes.c_int64 * program.table_words)()
@@ -113,6 +121,35 @@ class Frame:
         self.status_ref = ctypes.byref(self.status)
         self.arena = _NO_ARENA
         self.plan: Plan | None = None
+        # Where each record is, and where its pointers end.
+        starts = [program.record_word(k) for k in range(len(program.records))]
+        self.records = [
+            (at, at + RECORD_HEAD + n) for at, n in zip(starts, program.records, strict=True)
+        ]
+
+    def __del__(self) -> None:
+        if self.records:
+            self.free()
+
+    def free(self) -> int:
+        """Free what the records have allocated; the bytes."""
+        freed = 0
+        for at, end in self.records:
+            freed += self.table[at + RECORD_BYTES]
+            for word in range(at + RECORD_HEAD, end):
+                _free(self.table[word])
+            self.table[at:end] = [0] * (end - at)
+        return freed
+
+    def grown(self, output: Grown, slot: Slot, shapes: Shapes) -> Array:
+        """A copy of what an array of a record holds."""
+        counts = [self.table[at + RECORD_COUNT] for at, _ in self.records]
+        shape = tuple(evaluate(n, shapes, found=counts) for n in slot.shape)
+        found = np.empty(shape, np.dtype(slot.dtype))
+        at, _ = self.records[output.record]
+        pointer = self.table[at + RECORD_HEAD + output.array]
+        ctypes.memmove(address(found), pointer, found.nbytes)
+        return found
 
     def fit(self, plan: Plan, arena_word: int) -> None:
         """Fill in all that does not change from call to call."""
@@ -120,6 +157,8 @@ class Frame:
             self.arena = _NO_ARENA  # so that there are never two
             self.arena = empty_aligned(plan.arena_bytes)
         ctypes.memmove(self.table, plan.template, len(plan.template))
+        for at, _ in self.records:
+            self.table[at + RECORD_ROOM] = 0  # rows may be larger now
         self.table[arena_word] = address(self.arena)
         self.status[STATUS_THREADS] = plan.threads
         self.plan = plan

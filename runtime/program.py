@@ -4,11 +4,15 @@ A Program is one LLVM module, a list of steps and a table layout. Native steps a
 that module, `i32 step(ptr status, ptr table)`; host steps are Python callables for what has no
 native code. The table is an array of 8-byte words that one call in flight owns:
 
-    [slot pointers ...][arena pointer][sizes ...][routine addresses ...]
+    [slot pointers ...][arena pointer][sizes ...][routine addresses ...][records ...]
 
 Slots are inputs, outputs, constants and host results; temporaries live in the arena, at byte
 offsets that are sizes. Everything that depends on a symbolic dimension is a `Size` expression
 over the shapes of the inputs, so that one Program serves every batch size.
+
+What only the run can tell the size of lies in memory that native code makes larger as it goes. A
+*record* says where: how many rows it has room for, the bytes of these, how many rows there are, and
+a pointer for each array that has the rows.
 """
 
 from __future__ import annotations
@@ -83,6 +87,20 @@ class Temp:
     offset: Size
 
 
+# The first words of a record: room for so many rows, their bytes, and the rows that there are.
+RECORD_HEAD = 3
+RECORD_ROOM, RECORD_BYTES, RECORD_COUNT = range(RECORD_HEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """An output whose memory a record has: array `array` of `record`, copied when the run ends."""
+
+    slot: int
+    record: int
+    array: int
+
+
 @dataclass(frozen=True, slots=True)
 class ArrayType:
     """The type of an array somewhere in memory."""
@@ -137,6 +155,8 @@ class Program:
     routines: tuple[str, ...] = ()
     shared: tuple[tuple[Size, Size], ...] = ()
     donations: tuple[tuple[int, int], ...] = ()
+    records: tuple[int, ...] = ()  # the number of pointers of each
+    grown: tuple[Grown, ...] = ()
     failures: tuple[Failure, ...] = ()
     constants: tuple[Any, ...] = field(default=(), compare=False)  # arrays, by constant slot order
     callables: tuple[Any, ...] = field(default=(), compare=False)
@@ -148,8 +168,17 @@ class Program:
         return len(self.slots)
 
     @property
-    def table_words(self) -> int:
+    def records_word(self) -> int:
+        """The table index of the first record."""
         return len(self.slots) + 1 + len(self.sizes) + len(self.routines)
+
+    @property
+    def table_words(self) -> int:
+        return self.records_word + sum(RECORD_HEAD + n for n in self.records)
+
+    def record_word(self, record: int) -> int:
+        """The table index of a record."""
+        return self.records_word + sum(RECORD_HEAD + n for n in self.records[:record])
 
 
 def element_count(shape: Sequence[int]) -> int:
@@ -162,6 +191,7 @@ def element_count(shape: Sequence[int]) -> int:
 STATUS_WORDS = 8
 STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B, STATUS_THREAD, STATUS_THREADS = range(6)
 STATUS_CLOCK = 6  # when a loop last asked whether the user interrupts it
+STATUS_MODE = 7  # the caller's floating-point mode, where a run has one of its own
 INTERRUPTED = -2  # the failure of a loop that the user interrupted
 RAISED = -3  # the failure of a Python function that native code called
 

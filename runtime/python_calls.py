@@ -9,6 +9,7 @@ hold on to their memory.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -42,7 +43,8 @@ class PythonCalls:
     def __init__(self, program: Program) -> None:
         self._flights: dict[int, Flight] = {}  # by the address of the run's table
         functions = [program.callables[c.function] for c in program.python_calls]
-        self._function = _SIGNATURE(caller(self._flights, functions))
+        copied = sys.maxsize if program.records else SMALL  # what grows moves
+        self._function = _SIGNATURE(caller(self._flights, functions, copied))
         self.address = ctypes.cast(self._function, ctypes.c_void_p).value or 0
 
     @contextmanager
@@ -57,9 +59,9 @@ class PythonCalls:
 
 
 def caller(
-    flights: dict[int, Flight], functions: Sequence[Callable[..., Sequence[Array]]]
+    flights: dict[int, Flight], functions: Sequence[Callable[..., Sequence[Array]]], copied: int
 ) -> Callable[[int, int, int], None]:
-    """What the C function does: see `program.PYTHON`."""
+    """What the C function does: see `program.PYTHON`. Inputs of up to `copied` bytes are copies."""
 
     def call(table: int, number: int, words: int) -> None:
         flight = flights.get(table)
@@ -70,7 +72,7 @@ def caller(
             count = len(inputs)
             record = (ctypes.c_int64 * (1 + count + len(outputs))).from_address(words)
             given = [
-                read(placed, address, flight.keep)
+                read(placed, address, flight.keep, copied)
                 for placed, address in zip(inputs, record[1 : count + 1])
             ]
             found = functions[number](*given, *sizes)
@@ -87,9 +89,9 @@ def caller(
     return call
 
 
-def read(placed: Placed, address: int, keep: Any) -> Array:
+def read(placed: Placed, address: int, keep: Any, copied: int) -> Array:
     """The array at an address, as one that cannot be written."""
-    if placed.nbytes > SMALL or placed.buffer is None:
+    if placed.nbytes > copied or placed.buffer is None:
         array = view(placed, address, keep)
         array.setflags(write=False)
         return array

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 # An int, or ("dim", input, axis) | ("+" | "*" | "//" | "max", size, size) | ("up", size, multiple),
-# or THREADS, or UNKNOWN.
+# or THREADS, or UNKNOWN, or ("found", record, 0): the count of its rows, when the run knows it.
 Size = int | tuple[Any, ...]
 
 # How many threads a call may use.
@@ -16,9 +16,14 @@ THREADS: Size = ("threads", 0, 0)
 UNKNOWN: Size = ("unknown", 0, 0)
 
 
-def evaluate(size: Size, shapes: Sequence[Sequence[int]], threads: int = 1) -> int:
+MANY = 1 << 20  # stands for a number that only the run finds out
+
+
+def evaluate(
+    size: Size, shapes: Sequence[Sequence[int]], threads: int = 1, found: Sequence[int] = ()
+) -> int:
     """The value of `size` when the inputs have `shapes` and a call may use `threads` threads; -1
-    for UNKNOWN.
+    for UNKNOWN. `found` are the counts of the records, MANY where they are not known yet.
 
     >>> evaluate(("*", ("dim", 0, 1), 4), [(2, 3)]), evaluate(("up", 65, 64), [])
     (12, 128)
@@ -32,7 +37,9 @@ def evaluate(size: Size, shapes: Sequence[Sequence[int]], threads: int = 1) -> i
         return threads
     if kind == "unknown":
         return -1
-    x, y = evaluate(a, shapes, threads), evaluate(b, shapes, threads)
+    if kind == "found":
+        return found[a] if found else MANY
+    x, y = evaluate(a, shapes, threads, found), evaluate(b, shapes, threads, found)
     if kind == "+":
         return x + y
     if kind == "*":

@@ -10,6 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphgrad.compiler.codegen.llvm_growth import (
+    COUNT,
+    POINTERS,
+    ROOM,
+    record_word,
+    with_growth,
+)
 from graphgrad.compiler.codegen.llvm_interrupts import interrupted
 from graphgrad.compiler.codegen.llvm_program import ModuleWriter, Place
 from graphgrad.runtime.program import Size
@@ -52,7 +59,8 @@ class Loop:
 
     `condition`, if there is one, is a region that says at `flag` whether a further step is made;
     `mask` has a flag for each step, false where it leaves the state as it is and stacks zeros.
-    `flags` are to say for each of `trips` whether it was made; the others stack zeros.
+    `flags` are to say for each of `trips` whether it was made; the others stack zeros. The rows of
+    a `grown` record become as many as there are steps.
     """
 
     body: str
@@ -69,6 +77,8 @@ class Loop:
     flags: Place | None = None
     backwards: bool = False
     elements: int = 1  # that a step computes, about
+    grown: int = -1  # the record of what it stacks for as long as it runs
+    no_memory: int = -1  # the failure if there is none for it
 
 
 class LoopEmitter:
@@ -82,9 +92,11 @@ class LoopEmitter:
         """The name of the region."""
         with self.writer.region("loop") as name:
             self.trip = self.fresh()
+            self.allocas: list[str] = []
             self.enter()
             self.steps()
             self.leave()
+            self.writer.lines[:0] = self.allocas
         return name
 
     # -- before the first step
@@ -102,6 +114,8 @@ class LoopEmitter:
         self.bytes = [w.amount(s.nbytes) for s in loop.states]
         self.flags = w.pointer(loop.flags) if loop.flags else ""
         self.firsts = [*map(self.first, loop.states, self.ends, self.spares)]
+        self.room = self.fresh() if loop.grown >= 0 else ""
+        self.room_first = w.emit(f"load i64, ptr {self.of_record(ROOM)}") if self.room else ""
         rows = [*loop.slices, *loop.stacks, *([loop.mask] if loop.mask else [])]
         self.moves = {r: self.sets_out(r) for r in rows}
         for k, s in enumerate(loop.states):
@@ -158,6 +172,8 @@ class LoopEmitter:
         else:
             self.line("br label %step")
         self.label("step")
+        if self.room:
+            rows = self.with_room(rows)
         for s, then in zip(loop.states, self.then, strict=True):
             self.store(s.write, then)
         for r, pointer in rows.items():
@@ -188,7 +204,9 @@ class LoopEmitter:
             phis.append((self.then[k], "ptr", self.firsts[k], then))
         for r, (first, stride) in self.moves.items():
             step = self.value(f"getelementptr i8, ptr {rows[r]}, i64 {stride}")
-            phis.append((rows[r], "ptr", first, step))
+            phis.append((self.rows[r], "ptr", first, step))
+        if self.room:
+            phis.append((self.room, "i64", self.room_first, self.enough))
         self.line("br label %head")
         lines = [
             f"  {name} = phi {type_} [ {first}, %entry ], [ {after}, %next ]"
@@ -236,12 +254,58 @@ class LoopEmitter:
             return made
         return self.value(f"phi ptr [ {made}, %moved ], [ {skipped}, %skip ]")
 
+    # -- memory that grows
+
+    def of_record(self, index: int) -> str:
+        """The address of a word of the record."""
+        return self.writer.emit(record_word(self.writer.records.address(self.loop.grown), index))
+
+    def with_room(self, rows: dict[Rows, str]) -> dict[Rows, str]:
+        """The rows of a step, where there is room for them: it may have to be made."""
+        loop, w = self.loop, self.writer
+        with_growth(w.parts)
+        record = w.records.address(loop.grown)
+        sizes = [w.size(r.nbytes) for r in loop.stacks]
+        n = len(sizes) + 1  # the flags are the last
+        some = self.value(f"icmp slt i64 {self.trip}, {self.room}")
+        self.line(f"br i1 {some}, label %room, label %full")
+        self.label("full")
+        bytes_of = self.fresh()
+        self.allocas.append(f"  {bytes_of} = alloca [{n} x i64]")
+        for k, size in enumerate([*sizes, "1"]):
+            at = self.value(f"getelementptr i64, ptr {bytes_of}, i64 {k}")
+            self.line(f"store i64 {size}, ptr {at}")
+        twice = self.value(f"shl i64 {self.room}, 1")
+        what = f"ptr %status, ptr {record}, i64 {twice}, i64 {n}, ptr {bytes_of}"
+        w.leave_if_failed(self.value(f"call i32 @grow({what}, i64 {loop.no_memory})"))
+        more = self.value(f"load i64, ptr {self.of_record(ROOM)}")
+        moved = []
+        for k, size in enumerate(sizes):
+            base = self.value(f"load ptr, ptr {self.of_record(POINTERS + k)}")
+            ahead = self.value(f"mul i64 {self.trip}, {size}")
+            moved.append(self.value(f"getelementptr i8, ptr {base}, i64 {ahead}"))
+        self.line("br label %moved_rows")
+        self.label("moved_rows")
+        self.line("br label %room")
+        self.label("room")
+
+        def either(type_: str, a: str, b: str) -> str:
+            return self.value(f"phi {type_} [ {a}, %step ], [ {b}, %moved_rows ]")
+
+        self.enough = either("i64", self.room, more)
+        pairs = zip(loop.stacks, moved, strict=True)
+        return rows | {r: either("ptr", rows[r], there) for r, there in pairs}
+
     # -- after the last step
 
     def leave(self) -> None:
         """Bring the state to its place."""
         self.label("done")
-        if self.flags:
+        if self.room:
+            self.line(f"store i64 {self.trip}, ptr {self.of_record(COUNT)}")
+            at = self.of_record(POINTERS + len(self.loop.stacks))
+            self.fill(self.value(f"load ptr, ptr {at}"), 1, self.trip)
+        elif self.flags:
             rest = self.value(f"sub i64 {self.trips}, {self.trip}")
             self.fill(self.flags, 1, self.trip)
             self.fill(self.value(f"getelementptr i8, ptr {self.flags}, i64 {self.trip}"), 0, rest)

@@ -14,13 +14,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_few_vectors import lanes_of_row
 from graphgrad.compiler.codegen.llvm_flushing import flushed
+from graphgrad.compiler.codegen.llvm_growth import POINTERS, numbered, record_word
 from graphgrad.compiler.codegen.llvm_lapack import lapack_text
 from graphgrad.compiler.codegen.llvm_launches import ROWS, SHARE
 from graphgrad.compiler.codegen.llvm_narrow import NarrowEmitter
@@ -28,15 +30,16 @@ from graphgrad.compiler.codegen.llvm_nest import NestEmitter
 from graphgrad.compiler.codegen.llvm_pools import PoolEmitter
 from graphgrad.compiler.codegen.llvm_products import ProductEmitter
 from graphgrad.compiler.codegen.llvm_python import declare_call, python_call
+from graphgrad.compiler.codegen.llvm_records import Records
 from graphgrad.compiler.codegen.llvm_row_lanes import RowLanesEmitter
 from graphgrad.compiler.codegen.llvm_running import running_text
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
+from graphgrad.compiler.codegen.llvm_scalar_growth import NoMemory
 from graphgrad.compiler.codegen.llvm_scalar_loops import Numbers, ScalarLoopEmitter
 from graphgrad.compiler.codegen.llvm_scatters import scatter_text, sizes_of
 from graphgrad.compiler.codegen.llvm_tiles import TileEmitter
 from graphgrad.compiler.codegen.llvm_wide import WideEmitter
 from graphgrad.compiler.dims import to_size
-from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Node
 from graphgrad.compiler.kernels.batches import at_length
 from graphgrad.compiler.kernels.division import (
@@ -59,9 +62,7 @@ from graphgrad.runtime.program import (
     PARALLEL,
     PRODUCTS,
     PYTHON,
-    STATUS_A,
-    STATUS_B,
-    STATUS_FAILURE,
+    RECORD_HEAD,
     Native,
     Size,
 )
@@ -74,12 +75,15 @@ PART_LINES = 1000
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an array lies during a call: a slot of the table, a byte offset into the arena, or, in
-    the region of a loop, what a word of its frame points to; or what a register holds."""
+    the region of a loop, what a word of its frame points to; what a register holds; or an array of
+    a record."""
 
     slot: int = -1
     offset: Size = 0
     word: int = -1
     register: str = ""
+    record: int = -1
+    array: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
         return RowLanesEmitter(nest, name, parts)
     if is_narrow(nest):
         return NarrowEmitter(nest, name, parts)
-    return (TileEmitter if crosswise(nest) else NestEmitter)(nest, name, parts)
+    if crosswise(nest):
+        return TileEmitter(nest, name, parts)
+    return NestEmitter(nest, name, parts, lanes_of_row(nest))
 
 
 def kernel_text(nest: LoopNest, parts: ModuleParts) -> KernelText:
@@ -148,8 +154,12 @@ class ModuleWriter:
     tables: list[str] = field(default_factory=list)  # of the rows of batches
     count: int = 0
     argument_words: int = 1
+    pointers: list[int] = field(default_factory=list)  # of records: how many each has
     calls_python: bool = False  # does the run function at work, or what it calls?
     flush_on: str = ""  # the machine, where its threads are to take subnormal numbers for zero
+
+    def __post_init__(self) -> None:
+        self.records = Records(self, self.pointers)
 
     def fresh(self) -> str:
         self.count += 1
@@ -181,12 +191,12 @@ class ModuleWriter:
         """A size as an i64 operand, read from the table."""
         if isinstance(size, int) and 0 <= size <= 1:
             return str(size)
-        number = self.sizes.setdefault(size, len(self.sizes))
-        at = self.once(f"getelementptr i64, ptr %table, i64 {self.word('size', number)}")
+        at = self.once(f"getelementptr i64, ptr %table, i64 {self.number(size)}")
         return self.once(f"load i64, ptr {at}")
 
     def run_of_sizes(self, sizes: tuple[Size, ...]) -> str:
         """The address of sizes that lie one behind the other in the table."""
+        sizes = tuple(numbered(n, self.records.record_of) for n in sizes)
         number = self.runs.setdefault(sizes, sum(map(len, self.runs)))
         return self.once(f"getelementptr i64, ptr %table, i64 {self.word('run', number)}")
 
@@ -194,6 +204,9 @@ class ModuleWriter:
         """The address of an array."""
         if place.register:
             return place.register
+        if place.record >= 0:
+            at = self.once(record_word(self.records.address(place.record), POINTERS + place.array))
+            return self.once(f"load ptr, ptr {at}")
         if place.word >= 0:
             at = self.once(f"getelementptr ptr, ptr %frame, i64 {place.word}")
             return self.once(f"load ptr, ptr {at}")
@@ -260,6 +273,7 @@ class ModuleWriter:
 
     def number(self, size: Size) -> str:
         """The table word of a size."""
+        size = numbered(size, self.records.record_of)
         return self.word("size", self.sizes.setdefault(size, len(self.sizes)))
 
     def place_code(self, place: Place) -> str:
@@ -290,7 +304,8 @@ class ModuleWriter:
             items = self.size(count)
             return self.emit(f"call i32 @{kernel}(ptr %status, i64 0, i64 {items}, ptr %arguments)")
         self.parts.functions["share"] = SHARE
-        self.shared[division.count, division.least] = None
+        pair = (numbered(n, self.records.record_of) for n in (division.count, division.least))
+        self.shared[tuple(pair)] = None  # type: ignore[index]
         words = self.run_of_sizes((division.count, division.least, division.grain))
         return self.emit(
             f"call i32 @share(ptr %status, ptr {self.routine(routine)}, ptr @{kernel}, "
@@ -386,48 +401,26 @@ class ModuleWriter:
         return kernel
 
     def scalar_loop(
-        self, node: Node, places: list[Place], numbers: Numbers, calls: Callable[[Node], int]
-    ) -> KernelText:
-        """Call the function of a loop: its inputs and its outputs lie at `places`."""
-        emitter = ScalarLoopEmitter(node, numbers, calls, self.parts)
+        self, node: Node, places: list[Place], numbers: Numbers, no_memory: NoMemory,
+        calls: Callable[[Node], int], own: int = -1,
+    ) -> KernelText:  # fmt: skip
+        """Call the function of a loop: its inputs and its outputs lie at `places`; what it stacks
+        for as long as it runs is for the record `own`."""
+        emitter = ScalarLoopEmitter(node, numbers, no_memory, calls, self.parts)
         text = emitter.emit()
         kernel = named(node.op.name, text, map(to_size, emitter.sizes))
+        records = [own if own >= 0 and k == 0 else self.records.add(n)
+                   for k, n in enumerate(emitter.records)]  # fmt: skip
+        places = [*places, *(Place(register=self.records.address(k)) for k in records)]
         python = []
         if emitter.calls_python:
             declare_call(self.parts, self.flush_on)
             python, self.calls_python = ["%table", self.routine(PYTHON)], True
         self.arguments(kernel, places, python)
         self.leave_if_failed(self.share(kernel.name, 1, None, PARALLEL))
+        if own >= 0:
+            self.records.counted(own)
         return kernel
-
-    def moved(
-        self, place: Place, starts: list[tuple[Place, DType, Size, Size]], failure: int
-    ) -> Place:
-        """A place, moved by integers in memory: for each its own place, its type, the bytes that it
-        counts, and the most that it may be."""
-        self.cut(ahead=40 * len(starts))
-        pointer = self.pointer(place)
-        for at, dtype, stride, most in starts:
-            raw = self.emit(f"load i{dtype.bits}, ptr {self.pointer(at)}")
-            widen = "sext" if dtype.kind == "i" else "zext"
-            start = self.emit(f"{widen} i{dtype.bits} {raw} to i64") if dtype.bits < 64 else raw
-            limit = self.size(most)
-            least = self.emit(f"icmp sge i64 {start}, 0")
-            below = self.emit(f"icmp sle i64 {start}, {limit}")
-            inside = self.emit(f"and i1 {least}, {below}")
-            fail, on = self.fresh()[1:], self.fresh()[1:]
-            self.lines += [f"  br i1 {inside}, label %{on}, label %{fail}", f"{fail}:"]
-            for word, value in (
-                (STATUS_FAILURE, str(failure)),
-                (STATUS_A, start),
-                (STATUS_B, limit),
-            ):
-                to = self.emit(f"getelementptr i64, ptr %status, i64 {word}")
-                self.lines.append(f"  store i64 {value}, ptr {to}")
-            self.lines += ["  ret i32 1", f"{on}:"]
-            by = self.emit(f"mul i64 {start}, {self.size(stride)}")
-            pointer = self.emit(f"getelementptr i8, ptr {pointer}, i64 {by}")
-        return Place(register=pointer)
 
     def pool(self, pool: Pool, places: list[Place]) -> KernelText:
         """Call the kernel of a pooling operation: its inputs and its result lie at `places`."""
@@ -562,12 +555,20 @@ class ModuleWriter:
         """The whole module; empty when nothing is native."""
         if not self.entries:
             return ""
+        updates = [*self.records.updates()]  # they may read sizes of their own
         first = self.slots + 1
         run = first + len(self.sizes)
-        base = {"size": first, "run": run, "routine": first + len(self.all_sizes)}
+        routine = first + len(self.all_sizes)
+        base = {"size": first, "run": run, "routine": routine}
+        ends = accumulate((RECORD_HEAD + n for n in self.pointers), initial=0)
+        records = [routine + len(self.routines) + at for at in ends]
+
+        def number(m: re.Match[str]) -> str:
+            return str(records[int(m[2])] if m[1] == "record" else base[m[1]] + int(m[2]))
+
         entries = [
-            re.sub(r"\$(size|run|routine)(\d+)\$", lambda m: str(base[m[1]] + int(m[2])), e)
-            for e in (*self.tables, *self.regions, *self.entries)
+            re.sub(r"\$(size|run|routine|record)(\d+)\$", number, e)
+            for e in (*self.tables, *updates, *self.regions, *self.entries)
         ]
         return "\n\n".join([self.parts.text(), *self.kernels.values(), *entries]) + "\n"
 

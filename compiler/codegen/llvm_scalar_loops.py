@@ -2,11 +2,12 @@
 
     define internal i32 @k_scan_3f9a1c(ptr %status, i64 %lo, i64 %hi, ptr %args)
 
-`args` holds the pointers of the inputs and outputs of the node, then sizes, and where it calls
-Python the table and the routine for that. Small state are the phis of the loop's head, and larger
-state is changed where it lies; a branch is a branch, and a loop within is a loop. What a step
-stacks is written in its place of the result at once. Which loops these are,
-`kernels/scalar_loops.py` says.
+`args` holds the pointers of the inputs and outputs of the node, then those of records
+(`llvm_scalar_growth.py`), then sizes, and where it calls Python the table and the routine for that.
+What the node itself stacks for as long as it runs is the first record's. Small state are the phis
+of the loop's head, and larger state is changed where it lies; a branch is a branch, and a loop
+within is a loop. What a step stacks is written in its place of the result at once. Which loops
+these are, `kernels/scalar_loops.py` says.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
 )
 from graphgrad.compiler.codegen.llvm_scalar_arrays import ScalarArrays
 from graphgrad.compiler.codegen.llvm_scalar_calls import ScalarCalls
+from graphgrad.compiler.codegen.llvm_scalar_growth import NoMemory, ScalarGrowth
 from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Range
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -36,10 +38,13 @@ from graphgrad.compiler.kernels.carried_arrays import (
 from graphgrad.compiler.kernels.scalar_loops import (
     are_cheap,
     contiguous,
+    grows,
     is_range,
     most_trips,
+    placed_outputs,
 )
-from graphgrad.compiler.types import TensorType
+from graphgrad.compiler.transform.sizes import is_runtime
+from graphgrad.compiler.types import TensorType, tensor_type
 
 Numbers = Callable[[Node], tuple[tuple[str, int], ...]]  # of the checks of a node, by kind
 Env = dict[Value, Known]
@@ -48,13 +53,14 @@ Env = dict[Value, Known]
 ASK_STEPS = 1 << 16
 
 
-class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
+class ScalarLoopEmitter(ScalarArrays, ScalarCalls, ScalarGrowth):
     """Writes the function of one loop."""
 
     def __init__(
-        self, node: Node, numbers: Numbers, calls: Callable[[Node], int], parts: ModuleParts
-    ) -> None:
-        super().__init__(parts)
+        self, node: Node, numbers: Numbers, no_memory: NoMemory, calls: Callable[[Node], int],
+        parts: ModuleParts,
+    ) -> None:  # fmt: skip
+        super().__init__(parts, no_memory)
         self.node = node
         self.numbers = numbers
         self.calls = calls  # the number of the call of Python that a node is
@@ -62,7 +68,8 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
 
     def emit(self) -> str:
         """The text of the function."""
-        node, arrays = self.node, (*self.node.inputs, *self.node.outputs)
+        node = self.node
+        arrays = (*node.inputs, *placed_outputs(node))
         pointers = [f"%p{i}" for i in range(len(arrays))]
         inputs = [
             Held(p, contiguous(x.type.shape), x.type.dtype, True)
@@ -74,7 +81,7 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
             x if is_small(v.type) else self.begun(x, p)
             for x, v, p in zip(inputs, node.inputs[:carried], targets, strict=False)
         ]
-        ends = self.loop(node, [*starts, *inputs[carried:]], targets)
+        ends = self.loop(node, [*starts, *inputs[carried:]], targets, frozenset(node.outputs))
         for v, end, target in zip(node.outputs[:carried], ends, targets, strict=False):
             self.store(end, target, v.type)
         # Loads of inputs are marked as ones of memory that never changes: true of this function,
@@ -84,10 +91,14 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
         for i, p in enumerate(pointers):
             head.append(f"  %pp{i} = getelementptr ptr, ptr %args, i64 {i}")
             head.append(f"  {p} = load ptr, ptr %pp{i}")
+        records = len(self.records)
+        for i in range(records):
+            head.append(f"  %gp{i} = getelementptr ptr, ptr %args, i64 {len(arrays) + i}")
+            head.append(f"  %g{i} = load ptr, ptr %gp{i}")
         for i in self.sizes.values():
-            head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(arrays) + i}")
+            head.append(f"  %np{i} = getelementptr i64, ptr %args, i64 {len(arrays) + records + i}")
             head.append(f"  %n{i} = load i64, ptr %np{i}")
-        last = len(arrays) + len(self.sizes)
+        last = len(arrays) + records + len(self.sizes)
         for i, name in enumerate(("table", "python") if self.calls_python else ()):
             head.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {last + i}")
             head.append(f"  %{name} = load ptr, ptr %at_{name}")
@@ -105,21 +116,23 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
             p: self.loaded(x) if is_small(p.type) else x
             for p, x in zip(graph.params, inputs, strict=True)
         }
-        found = course(graph, owned)
+        found, read = course(graph, owned), frozenset(graph.uses).union(graph.outputs)
         for node in found.nodes:
-            self.visit(node, env, targets, found)
+            self.visit(node, env, targets, found, read)
         return [env[v] for v in graph.outputs]
 
-    def visit(self, node: Node, env: Env, targets: dict[Value, str], found: Course) -> None:
-        """Compute the outputs of one node."""
+    def visit(
+        self, node: Node, env: Env, targets: dict[Value, str], found: Course, read: frozenset[Value]
+    ) -> None:
+        """Compute the outputs of one node, of which somebody reads those in `read`."""
         op, inputs = node.op, [env[x] for x in node.inputs]
         for k, v in enumerate(node.outputs):
             if v in found.copied:
                 inputs[k] = self.copy(inputs[k], v)
         self.e.failures = dict(self.numbers(node)) if op.failures else {}
         if op.name in LOOPS:
-            places = [self.place(v, targets) for v in node.outputs[node.attrs["carried"] :]]
-            outs = self.loop(node, inputs, [*[""] * node.attrs["carried"], *places])
+            places = self.places(node, targets)
+            outs = self.loop(node, inputs, [*[""] * node.attrs["carried"], *places], read)
             for v, x in zip(node.outputs, outs, strict=True):
                 env[v] = self.loaded(x) if is_small(v.type) else x
             return
@@ -187,14 +200,31 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
             for x, y in zip(yes, no, strict=True)
         ]  # fmt: skip
 
-    def loop(self, node: Node, inputs: Sequence[Known], targets: Sequence[str]) -> list[Known]:
-        """The results of a loop; it stacks rows where `targets` say, one for each output."""
+    def places(self, node: Node, targets: dict[Value, str]) -> list[str]:
+        """Where a loop within is to stack; it has that in records where nobody knows how much."""
+        values = node.outputs[node.attrs["carried"] :]
+        if grows(node):
+            return [""] * len(values)
+        open_ = [v for v in values if v not in targets and is_runtime(v.type)]
+        length = most_trips(node.attrs)
+        if open_ and length is not None:
+            entries = [tensor_type(v.type.shape[1:], v.type.dtype) for v in open_]
+            found = self.reserved(node, self.size(length), entries)
+            targets = targets | dict(zip(open_, found, strict=True))
+        return [self.place(v, targets) for v in values]
+
+    def loop(
+        self, node: Node, inputs: Sequence[Known], targets: Sequence[str], read: frozenset[Value]
+    ) -> list[Known]:
+        """The results of a loop; it stacks rows where `targets` say, one for each output, or in a
+        record of its own those of the outputs that are `read`."""
         e, text, attrs = self.e, self.text, node.attrs
         carried: int = attrs["carried"]
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
         body: Graph = attrs["body_graph"]
         types = [v.type for v in body.outputs[carried:]]
+        kept = [k for k, v in enumerate(node.outputs[carried:]) if v in read]
         start = [
             self.loaded(x) if is_small(p.type) else x
             for x, p in zip(inputs, body.params[:carried], strict=False)
@@ -207,6 +237,7 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
         ]
         most = most_trips(attrs)
         limit = "" if most is None else self.size(most)
+        first = self.begin_stacks(node, kept, types) if grows(node) else None
         step, inside, made, after = (text.name(s) for s in ("head", "body", "next", "exit"))
         before = e.label
         text.line(f"br label %{step}")
@@ -217,6 +248,8 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
             xs if isinstance(xs, Held) else tuple(Lanes("%" + text.name("s"), x.dtype) for x in xs)
             for xs in start
         ]
+        room = None if first is None else self.carried_stacks(first)
+        enough = room
         with e.aside():
             if limit:
                 self.go_on_if(text.assign(f"icmp slt i64 {trip}, {limit}"), after)
@@ -226,16 +259,18 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
             row = trip
             if attrs.get("reverse"):
                 row = text.assign(f"sub i64 {text.assign(f'sub i64 {limit}, 1')}, {trip}")
-            places = [
-                self.row_of(p, t, row) for p, t in zip(targets[carried:], types, strict=False)
-            ]
+            bases = dict(enumerate(targets[carried : carried + len(types)]))
+            if room is not None:
+                enough = self.with_room(room, trip)
+                bases = dict(zip(kept, enough.pointers, strict=True))
+            places = {k: self.row_of(bases[k], t, row) for k, t in enumerate(types) if k in bases}
             skipped = text.name("skip") if masked else ""
             if masked:
                 (flag,) = self.loaded(self.entry(scanned[0], row))
                 text.line(f"br i1 {flag.text}, label %{inside}, label %{skipped}")
                 text.block(skipped)
-                for p, t in zip(places, types, strict=True):
-                    self.fill(p, "0", self.bytes_of(t))
+                for k, p in places.items():
+                    self.fill(p, "0", self.bytes_of(types[k]))
                 text.line(f"br label %{made}")
             else:
                 text.line(f"br label %{inside}")
@@ -243,11 +278,11 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
             if "cond_graph" in attrs and text.parts.interrupts:
                 self.listen(trip)
             rows = [self.entry(x, row) for x in scanned[masked:]]
-            stacked = zip(body.outputs[carried:], places, strict=True)
-            straight = {v: p for v, p in stacked if not is_small(v.type)}
+            stacked = {k: body.outputs[carried + k] for k in places}
+            straight = {v: places[k] for k, v in stacked.items() if not is_small(v.type)}
             ends = self.graph(body, [*state, *rows, *stay], straight, held_state(body, carried))
-            for x, p, t in zip(ends[carried:], places, types, strict=True):
-                self.store(x, p, t)
+            for k, p in places.items():
+                self.store(ends[carried + k], p, types[k])
             for x, end, v in zip(state, ends, body.params[:carried], strict=False):
                 if isinstance(x, Held):
                     self.store(end, x.pointer, v.type)
@@ -268,15 +303,28 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls):
                 continue
             for a, b, c in zip(firsts, now, then, strict=True):
                 phis.append((b.text, llvm_type(b.dtype), a.text, c.text))
+        if first is not None and room is not None and enough is not None:
+            phis.append((room.room, "i64", first.room, enough.room))
+            pointers = zip(room.pointers, first.pointers, enough.pointers, strict=True)
+            phis += [(name, "ptr", a, b) for name, a, b in pointers]
         text.lines[top:top] = [
             f"  {name} = phi {t} [ {a}, %{before} ], [ {b}, %{made} ]" for name, t, a, b in phis
         ]
         e.begin(after)
-        if attrs.get("trips") is not None:
-            self.end_of_room(trip, limit, targets[carried:], types)
+        targets = list(targets[carried:])
+        if room is not None:
+            self.counts[attrs["trips"]] = trip
+            self.set_count(room.record, trip)
+            targets = [""] * (len(node.outputs) - carried)
+            for k, p in zip(kept, room.pointers, strict=True):
+                targets[k] = p
+            if targets[-1]:
+                self.fill(targets[-1], "1", trip)
+        elif attrs.get("trips") is not None:
+            self.end_of_room(trip, limit, targets, types)
         stacks = [
             Held(p, contiguous(v.type.shape), v.type.dtype, False)
-            for p, v in zip(targets[carried:], node.outputs[carried:], strict=True)
+            for p, v in zip(targets, node.outputs[carried:], strict=True)
         ]
         return [*state, *stacks]
 

@@ -20,7 +20,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     llvm_type,
 )
 from graphgrad.compiler.codegen.llvm_vectors import memory_type
-from graphgrad.compiler.dims import Extent
+from graphgrad.compiler.dims import Dim, Extent, Symbol, symbols_of
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Value
 from graphgrad.compiler.kernels.carried_arrays import is_small
@@ -63,6 +63,11 @@ class Range:
     """Values that are computed where they are read, from their place."""
 
     element: Callable[[str], Lanes]
+
+
+def extent_of(symbol: Symbol) -> Dim:
+    """A size that is a symbol by itself."""
+    return Dim((((symbol,), 1),))
 
 
 Known: TypeAlias = Any  # Small, Held or Range
@@ -264,7 +269,20 @@ class ScalarMemory:
             return str(extent)
         if extent in self.counts:
             return self.counts[extent]
+        if isinstance(extent, Dim) and any(extent_of(x) in self.counts for x in symbols_of(extent)):
+            return self.polynomial(extent)
         return f"%n{self.sizes.setdefault(extent, len(self.sizes))}"
+
+    def polynomial(self, extent: Dim) -> str:
+        """A size that depends on what the function has counted."""
+        total = "0"
+        for monomial, factor in extent.terms:
+            term = self.size(factor)
+            for atom in monomial:
+                assert isinstance(atom, Symbol)  # `_Check` has refused quotients
+                term = self.product(term, extent_of(atom))
+            total = self.sum(total, term)
+        return total
 
     def product(self, a: str, b: Extent | str) -> str:
         """a * b, of sizes and indices."""

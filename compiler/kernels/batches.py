@@ -27,8 +27,8 @@ LEAST_KERNELS = 4
 # A kernel is tried with so many batches of its kind.
 TRIED = 4
 # The length that a batch's kernel does not know: it stands for that of each row.
-LENGTH = DimScope().symbol("n", -1, 0)
-_LENGTH_SIZE: Size = ("dim", -1, 0)
+LENGTH = DimScope().symbol("n", -2, 0)
+_LENGTH_SIZE: Size = ("dim", -2, 0)
 
 
 def general(nest: LoopNest) -> LoopNest | None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from graphgrad.compiler.dims import Symbol, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Generator, Reduce
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.groups import (
@@ -34,6 +35,7 @@ from graphgrad.compiler.kernels.interleave import Place, interleaved
 from graphgrad.compiler.kernels.reach import Reach
 from graphgrad.compiler.kernels.views import Views
 from graphgrad.compiler.passes.dce import has_effect
+from graphgrad.compiler.transform.sizes import outer_sizes, symbols_in
 from graphgrad.compiler.types import Shape
 
 # A kernel is compared with so many others that read the same memory.
@@ -52,6 +54,16 @@ class Step:
     @property
     def nodes(self) -> list[Node]:
         return self.group.nodes if self.group is not None else [self.node] if self.node else []
+
+
+def found_by_loops(graph: Graph) -> dict[Symbol, Node]:
+    """The loop that finds out each run-time size, as many as it makes steps."""
+    found: dict[Symbol, Node] = {}
+    for node in graph.nodes:
+        if node.op.name == "while_loop" and is_runtime_size(node.attrs["trips"] or 0):
+            (symbol,) = symbols_of(node.attrs["trips"])
+            found.setdefault(symbol, node)  # another loop of the same steps may follow
+    return found
 
 
 @dataclass
@@ -81,6 +93,8 @@ class Fusion(Views):
         self.before: dict[Node, list[Node]] = {}  # what else runs before a node: see `sequence`
         self.effect: Node | None = None  # the last one so far
         self.raising: list[Node] = []  # those that may raise, since then
+        self.makers = found_by_loops(graph)
+        self.owed: dict[Value, set[Symbol]] = {}  # the sizes that inline values and views mention
         self.refusals: list[tuple[Node, Node, str]] = []
         reading = (n for n in graph.nodes if not is_view(n))
         self.uses = Counter(s for n in reading for s in {self.behind(x) for x in n.inputs})
@@ -93,6 +107,8 @@ class Fusion(Views):
             if node.op.name == "constant":
                 continue
             self.sequence(node)
+            if self.makers:
+                self.follow_sizes(node)
             if is_fusible(node) or (node.outputs and node.out in self.opaque):
                 self.place(node)
             elif not is_view(node) and not is_inline(node):
@@ -117,6 +133,20 @@ class Fusion(Views):
             self.raising.append(node)
         if before:
             self.before[node] = before
+
+    def follow_sizes(self, node: Node) -> None:
+        """What mentions a size runs after the loop that finds it out."""
+        mentioned = symbols_in(node).union(
+            *(outer_sizes(a) for a in node.attrs.values() if isinstance(a, Graph)),
+            *(self.owed.get(x, ()) for x in node.inputs),
+        )
+        if is_view(node) or is_inline(node):
+            self.owed[node.out] = mentioned
+            return
+        before = [self.makers[s] for s in mentioned & self.makers.keys()]
+        before = [n for n in before if n is not node]
+        if before:
+            self.before[node] = [*self.before.get(node, ()), *before]
 
     def unit_of(self, node: Node) -> Group | Node:
         """What computes the outputs of a node that has been placed."""

@@ -22,17 +22,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 from graphgrad.compiler import dtypes
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.families import Elementwise, Generator
-from graphgrad.compiler.ir import Node
 from graphgrad.compiler.scalar.builder import ScalarBuilder
+from graphgrad.compiler.scalar.costs import compute_dtype as compute_dtype
+from graphgrad.compiler.scalar.costs import cost as cost
+from graphgrad.compiler.scalar.costs import exact
 from graphgrad.compiler.scalar.expansions import EXPANSIONS
-from graphgrad.compiler.scalar.primitives import PRIMITIVES
 from graphgrad.compiler.source import Where
 from graphgrad.runtime.program import Size
 
@@ -244,22 +243,6 @@ class Body(ScalarBuilder):
         return self.add_stmt("size", (), dtypes.int64, extent)
 
 
-def exact(attr: Any) -> Any:
-    """An attribute as a key that tells 0.0 from -0.0, and a NaN from none."""
-    if isinstance(attr, float):
-        return repr(attr)
-    return tuple(map(exact, attr)) if type(attr) is tuple else attr
-
-
-def cost(fn: str) -> float:
-    """The cost of one statement, in cheap vector instructions an element."""
-    if fn in PRIMITIVES:
-        return PRIMITIVES[fn].cost
-    if fn in EXPANSIONS:
-        return getattr(EXPANSIONS[fn], "cost", 20.0)
-    return 1.0
-
-
 def most_live(stmts: Sequence[Stmt]) -> int:
     """The most values at once that statements of a phase have computed and still need."""
     last = {a: i for i, s in enumerate(stmts) for a in s.args}
@@ -271,32 +254,3 @@ def most_live(stmts: Sequence[Stmt]) -> int:
             alive.add(s.id)
         most = max(most, len(alive))
     return most
-
-
-def compute_dtype(dtype: DType) -> DType:
-    """16-bit floats are computed in float32 and rounded after every operation."""
-    return dtypes.float32 if dtype.is_floating and dtype.bits == 16 else dtype
-
-
-def element_cost(node: Node) -> float:
-    """The cost of one element of a node, from the scalar form of its op."""
-    if isinstance(node.op, Generator):
-        return GENERATOR_COST
-    if not isinstance(node.op, Elementwise):
-        return 1.0
-    operands = tuple(compute_dtype(x.type.dtype.real_dtype) for x in node.inputs)
-    attrs = tuple((k, v.real_dtype if isinstance(v, DType) else v) for k, v in node.attrs.items())
-    return _scalar_cost(node.op, operands, attrs) * (COMPLEX_COST if node.is_complex else 1)
-
-
-@lru_cache(maxsize=4096)
-def _scalar_cost(
-    op: Elementwise, operands: tuple[DType, ...], attrs: tuple[tuple[str, Any], ...]
-) -> float:
-    scratch = Body(Counter())
-    op.scalar(scratch, *(Lane(-1 - i, d) for i, d in enumerate(operands)), **dict(attrs))
-    return sum(cost(s.fn) for s in scratch.stmts)
-
-
-GENERATOR_COST = 40.0  # random bits
-COMPLEX_COST = 3.0  # of what is split into real parts, before it is

@@ -42,12 +42,12 @@ from graphgrad.compiler.kernels.loops import (
     Phase,
     Reduction,
     compute_dtype,
-    element_cost,
 )  # fmt: skip
 from graphgrad.compiler.kernels.merge import merge_dims, trailing_run
 from graphgrad.compiler.kernels.tiles import in_tiles
 from graphgrad.compiler.kernels.turn import turn
 from graphgrad.compiler.op import Attrs
+from graphgrad.compiler.scalar.costs import element_cost
 
 # A value is kept for a later sweep when computing it again costs more than this.
 KEEP_COST = 8.0
@@ -460,6 +460,8 @@ class GroupLowering:
         for index, start, n, whole in zip(at, node.attrs["starts"], *shapes, strict=True):
             moves = any(a in self.inner for a, _ in index.steps)
             part, found = (body, in_row) if moves else (row, in_rows)
+            if start == 0 and n == whole:
+                continue
             place = part.add_stmt("index", (), dtypes.int64, self.affine(index))
             found += [part.ge(place, 0)] if start != 0 else []
             found += [part.lt(place, part.size(n))] if start + n != whole else []

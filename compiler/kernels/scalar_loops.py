@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from graphgrad.compiler.dims import Dim, Extent, is_runtime_size
+from graphgrad.compiler.dims import RUNTIME, Dim, Extent, Symbol, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import (
@@ -32,9 +32,9 @@ from graphgrad.compiler.kernels.carried_arrays import (
     moved_state,
 )
 from graphgrad.compiler.kernels.index_maps import row_major
-from graphgrad.compiler.kernels.loops import element_cost
 from graphgrad.compiler.op import Attrs
-from graphgrad.compiler.transform.sizes import is_runtime
+from graphgrad.compiler.scalar.costs import element_cost
+from graphgrad.compiler.transform.sizes import is_runtime, runtime_symbols
 from graphgrad.compiler.types import Shape, element_count
 
 # Functions that cost more than `DEAR` cheap instructions an element are faster in a kernel, which
@@ -134,6 +134,8 @@ def is_scalar_loop(node: Node) -> bool:
     if node.op.name not in LOOPS:
         return False
     check = _Check()
+    for v in node.inputs:
+        check.known |= runtime_symbols(v.type)
     try:
         check.loop(
             node,
@@ -175,6 +177,17 @@ def is_power_of_two(x: Any) -> bool:
     return int(x) == x > 0 and int(x) & (int(x) - 1) == 0
 
 
+def grows(node: Node) -> bool:
+    """Is it a loop that stacks for as long as it runs, which nobody knows?"""
+    trips = node.attrs.get("trips") if node.op.name == "while_loop" else None
+    return trips is not None and is_runtime_size(trips)
+
+
+def placed_outputs(node: Node) -> tuple[Value, ...]:
+    """The outputs of a loop whose memory is there before it begins."""
+    return node.outputs[: node.attrs["carried"]] if grows(node) else node.outputs
+
+
 class _Refused(Exception):
     """There is no such function."""
 
@@ -189,7 +202,7 @@ class _Check:
         self.scalars = 0
         self.elements = 0  # of stacks in the frame
         self.ranges: set[Value] = set()
-        self.counts: set[Extent] = set()  # sizes that a value tells
+        self.known: set[Symbol] = set()  # run-time sizes that are found out before
 
     def graph(
         self, graph: Graph, held: Held, direct: frozenset[Value] = frozenset(),
@@ -222,6 +235,9 @@ class _Check:
         if op.effect:
             self.call(node, held)
             return
+        for v in node.outputs if op.name not in LOOPS else ():
+            for n in v.type.shape:
+                self.size(n)
         for v in node.outputs:
             if is_small(v.type):
                 self.count(int(element_count(v.type.shape)))
@@ -251,12 +267,22 @@ class _Check:
         """Numbers in a row: each is computed where a loop reads it."""
         known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
         if node.op.name == "places":
-            self.counts.add(node.attrs["size"])
-        elif node.op.name != "iota" and not (
-            known and (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise))
-        ):
+            self.known |= symbols_of(node.attrs["size"])
+        elif node.op.name == "broadcast_to":
+            if not known or (node.out.type.ndim != 1 and node.inputs[0] in self.ranges):
+                raise _Refused
+        elif node.op.name != "iota" and not (known and isinstance(node.op, Elementwise)):
             raise _Refused
         self.ranges.update(node.outputs)
+
+    def size(self, extent: Extent) -> None:
+        """A size is known where it depends on what is known."""
+        if is_runtime_size(extent):
+            atoms = {atom for monomial, _ in extent.terms for atom in monomial}  # type: ignore[union-attr]
+            if not all(isinstance(a, Symbol) for a in atoms):
+                raise _Refused
+            if any(s.argument == RUNTIME and s not in self.known for s in symbols_of(extent)):
+                raise _Refused
 
     def count(self, scalars: int) -> None:
         self.scalars += scalars
@@ -338,10 +364,10 @@ class _Check:
     def loop(self, node: Node, held: Held, direct: frozenset[Value], around: Course) -> None:
         attrs = node.attrs
         trips = most_trips(attrs)
-        if any(attrs.get(k) for k in OPEN_SIZES) or any(is_runtime(v.type) for v in node.outputs):
+        if any(attrs.get(k) for k in OPEN_SIZES):
             raise _Refused
-        if trips is not None and is_runtime_size(trips) and trips not in self.counts:
-            raise _Refused
+        if trips is not None:
+            self.size(trips)
         carried: int = attrs["carried"]
         masked: bool = attrs.get("masked", False)
         split = carried + masked + attrs.get("scanned", 0)
@@ -351,6 +377,8 @@ class _Check:
             filled = x in self.ranges and out in around.copied
             if not filled and (x not in held or not held[x].is_contiguous):
                 raise _Refused
+        if any(x in self.ranges and x.type.ndim != 1 for x in node.inputs[carried:split]):
+            raise _Refused
         rows = [
             held[x].rows() if x in held else contiguous(x.type.shape[1:])
             for x in node.inputs[carried + masked : split]
@@ -369,8 +397,10 @@ class _Check:
             asked: Graph = attrs["cond_graph"]
             state = {p: contiguous(p.type.shape) for i, p in enumerate(asked.params) if i in own}
             self.graph(asked, given(asked, node.inputs, held) | state)
+        if grows(node):
+            self.known |= symbols_of(attrs["trips"])
         for v in node.outputs[carried:]:
-            if v not in direct:
+            if v not in direct and not is_runtime(v.type):
                 self.frame(v)
         held.update((v, contiguous(v.type.shape)) for v in node.outputs if not is_small(v.type))
 
@@ -386,13 +416,15 @@ def given(graph: Graph, inputs: Sequence[Value | None], held: Held) -> Held:
 
 def is_range(node: Node, ranges: Container[Value]) -> bool:
     """Are the elements of a node computed where a loop reads them?"""
-    if not node.outputs or is_small(node.out.type):
+    op = node.op
+    if op.name in LOOPS or len(node.outputs) != 1 or is_small(node.out.type):
         return False
-    if node.op.name == "iota" or any(is_runtime(v.type) for v in node.outputs):
+    if op.name in ("iota", "places"):
         return True
-    if node.op.name == "broadcast_to" and element_count(node.inputs[0].type.shape) == 1:
-        return True
-    return isinstance(node.op, Elementwise) and any(x in ranges for x in node.inputs)
+    if op.name == "broadcast_to":
+        return is_runtime(node.out.type) or element_count(node.inputs[0].type.shape) == 1
+    of_ranges = is_runtime(node.out.type) or any(x in ranges for x in node.inputs)
+    return isinstance(op, Elementwise) and of_ranges
 
 
 def picked(node: Node, layout: Layout) -> Layout:
@@ -412,10 +444,11 @@ def most_trips(attrs: Attrs) -> Extent | None:
     if "length" in attrs:
         return attrs["length"]  # type: ignore[no-any-return]
     room, limit = attrs["trips"], attrs["maximum_iterations"]
-    if room is not None and limit is not None:
+    if room is None or is_runtime_size(room):
+        return limit  # type: ignore[no-any-return]
+    if limit is not None:
         raise _Refused
-    most: Extent | None = limit if room is None else room
-    return most
+    return room  # type: ignore[no-any-return]
 
 
 def _holds_size(x: Any) -> bool:

@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
-from graphgrad.compiler.dims import Dim, Extent
+from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.errors import ArgumentError, DTypeError, ShapeError
 from graphgrad.compiler.families import Control
-from graphgrad.compiler.interpret import Array, compiles_graphs, run_graph
+from graphgrad.compiler.interpret import Array, run_graph
 from graphgrad.compiler.ir import Graph
 from graphgrad.compiler.transform.sizes import at_sizes, bind_sizes, specialise
 from graphgrad.compiler.transform.subgraphs import build, must_be_chosen, output_types, place
@@ -116,10 +116,6 @@ def _run_while(
     maximum_iterations: int | None, trips: Extent | None, varying: Axes = (), padded: Axes = (),
     lists: bool = False,
 ) -> tuple[Array, ...]:  # fmt: skip
-    if isinstance(trips, Dim) and not (varying or padded) and compiles_graphs():
-        from graphgrad.compiler.transform.loop_chunks import run_in_chunks
-
-        return run_in_chunks(arrays, cond_graph, body_graph, carried, maximum_iterations)
     state, captures = list(arrays[:carried]), arrays[carried:]
     limits = [n for n in (maximum_iterations, trips) if isinstance(n, int)]
     limit = min(limits, default=None)

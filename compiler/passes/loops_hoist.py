@@ -93,7 +93,7 @@ def is_worth_it(node: Node, sources: dict[Value, int]) -> bool:
         return False
     if isinstance(node.op, Elementwise):
         # Imported here for the reason that `residuals` gives.
-        from graphgrad.compiler.kernels.loops import element_cost
+        from graphgrad.compiler.scalar.costs import element_cost
 
         reads = sum(sources.get(x, nominal_bytes(x.type)) for x in node.inputs)
         return nominal_bytes(node.out.type) <= reads or element_cost(node) > DEAR_ELEMENT

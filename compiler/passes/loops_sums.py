@@ -29,9 +29,6 @@ from graphgrad.compiler.types import Shape, element_count
 
 LOOPS = ("scan", "while_loop")
 FEW = 16  # elements of a sum that is as well added whole
-# Blocks at known places that are at least this part of the array are added whole, by the kernel
-# that computes the sum.
-MOST = 1 / 8
 
 
 def add_in_place(graph: Graph) -> Graph:
@@ -231,8 +228,6 @@ class Body:
         attrs, shape = node.attrs, v.type.shape
         if node.op.name == "unslice":
             (u,) = node.inputs
-            if is_most(u.type.shape, shape):
-                return None
             found = Block(u, shape, attrs["starts"], u.type.shape, attrs["steps"])
         elif node.op.name == "update_slice" and is_zero(self.makers, node.inputs[0]):
             _, u, *starts = node.inputs
@@ -246,7 +241,9 @@ class Body:
             found = Block(u, shape, begins, sizes, (1,) * len(shape))
         else:
             return None
-        return self.within(found) if all(step > 0 for step in found.steps) else None
+        if any(step < 1 for step in found.steps) or covers_much(found):
+            return None
+        return self.within(found)
 
     def within(self, outer: Block) -> Block:
         """The block of a block: where only one of both leaves out a part along each axis."""
@@ -271,10 +268,13 @@ class Body:
         return Block(inner.values, outer.shape, tuple(starts), tuple(sizes), tuple(steps))
 
 
-def is_most(part: Shape, whole: Shape) -> bool:
-    """Is a part nearly as large as the whole?"""
-    a, b = element_count(part), element_count(whole)
-    return isinstance(a, int) and isinstance(b, int) and a >= MOST * b
+def covers_much(block: Block) -> bool:
+    """Is a block, at a place known now, so much of the whole that a kernel had better add all
+    terms at once?"""
+    if any(isinstance(s, Value) for s in block.starts):
+        return False
+    whole, part = element_count(block.shape), element_count(block.sizes)
+    return isinstance(whole, int) and isinstance(part, int) and 4 * part > whole
 
 
 def number_of(v: Value, node: Node) -> int:

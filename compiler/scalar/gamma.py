@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from graphgrad.compiler import dtypes
@@ -183,18 +182,12 @@ def trigamma(s: ScalarBuilder, x: Value) -> Value:
     return s.select(below, s.sub(s.mul(slope, slope), z), z)
 
 
-def _bernoulli(count: int) -> list[Fraction]:
-    """The Bernoulli numbers B(0) ... B(count - 1)."""
-    found = [Fraction(1)]
-    for n in range(1, count):
-        total = sum((math.comb(n + 1, i) * b for i, b in enumerate(found)), Fraction(0))
-        found.append(-total / (n + 1))
-    return found
-
-
-_EULER_MACLAURIN = [
-    float(b / math.factorial(2 * k)) for k, b in enumerate(_bernoulli(26)[::2]) if k
-]
+# The Bernoulli numbers B(2), B(4), ... B(24), as quotients.
+_BERNOULLI = (
+    (1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798),
+    (-174611, 330), (854513, 138), (-236364091, 2730),
+)  # fmt: skip
+_EULER_MACLAURIN = [a / (b * math.factorial(2 * k)) for k, (a, b) in enumerate(_BERNOULLI, start=1)]
 _TERMS = 10
 
 

@@ -16,7 +16,7 @@ def is_dear(node: Node) -> bool:
     """Has the node dear elements?"""
     # Imported here: the scalar functions take a seventh of the time to import graphgrad, and only
     # calls under a tape need them.
-    from graphgrad.compiler.kernels.loops import element_cost
+    from graphgrad.compiler.scalar.costs import element_cost
 
     return isinstance(node.op, Elementwise) and element_cost(node) > DEAR_ELEMENT
 

@@ -2,15 +2,15 @@
 compiled.
 
 A Program plans its memory from the shapes of its inputs, so a value of run-time size cannot be made
-in one. Such a graph is cut into levels: what finds a size out (a mask that picks elements, a loop
-that stacks for its reverse) runs by its `ref`, and each stretch of other nodes becomes a `call` of
-a graph that is compiled like any other. There the run-time sizes are sizes of its arguments. What
-reads the stacks of a loop runs by its `ref` as well.
+in one, but for what native loops find out (`Assembly.is_all_native`). Another graph is cut into
+levels: what finds a size out (a mask that picks elements) runs by its `ref`, and each stretch of
+other nodes becomes a `call` of a graph that is compiled like any other. There the run-time sizes
+are sizes of its arguments. Loops that find their sizes out natively are calls as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from graphgrad.compiler.dims import DimScope, Extent, Symbol
@@ -61,17 +61,26 @@ def is_closed(graph: Graph) -> bool:
     return bool(graph.memo["closed"])
 
 
-def segmented(graph: Graph) -> Graph:
-    """`graph` with each stretch of nodes that know their sizes in one `call`."""
+def segmented(graph: Graph, is_native: Callable[[Graph], bool] = lambda graph: False) -> Graph:
+    """`graph` with each stretch of nodes that know their sizes in one `call`, and each loop of
+    which a graph alone `is_native`."""
     levels = levels_of(graph)
     nodes: list[Node] = []
     for level in sorted(set(levels.values())):
         members = [n for n in graph.nodes if levels[id(n)] == level]
         if level % 2:
-            nodes.extend(members)
+            nodes.extend(loop_apart(graph, n, is_native) for n in members)
         else:
             nodes.extend(outlined(graph, members))
     return Graph(graph.params, tuple(nodes), graph.outputs, graph.name)
+
+
+def loop_apart(graph: Graph, node: Node, is_native: Callable[[Graph], bool]) -> Node:
+    """A call of the loop `node`, if it is one that is native by itself; else the node."""
+    if node.op.name != "while_loop":
+        return node
+    call = [*outlined(graph, [node])][-1]
+    return call if call.op.name == "call" and is_native(call.attrs["graph"]) else node
 
 
 def levels_of(graph: Graph) -> dict[int, int]:
@@ -116,7 +125,8 @@ def outlined(graph: Graph, members: Sequence[Node]) -> Iterable[Node]:
         v for v in own if v in ends or any(id(n) not in inside for n in graph.uses.get(v, ()))
     ]
     sizes = sizes_of_arguments(inputs)
-    if any(not symbols_in(n) <= sizes.keys() for n in rest):  # none of the inputs tells them
+    known = set(sizes).union(*(runtime_symbols(n.attrs.get("trips")) for n in rest))
+    if any(not symbols_in(n) <= known for n in rest):  # none of the inputs tells them
         return kept + rest
     env = {x: Value(type_at(x.type, sizes), None, x.where) for x in (*reads, *own)}
     body = [*(constants[x] for x in reads if x in constants), *rest]

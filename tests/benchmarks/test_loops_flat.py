@@ -10,9 +10,9 @@ import pytest
 
 import graphgrad as gg
 from benchmarks.loops.program import DIFFERENTIATED, program
-from graphgrad.compiler.assembly import flattened
 from graphgrad.compiler.driver import compile_in_full
 from graphgrad.compiler.ir import Graph
+from graphgrad.compiler.steps import flattened
 from graphgrad.runtime import engine
 
 FEW, MANY = 40, 1_000_000  # fewer than 32 trips of a range are unrolled

@@ -257,3 +257,27 @@ def test_a_cycle_has_no_order() -> None:
 
     with pytest.raises(NoOrder):
         course(graph_of(f, t(N, dtype=F), t(dtype=F), t(dtype=I)), frozenset([0]))
+
+
+def test_a_table_of_one_number_is_filled_where_it_changes() -> None:
+    def step(i: Any, x: Any) -> Any:
+        table = (x * 0.5).broadcast_to((4, N))
+        table = ops["update_slice"](table, x.reshape((1, 1)), (i % 4, i * 2))
+        rows = scan(
+            graph_of(lambda x, row: [x + row.sum((0,))], t(dtype=F), t(N, dtype=F)),
+            x, (x * 0.25).broadcast_to((4, N)), carried=1, scanned=1, length=4,
+        )  # fmt: skip
+        found = ops["dynamic_slice"](table, (i % 4, i), (1, 2)).sum((0, 1))
+        return [x * 0.5 + found * 0.125 + rows[0] * 0.001]
+
+    graph = graph_of(lambda x: loop(step, 7, x), t(dtype=F))
+    exactly_native(graph, [np.asarray(0.5)])
+
+
+def test_a_table_of_zeros_in_each_step_is_scalar_code() -> None:
+    def step(i: Any, x: Any) -> Any:
+        table = ops["cast"](0.0, F).broadcast_to((4, N))
+        table = ops["update_slice"](table, x.reshape((1, 1)), (i % 4, i))
+        return [x * 0.5 + ops["dynamic_slice"](table, (i % 4, i), (1, 2)).sum((0, 1)) + 1.0]
+
+    scalar(lambda x: loop(step, 7, x), t(dtype=F))

@@ -235,8 +235,8 @@ def test_text_does_not_depend_on_sizes() -> None:
     def module(rows: int, columns: int) -> str:
         return compile_full(graph_of(rowwise, t(rows, columns), t(columns))).program.module
 
-    assert module(40, 100) == module(57, 1003)  # in one block
-    assert module(400, 100) == module(500, 1003)  # in several, below the size of hints
+    assert module(40, 300) == module(57, 1003)  # in one block
+    assert module(400, 300) == module(500, 1003)  # in several, below the size of hints
 
 
 # -- failures

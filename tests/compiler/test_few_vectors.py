@@ -44,7 +44,7 @@ def holds(fn: Callable[..., Any], rows: int, n: int, dtype: str = "float32") -> 
 
 
 @pytest.mark.parametrize("name", [*FOLDS, *ROWS])
-@pytest.mark.parametrize("n", [16, 17, 33, 48, 63, 64, 100])
+@pytest.mark.parametrize("n", [1, 3, 4, 8, 9, 16, 17, 33, 48, 63, 64, 100])
 def test_results_are_those_of_the_interpreter(name: str, n: int) -> None:
     for rows in (1, 5, 40):
         types = row_types(rows, n)
@@ -53,14 +53,14 @@ def test_results_are_those_of_the_interpreter(name: str, n: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "int32"])
 def test_dtypes(dtype: str) -> None:
-    for n in (16, 24, 39):
+    for n in (5, 16, 24, 39):
         types = row_types(6, n, dtype)
         check(graph_of(lambda x, y, r, c: [largest(c + x, 0), x.sum((1,))], *types), samples(types))
 
 
 def test_which_folds_are_held() -> None:
     most = FOLDS["max"]
-    for n in (16, 33, 64, 100):
+    for n in (9, 16, 33, 64, 100):
         assert holds(most, 40, n)
     assert not holds(most, 40, 300)  # too many registers
     assert not holds(lambda x, y, r, c: ops["tanh"](c + x).sum((0,)), 40, 64)  # computes enough

@@ -14,7 +14,7 @@ from typing import Any
 
 from graphgrad import nest
 from graphgrad.arrays import Growable
-from graphgrad.compiler.dtypes import DType, promote
+from graphgrad.compiler.dtypes import DType, float32, float64, promote
 from graphgrad.compiler.errors import ArgumentError, DTypeError, GraphgradError, ShapeError
 from graphgrad.compiler.op import current_kind
 from graphgrad.compiler.source import Where, here
@@ -34,6 +34,7 @@ from graphgrad.conversion.operators.numbers import (
     same_object,
     shape_of,
 )
+from graphgrad.conversion.operators.precision import meeting_float64
 from graphgrad.conversion.operators.staleness import marks
 from graphgrad.conversion.operators.undefined import Maybe, Undefined
 from graphgrad.variable import Variable
@@ -190,7 +191,24 @@ class LoopState:
             for name, plan, x, out in zip(self.names, self.plans, self.values, results, strict=True)
         ]
         self._check_replaced()
-        return [self._leaving(x, s) for x, s in zip(self.leaving, self.start, strict=True)]
+        leaving = [self._leaving(x, s) for x, s in zip(self.leaving, self.start, strict=True)]
+        self.check_precision(leaving)
+        return leaving
+
+    def check_precision(self, leaving: Sequence[Any] = ()) -> None:
+        """GuessAgain if Python floats, carried as float32, meet float64 in what is traced."""
+        floats = {
+            p: k for k, p in enumerate(self._params)
+            if type(self.places[k][1]) is float and p.dtype is float32
+            and self.places[k][0] not in self.dtypes
+        }  # fmt: skip
+        if floats:
+            builder: Any = current_kind()
+            after = {k: leaving[k] for k in floats.values()} if leaving else {}
+            for k in meeting_float64(builder.nodes, floats, after):
+                self.adopt(self._params[k], float64)
+            if any(self.places[k][0] in self.dtypes for k in floats.values()):
+                raise GuessAgain(self)
 
     def _leaving(self, x: Any, start: Any) -> Any:
         if isinstance(x, Zeros):

@@ -74,6 +74,7 @@ def graph_while(
 
         def goes_on(*params: Any) -> Any:
             found = truth(test(*guess.enter(params)), "`while`")
+            guess.check_precision()
             return current_kind().lift(found)
 
         carried = control.while_loop(

@@ -34,7 +34,7 @@ def adaptive_heun(y, mu):
 def dormand_prince_with_dense_output(y0, k, times):
     out = np.zeros((5, 2), like=y0)
     f = lambda y: np.stack([y[1], -k * y[0] - 0.1 * y[1]])  # noqa: E731
-    t, h, y, at = 0.0, 0.2, y0, 0
+    t, h, y, at = 0.0 * k, 0.2, y0, 0
     k1 = f(y)
     while t < 2.0:
         k2 = f(y + h * (k1 / 5.0))

@@ -66,7 +66,7 @@ def fixed_point(x, rate):
     while True:
         following = np.cos(x * rate)
         count += 1
-        if abs(following - x) < 1e-11:
+        if abs(following - x) < 1e-14:
             break
         x = following
     return following, count
