@@ -269,7 +269,10 @@ class Body:
 
 
 def covers_much(block: Block) -> bool:
-    """Is a block so much of the whole that a kernel had better add all terms at once?"""
+    """Is a block, at a place known now, so much of the whole that a kernel had better add all
+    terms at once?"""
+    if any(isinstance(s, Value) for s in block.starts):
+        return False
     whole, part = element_count(block.shape), element_count(block.sizes)
     return isinstance(whole, int) and isinstance(part, int) and 4 * part > whole
 

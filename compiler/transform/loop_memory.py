@@ -12,14 +12,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import Where
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """How a loop that may not keep all that its reverse reads is divided.
 
     Of a known number of `steps`, `levels` are the steps between checkpoints, outermost first; the
@@ -37,8 +37,7 @@ class Schedule:
     slots: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What a loop asks for: the bytes that it needs in each of the ways to run it, from the one
     that computes least again to the one that keeps least."""
 
