@@ -13,9 +13,10 @@ from graphgrad import execution, nest
 from graphgrad.compiler.arith import Arith
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.ir import Graph, Value
-from graphgrad.compiler.op import current_kind, ops, state
+from graphgrad.compiler.op import current_kind, state
 from graphgrad.compiler.ops.control import call_for_tape
 from graphgrad.compiler.source import Where, here
+from graphgrad.compiler.transform.controlflow import call_graph
 from graphgrad.compiler.transform.loop_memory import Schedule
 from graphgrad.compiler.transform.sizes import specialise
 from graphgrad.concrete_calls import signature_text, spec, tensors_of_call
@@ -254,7 +255,7 @@ class ConcreteFunction:
             raise self._unfit(tuple(known.values()), failing)
         captured = [current_kind().lift(x) for x in self.current_captures()]
         graph = specialise(self.graph, known)
-        outputs = ops["call"](*tensors, *captured, graph=graph)
+        outputs = call_graph(graph, [*tensors, *captured])
         for v, new in zip(self.writes, outputs[self._returned :]):
             v.assign(new)
         return pack(self.structured_outputs_template, outputs)

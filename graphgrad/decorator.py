@@ -108,6 +108,7 @@ def function(
     steps, some processors take a hundred times as long for what is below 2**-126 (2**-1022 in
     float64). Such a function agrees with eager code only where nothing is subnormal. The caller's
     mode is as before when the call ends, and holds in `gg.py_function` and in what runs as NumPy.
+    Within another function, and under `gg.vmap`, the option of that one counts.
     Python's control flow on tensors becomes part of the graph: `if`, `while`, `for`, `and`, `or`,
     `not`, ternaries, chained comparisons, `assert`, assignments to elements, also in the functions
     that are called; with `autograph=False` it stays Python's.

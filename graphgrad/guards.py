@@ -20,8 +20,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,8 +42,7 @@ _IMPLICIT = {  # methods that Python calls without reading an attribute
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Guard:
+class Guard(NamedTuple):
     """One thing read: the expression that reads it, what it was, and who reads it where.
 
     Without a line, it is graphgrad that reads it, and the label is a phrase.
@@ -56,22 +54,19 @@ class Guard:
     line: str = ""
 
 
-@dataclass(slots=True)
 class Guards:
     """The guards of one trace; `names` is what their expressions refer to."""
 
-    guards: dict[str, Guard] = field(default_factory=dict)
-    names: dict[str, Any] = field(default_factory=dict)
-    complete: bool = True  # every object that the function may read from is seen through
-    reads: Reads = field(init=False)
-    _roots: dict[int, str] = field(default_factory=dict)
-    stores: dict[str, str] = field(default_factory=dict)  # names that are assigned: the line
-    _written: dict[str, Guard] = field(default_factory=dict)  # globals and cells among them
-    _seen: set[int] = field(default_factory=set)  # functions that were read
-    _inside: set[int] = field(default_factory=set)  # containers whose elements are being followed
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self.guards: dict[str, Guard] = {}
+        self.names: dict[str, Any] = {}
+        self.complete = True  # every object that the function may read from is seen through
         self.reads = Reads(self)
+        self.stores: dict[str, str] = {}  # names that are assigned: the line
+        self._roots: dict[int, str] = {}
+        self._written: dict[str, Guard] = {}  # globals and cells among them
+        self._seen: set[int] = set()  # functions that were read
+        self._inside: set[int] = set()  # containers whose elements are being followed
 
     # Building
 

@@ -135,8 +135,10 @@ class Variable(ScatterMethods, TensorLike):
         return self.__graphgrad_value__()
 
     def read_value(self) -> Any:
-        """The current value as a tensor (TensorFlow's name)."""
-        return self.__graphgrad_value__()
+        """The current value as a tensor of its own: to assign to its elements leaves the variable
+        as it is.
+        """
+        return self.value() if state.builder is None else ops["identity"](self.value())
 
     def numpy(self) -> Any:
         """The value as a NumPy array that later assignments do not change."""

@@ -192,6 +192,7 @@ def element_count(shape: Sequence[int]) -> int:
 STATUS_WORDS = 8
 STATUS_FAILURE, STATUS_INDEX, STATUS_A, STATUS_B, STATUS_THREAD, STATUS_THREADS = range(6)
 STATUS_CLOCK = 6  # when a loop last asked whether the user interrupts it
+STATUS_MODE = 7  # the caller's floating-point mode, where a run has one of its own
 INTERRUPTED = -2  # the failure of a loop that the user interrupted
 RAISED = -3  # the failure of a Python function that native code called
 

@@ -48,12 +48,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def environment(cache: Path) -> dict[str, str]:
     """One thread for each library, and an empty cache, so that first calls compile. Memory that is
-    freed stays with the process (glibc's settings): page faults would take half of Numba's time."""
+    freed stays with the process (glibc's settings): page faults would take half of Numba's time.
+    Byte code may be written: installed packages have it, and first calls import modules."""
     kept = {f"MALLOC_{name}_": str(1 << 32) for name in ("MMAP_THRESHOLD", "TRIM_THRESHOLD")}
     one = {f"{library}_NUM_THREADS": "1" for library in LIBRARIES}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    given = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ, **one, **kept, "PYTHONPATH": path.strip(os.pathsep),
+        **given, **one, **kept, "PYTHONPATH": path.strip(os.pathsep),
         "GRAPHGRAD_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
     }  # fmt: skip

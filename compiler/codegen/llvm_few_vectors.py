@@ -12,7 +12,7 @@ from graphgrad.compiler.codegen.llvm_loops import Loops
 from graphgrad.compiler.codegen.llvm_memory import Emitter, NestMemory
 from graphgrad.compiler.codegen.llvm_scalar import REGISTER_BITS, Lanes, VectorEmitter
 from graphgrad.compiler.codegen.llvm_vectors import Mask
-from graphgrad.compiler.kernels.loops import Access, Phase, Stmt, cost
+from graphgrad.compiler.kernels.loops import Access, LoopNest, Phase, Stmt, cost, lane_count
 
 # The vectors of a row that is written out, at most, and the cost of its statements.
 MOST_VECTORS = 16
@@ -20,7 +20,19 @@ WRITTEN_COST = 96.0
 # Bytes that a fold keeps in registers: half of what there are, with AVX-512 and without.
 HELD_BYTES = {True: 16 * REGISTER_BITS // 8, False: 8 * 256 // 8}
 
+# Vectors for rows that are shorter have fewer lanes, so many at least.
+LEAST_LANES = 4
+
 Body = Callable[[VectorEmitter, str, Mask, list[str]], list[str]]
+
+
+def lanes_of_row(nest: LoopNest) -> int:
+    """The lanes of a vector, no more than twice as many as a row of known length needs."""
+    width = lane_count(nest)
+    n = nest.dims[-1] if nest.inner else None
+    while isinstance(n, int) and 0 < n <= width // 2 and width > LEAST_LANES:
+        width //= 2
+    return width
 
 
 class FewVectors(Loops, NestMemory):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
 from graphgrad.runtime.float_mode import flush_bits, functions
+from graphgrad.runtime.program import STATUS_MODE
 
 # The function within is a call of its own: LLVM does not know that arithmetic depends on the mode,
 # and would move what is inlined past the change.
-TEXT = """\
-define i32 @flushed_{name}(ptr %status, ptr %table) nounwind {{
+TEXT = f"""\
+define i32 @flushed_{{name}}(ptr %status, ptr %table) nounwind {{{{
   %before = call i64 @float_mode()
-  %mode = or i64 %before, {bits}
+  %at = getelementptr i64, ptr %status, i64 {STATUS_MODE}
+  store i64 %before, ptr %at
+  %mode = or i64 %before, {{bits}}
   call void @set_float_mode(i64 %mode)
-  %failed = call i32 @{name}(ptr %status, ptr %table)
+  %failed = call i32 @{{name}}(ptr %status, ptr %table)
   call void @set_float_mode(i64 %before)
   ret i32 %failed
-}}"""
+}}}}"""
 
 
 def flushed(name: str, machine: str, parts: ModuleParts) -> str:

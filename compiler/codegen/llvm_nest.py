@@ -91,8 +91,10 @@ def combine_all(e: VectorEmitter, s: Stmt, parts: list[Lanes]) -> Lanes:
 class NestEmitter(FewVectors):
     """Emits the function of one nest."""
 
-    def __init__(self, nest: LoopNest, name: str, parts: ModuleParts) -> None:
-        super().__init__(nest, parts, lane_count(nest))
+    def __init__(
+        self, nest: LoopNest, name: str, parts: ModuleParts, width: int | None = None
+    ) -> None:
+        super().__init__(nest, parts, width or lane_count(nest))
         self.name = name
         self.folds: dict[int, list[str]] = {}  # cells of folded accumulators
         self.held = {}

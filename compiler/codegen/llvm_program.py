@@ -20,6 +20,7 @@ from typing import Any
 from graphgrad.compiler.codegen.llvm_blas_calls import BlasCall, blas_kernel
 from graphgrad.compiler.codegen.llvm_blocks import BlocksEmitter
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
+from graphgrad.compiler.codegen.llvm_few_vectors import lanes_of_row
 from graphgrad.compiler.codegen.llvm_flushing import flushed
 from graphgrad.compiler.codegen.llvm_growth import POINTERS, numbered, record_word
 from graphgrad.compiler.codegen.llvm_lapack import lapack_text
@@ -103,7 +104,9 @@ def nest_emitter(nest: LoopNest, name: str, parts: ModuleParts) -> NestEmitter:
         return RowLanesEmitter(nest, name, parts)
     if is_narrow(nest):
         return NarrowEmitter(nest, name, parts)
-    return (TileEmitter if crosswise(nest) else NestEmitter)(nest, name, parts)
+    if crosswise(nest):
+        return TileEmitter(nest, name, parts)
+    return NestEmitter(nest, name, parts, lanes_of_row(nest))
 
 
 def kernel_text(nest: LoopNest, parts: ModuleParts) -> KernelText:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.runtime.float_mode import flush_bits, functions
-from graphgrad.runtime.program import RAISED, STATUS_FAILURE
+from graphgrad.runtime.float_mode import functions
+from graphgrad.runtime.program import RAISED, STATUS_FAILURE, STATUS_MODE
 
 # The first word says when it comes back whether all went well: see `program.PYTHON`.
 TEXT = f"""
@@ -23,9 +23,10 @@ raised:
   ret i32 1
 }}}}
 """
-# Python has its own floating-point mode meanwhile.
-BEFORE = """  %mode = call i64 @float_mode()
-  %own = and i64 %mode, {mask}
+# Python has the floating-point mode of who called the program meanwhile.
+BEFORE = f"""  %mode = call i64 @float_mode()
+  %at_own = getelementptr i64, ptr %status, i64 {STATUS_MODE}
+  %own = load i64, ptr %at_own
   call void @set_float_mode(i64 %own)
 """
 AFTER = "  call void @set_float_mode(i64 %mode)\n"
@@ -38,8 +39,7 @@ def declare_call(parts: ModuleParts, flush_on: str) -> None:
         parts.functions["call_python"] = TEXT.format(before="", after="")
         return
     parts.functions["float_mode"] = functions(flush_on)
-    before = BEFORE.format(mask=~flush_bits(flush_on))
-    parts.functions["call_python"] = TEXT.format(before=before, after=AFTER)
+    parts.functions["call_python"] = TEXT.format(before=BEFORE, after=AFTER)
 
 
 def python_call(python: str, table: str, number: int, words: str) -> str:

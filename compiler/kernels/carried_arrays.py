@@ -169,7 +169,7 @@ def _branches(node: Node, found: Course) -> list[Value]:
             continue
         places = {number_of(g, c, k) for g, c in zip(graphs, courses, strict=True)}
         place = places.pop()
-        if places or place < 0 or place in ends:
+        if places or place < 0 or place in ends or inputs[place] not in found.memory:
             raise NoOrder
         x = inputs[place]
         ends.add(place)
@@ -191,9 +191,9 @@ def _branches(node: Node, found: Course) -> list[Value]:
 
 
 def number_of(graph: Graph, found: Course, k: int) -> int:
-    """The parameter where output `k` of a graph lies, whole; -1 for other memory."""
+    """The parameter where output `k` of a graph lies, whole; -1 for other memory, or none."""
     v = graph.outputs[k]
-    memory = found.memory[v]
+    memory = found.memory.get(v)
     if v is not memory and v not in found.whole:
         return -1
     return next((i for i, p in enumerate(graph.params) if p is memory), -1)

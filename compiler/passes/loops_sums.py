@@ -241,7 +241,9 @@ class Body:
             found = Block(u, shape, begins, sizes, (1,) * len(shape))
         else:
             return None
-        return self.within(found) if all(step > 0 for step in found.steps) else None
+        if any(step < 1 for step in found.steps) or covers_much(found):
+            return None
+        return self.within(found)
 
     def within(self, outer: Block) -> Block:
         """The block of a block: where only one of both leaves out a part along each axis."""
@@ -264,6 +266,12 @@ class Body:
             sizes.append(taken.sizes[d])
             steps.append(taken.steps[d])
         return Block(inner.values, outer.shape, tuple(starts), tuple(sizes), tuple(steps))
+
+
+def covers_much(block: Block) -> bool:
+    """Is a block so much of the whole that a kernel had better add all terms at once?"""
+    whole, part = element_count(block.shape), element_count(block.sizes)
+    return isinstance(whole, int) and isinstance(part, int) and 4 * part > whole
 
 
 def number_of(v: Value, node: Node) -> int:

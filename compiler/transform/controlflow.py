@@ -167,6 +167,15 @@ def apply_control(name: str, inputs: Sequence[Any], count: int, attrs: dict[str,
     return list(op(*lifted, **attrs))
 
 
+def call_graph(graph: Graph, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Call the graph of another function; loops in it count as those of a caller with a bound."""
+    if budget_at_work() is None:
+        return tuple(ops["call"](*inputs, graph=graph))
+    from graphgrad.compiler.transform.loop_bounds import called  # heavy, seldom needed
+
+    return tuple(called(graph, inputs))
+
+
 def union(lists: Sequence[Sequence[Any]]) -> list[Any]:
     """The captures of several sub-graphs, each once, by identity."""
     return list({id(x): x for captures in lists for x in captures}.values())

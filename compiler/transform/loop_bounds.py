@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Builder, Graph, Node, Value, replay
 from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.passes.loops_counted import count_steps
 from graphgrad.compiler.source import here
-from graphgrad.compiler.transform.loop_memory import Budget, Schedule
-from graphgrad.compiler.transform.loop_segments import Nest, as_segments, ways_to_run
+from graphgrad.compiler.transform.autodiff import at
+from graphgrad.compiler.transform.loop_memory import Budget, Schedule, budget_at_work
+from graphgrad.compiler.transform.loop_ranges import counting
+from graphgrad.compiler.transform.loop_segments import (
+    INNER,
+    Nest,
+    as_checkpointed,
+    as_segments,
+    bytes_kept,
+    is_divisible,
+    is_open,
+    nest,
+    ways_to_run,
+    with_levels,
+)
 from graphgrad.compiler.transform.subgraphs import floating
 
 
@@ -23,11 +37,42 @@ def bounded(
         found = counted(builder, inputs, attrs)
         if found is not None:
             name, (inputs, attrs) = "scan", found
+    outputs = len(attrs["body_graph"].outputs)
+    if name == "scan" and not (attrs["varying"] or attrs["padded"]):
+        fewer = counting(builder, inputs, attrs)
+        if fewer is not None and not fits_whole(budget, attrs):
+            inputs, attrs, is_while = fewer
+            outs = bounded(budget, builder, "while_loop" if is_while else name, inputs, attrs)
+            count = attrs["carried"] - 1
+            return [*outs[:count], *outs[count + 1 : outputs + 1]]
     if name == "scan" and isinstance(attrs["length"], int) and not attrs["varying"]:
         return divided(budget, builder, inputs, attrs)
     if attrs.get("trips") is None and not (attrs["varying"] or attrs["padded"]):
-        return checkpointed(budget, name, inputs, attrs)
-    return whole(name, inputs, attrs)
+        return checkpointed(budget, builder, name, inputs, attrs)
+    return unbounded(budget, name, inputs, attrs)
+
+
+def fits_whole(budget: Budget, attrs: dict[str, Any]) -> bool:
+    """Is a scan of a known number of steps within its share as it is?"""
+    if not isinstance(attrs["length"], int):
+        return False
+    body, carried = attrs["body_graph"], attrs["carried"]
+    way = nest(body, carried, attrs["scanned"], attrs["length"], 0)
+    return way.peak <= budget.share()
+
+
+def unbounded(
+    budget: Budget, name: str, inputs: Sequence[Value], attrs: dict[str, Any]
+) -> list[Any]:
+    """The outputs of a loop that cannot be divided; an error if it keeps anything."""
+    if not bytes_kept(attrs["body_graph"], attrs["carried"], attrs.get("scanned", 0)):
+        return whole(name, inputs, attrs)
+    what = "changes the size of what it carries" if attrs["varying"] else "collects a list"
+    raise ArgumentError(
+        f"{budget.name}: loop_memory cannot bound a loop that {what} in an unknown number of "
+        "steps; write into a tensor of fixed size, or leave out loop_memory",
+        state.where or here(),
+    )
 
 
 def whole(name: str, inputs: Sequence[Value], attrs: dict[str, Any]) -> list[Any]:
@@ -44,7 +89,7 @@ def divided(
     """The outputs of a scan of a known number of steps."""
     body, carried, scanned = attrs["body_graph"], attrs["carried"], attrs["scanned"]
     where = state.where or here()
-    ways = ways_to_run(body, carried, attrs["length"])
+    ways = ways_to_run(body, carried, scanned, attrs["length"])
     share, chosen = budget.ask(where, [w.peak for w in ways])
     way = ways[chosen]
     room = max(0, min(share - way.peak, way.beside * way.lengths[-1]))
@@ -63,46 +108,67 @@ def divided(
 
 
 MOST_SLOTS = 4096  # more make short loops slow: they are cleared
+FEW_SLOTS = 16  # with fewer, steps run again and again
+STATES = 16  # that the loops of the forward and the reverse run have at hand, about
 MOST_ROWS = 128  # steps that are kept whole at a time; more gain nothing
 
 
 def checkpointed(
-    budget: Budget, name: str, inputs: Sequence[Value], attrs: dict[str, Any]
+    budget: Budget, builder: Builder, name: str, inputs: Sequence[Value], attrs: dict[str, Any]
 ) -> list[Any]:
     """The outputs of a loop whose number of steps only the run knows."""
-    body, carried = attrs["body_graph"], attrs["carried"]
-    plain = Nest(body, carried, (MOST_ROWS,))
-    if not plain.each:
+    body = attrs["body_graph"]
+    node = Node(ops[name], tuple(inputs), attrs, ())
+    plans = [with_levels(node, levels) for levels in range(len(INNER))]
+    if not plans[0].each:
         return whole(name, inputs, attrs)
+    if plans[0].body is body:
+        del plans[1:]  # there is no loop within
+    ways: list[tuple[int, int, int, Nest]] = []
+    for plan in plans:
+        ways += [w for w in open_ways(plan) if not ways or w[0] < ways[-1][0]]
     where = state.where or here()
-    ways = open_ways(plain)
     share, chosen = budget.ask(where, [peak for peak, *_ in ways])
-    peak, slots, rows = ways[chosen]
+    peak, slots, rows, plan = ways[chosen]
     budget.schedules.append(
-        Schedule(where, None, share, plain.each, plain.state, (rows,), peak, slots)
+        Schedule(where, None, share, plan.each, plan.state, (rows,), peak, slots)
     )  # fmt: skip
-    outs = ops["checkpointed"](
-        *inputs, body_graph=body, carried=carried, cond_graph=attrs.get("cond_graph"),
-        scanned=attrs.get("scanned", 0), length=attrs.get("length"),
-        reverse=attrs.get("reverse", False),
-        maximum_iterations=attrs.get("maximum_iterations"), slots=slots, rows=rows,
-    )  # fmt: skip
-    return list(outs[: len(body.outputs)])
+    graph = as_checkpointed([x.type for x in inputs], node, plan.body, slots, rows)
+    return list(applied(builder, graph, inputs))
 
 
-def open_ways(plain: Nest) -> list[tuple[int, int, int]]:
-    """(bytes, slots, rows) for loops of unknown length, from the most that is of use to the
-    least."""
+def open_ways(plain: Nest) -> list[tuple[int, int, int, Nest]]:
+    """(bytes, slots, rows, what runs) for loops of unknown length, from the most that is of use to
+    the least."""
     ways, slots, rows = [], MOST_SLOTS, MOST_ROWS
     while True:
         kept = slots * (2 * plain.state + 8), rows * plain.each
-        ways.append((sum(kept) + plain.level, slots, rows))
+        around = plain.level + STATES * plain.at_hand + plain.inner
+        ways.append((sum(kept) + around, slots, rows, plain))
         if slots == 2 and rows == 1:
             return ways
-        if rows == 1 or (kept[0] > kept[1] and slots > 2):
+        if rows == 1 or (kept[0] > kept[1] and slots > FEW_SLOTS):
             slots = max(2, slots * 3 // 4 // 2 * 2)
         else:
             rows = max(1, rows * 3 // 4)
+
+
+def called(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+    """The outputs of the graph of a function that a bounded one calls: its loops count as loops of
+    the caller."""
+    builder, budget = state.builder, budget_at_work()
+    assert isinstance(builder, Builder)
+    assert budget is not None
+
+    def run(node: Node, xs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if is_divisible(node) or is_open(node):
+            with at(node.where):
+                return tuple(bounded(budget, builder, node.op.name, xs, dict(node.attrs)))
+        if node.op.name == "call":
+            return tuple(called(node.attrs["graph"], xs))
+        return builder.apply(node.op, xs, node.attrs)
+
+    return list(replay(graph, [builder.lift(x) for x in inputs], run)[0])
 
 
 def applied(builder: Builder, graph: Graph, inputs: Sequence[Value]) -> tuple[Any, ...]:

@@ -161,13 +161,15 @@ def thinned(loop: Loop, values: Sequence[Any]) -> list[Any]:
     *slots, count, spacing = values
     half = loop.slots // 2
 
-    def kept(x: Any) -> Any:
-        rest = x.shape[1:]
-        zeros = (0,) * len(x.shape)
-        rows = ops["slice"](x, zeros, (half, *rest), (2, *(1 for _ in rest)))
-        return ops["update_slice"](x, rows, zeros)
+    def move(values: list[Any], _: list[Any]) -> list[Any]:
+        *slots, k = values
+        return [*(put(x, k, taken(x, k * 2)) for x in slots), k + 1]
 
-    return [*map(kept, slots), count - half, spacing * 2]
+    *slots, _ = repeat(
+        [*slots, count_of(1)], [], lambda values, _: ops["less"](values[-1], count_of(half)), move,
+        "every second checkpoint",
+    )  # fmt: skip
+    return [*slots, count - half, spacing * 2]
 
 
 def run_ahead(

@@ -10,18 +10,19 @@ the innermost, k^l r = n, the bytes are l k state + r each: least where k state 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from graphgrad.compiler.dims import Extent, Symbol, evaluate, symbols_of
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
 from graphgrad.compiler.op import ops
-from graphgrad.compiler.passes.cse import cse
-from graphgrad.compiler.transform.autodiff import at
-from graphgrad.compiler.transform.loop_derivatives import active_params, augmented_body
+from graphgrad.compiler.pipeline import optimise
+from graphgrad.compiler.transform.autodiff import at, gradient_graph
 from graphgrad.compiler.transform.residuals import nominal_bytes
 from graphgrad.compiler.transform.subgraphs import apply, build, floating, place
 from graphgrad.compiler.types import TensorType, tensor_type
@@ -34,18 +35,19 @@ class Nest:
 
     body: Graph
     carried: int
+    scanned: int
     lengths: tuple[int, ...]
     inner: int = 0
 
     @cached_property
     def state(self) -> int:
         """The bytes of a checkpoint."""
-        return max(1, sum(nominal_bytes(t) for t in self.body.types[: self.carried]))
+        return max(1, sum(map(bytes_of, self.body.types[: self.carried])))
 
     @cached_property
     def each(self) -> int:
         """The bytes that a step keeps."""
-        return bytes_kept(self.body, self.carried)
+        return bytes_kept(self.body, self.carried, self.scanned)
 
     @cached_property
     def peak(self) -> int:
@@ -56,32 +58,92 @@ class Nest:
     def level(self) -> int:
         """The bytes of the state and the sums of cotangents that the reverse of each level has."""
         kept = [p.type for p in self.body.params if p.dtype.is_inexact]
-        return self.state + 2 * sum(map(nominal_bytes, kept))
+        return STATES * self.at_hand + 2 * sum(lines_of(t) for t in kept)
+
+    @cached_property
+    def at_hand(self) -> int:
+        """The bytes of the state as one of the temporaries."""
+        return sum(map(lines_of, self.body.types[: self.carried]))
 
     @cached_property
     def beside(self) -> int:
         """The bytes of a step that passes may stack beside: what products read and give, which are
         computed for all steps at once."""
         products = [n for n in self.body.nodes if n.op.name == "matmul"]
-        return 2 * sum(nominal_bytes(n.out.type) for n in products)
+        return 2 * sum(bytes_of(n.out.type) for n in products)
 
 
-def bytes_kept(body: Graph, carried: int) -> int:
-    """What each step stacks for its reverse."""
-    key = ("bytes kept", carried)
+def bytes_of(t: TensorType) -> int:
+    """The bytes of a value; open sizes count as in the call that is traced."""
+    open_sizes = [n for n in t.shape if not isinstance(n, int)]
+    if not all(is_known(n) for n in open_sizes):
+        return nominal_bytes(t)
+    return math.prod(evaluate(n, hints_of(n)) for n in t.shape) * t.dtype.itemsize
+
+
+def lines_of(t: TensorType) -> int:
+    """The bytes that a value takes among the temporaries."""
+    return -(-bytes_of(t) // LINE) * LINE
+
+
+def hints_of(n: Extent) -> dict[Symbol, int]:
+    """What the trace knows of the symbols in a size."""
+    return {s: h for s in symbols_of(n) for h in [s.scope.hints.get(s)] if h is not None}
+
+
+def is_known(n: Extent) -> bool:
+    """Is the size that of the call that is traced?"""
+    return hints_of(n).keys() >= symbols_of(n)
+
+
+LINE = 64  # temporaries begin at a cache line
+STATES = 2  # copies of the state that each level has at hand
+MORE_FOR_EXACT = 1.5  # times the bytes, where segments of equal length need more
+SOME = 61  # steps of the scan by which it is found out what a step keeps
+
+
+def bytes_kept(body: Graph, carried: int, scanned: int) -> int:
+    """What each step stacks for its reverse, in the graph that is compiled."""
+    key = ("bytes kept", carried, scanned)
     if key not in body.memo:
-        active = active_params(body, carried, floating(body.params))
-        richer = cse(augmented_body(body, carried, active))
-        more = set(richer.outputs) - set(richer.outputs[: len(body.outputs)])
-        body.memo[key] = sum(nominal_bytes(v.type) for v in more)
+        body.memo[key] = _bytes_kept(body, carried, scanned)
     return body.memo[key]  # type: ignore[no-any-return]
+
+
+def _bytes_kept(body: Graph, carried: int, scanned: int) -> int:
+    split = carried + scanned
+    rows = [tensor_type((SOME, *t.shape), t.dtype) for t in body.types[carried:split]]
+    steps = build(
+        body.name,
+        [*body.types[:carried], *rows, *body.types[split:]],
+        lambda _, *xs: map(
+            ops["identity"],
+            apply(
+                ops["scan"], xs, body_graph=body, carried=carried, scanned=scanned, length=SOME,
+                reverse=False, masked=False, varying=(), padded=(), room=0,
+            ),
+        ),
+    )  # fmt: skip
+    back = gradient_graph(steps, floating(steps.outputs), floating(steps.params))
+    found = optimise(back)[0]
+    results = set(found.outputs)
+    return (
+        sum(
+            bytes_of(v.type)
+            for node in found.nodes
+            if node.op.name == "scan" and node.attrs["length"] == SOME
+            for v in node.outputs[node.attrs["carried"] :]
+            if v not in results
+        )
+        // SOME
+    )
 
 
 def planned(lengths: Sequence[int], state: int, each: int, level: int = 0) -> int:
     """The bytes of checkpoints in each level, of what the innermost steps keep, and of the
     accumulators that each `level` needs."""
     counts = [-(-n // k) for n, k in pairwise(lengths)]
-    return sum(counts) * state + lengths[-1] * each + len(counts) * level
+    return sum(counts) * state + lengths[-1] * each + (len(counts) + bool(counts)) * level
 
 
 def least_lengths(
@@ -107,26 +169,44 @@ def least_lengths(
     return best
 
 
-def ways_to_run(body: Graph, carried: int, steps: int) -> list[Nest]:
+def without_remainder(
+    lengths: tuple[int, ...], state: int, each: int, level: int
+) -> tuple[int, ...]:
+    """Lengths of about as many bytes where the segments have no remainder, if there are such: then
+    slices and stacks are those of the loop, and not copied."""
+    if len(lengths) == 1 or lengths[0] % lengths[1] == 0:
+        return lengths
+    n, most = lengths[0], planned(lengths, state, each, level) * MORE_FOR_EXACT
+    for k in range(lengths[1]):
+        for d in (lengths[1] - k, lengths[1] + k):
+            if n % d == 0:
+                found = (n, *least_lengths(d, len(lengths) - 2, state, each, level))
+                return found if planned(found, state, each, level) <= most else lengths
+    return lengths
+
+
+def ways_to_run(body: Graph, carried: int, scanned: int, steps: int) -> list[Nest]:
     """From the one that computes least again to the one that keeps least: each computes its steps,
     or those of loops within, once more than the one before."""
-    ways = [nest(body, carried, steps, 0)]
+    ways = [nest(body, carried, scanned, steps, 0)]
     while True:
-        more = nest(body, carried, steps, len(ways))
+        more = nest(body, carried, scanned, steps, len(ways))
         if more.peak >= ways[-1].peak:
             return ways
         ways.append(more)
 
 
-def nest(body: Graph, carried: int, steps: int, levels: int) -> Nest:
+def nest(body: Graph, carried: int, scanned: int, steps: int, levels: int) -> Nest:
     """The way with the fewest bytes that runs steps so many times more, those of loops within
     included."""
     found: Nest | None = None
     for own in range(levels, -1, -1):
         graph, inner = with_divided_loops(body, levels - own)
-        whole = Nest(graph, carried, (steps,), inner)
+        whole = Nest(graph, carried, scanned, (steps,), inner)
         lengths = least_lengths(steps, own, whole.state, whole.each, whole.level)
-        way = Nest(graph, carried, lengths, inner)
+        if scanned or len(body.outputs) > carried:
+            lengths = without_remainder(lengths, whole.state, whole.each, whole.level)
+        way = Nest(graph, carried, scanned, lengths, inner)
         if found is None or way.peak < found.peak:
             found = way
         if graph is body and levels > own:
@@ -144,10 +224,26 @@ def is_divisible(node: Node) -> bool:
     return not (derived or a["masked"] or a.get("varying") or a.get("padded"))
 
 
+def is_open(node: Node) -> bool:
+    """Is a node a loop whose number of steps only the run knows, as the user wrote it?"""
+    a = node.attrs
+    derived = node.where is not None and node.where.derivative
+    if derived or a.get("varying") or a.get("padded") or a.get("room") is not None:
+        return False
+    if node.op.name == "scan":
+        return not isinstance(a["length"], int) and not a["masked"]
+    return node.op.name == "while_loop" and a["trips"] is None and not a.get("lists")
+
+
+# Checkpoints and steps that are kept whole of a loop of open length within another, by how much
+# memory there is.
+INNER = ((16, 64), (8, 16), (4, 4), (2, 1))
+
+
 def with_divided_loops(graph: Graph, levels: int) -> tuple[Graph, int]:
     """`graph` with the loops within divided into so many levels, and the bytes that these need
     beside what they keep for each run of `graph`."""
-    if levels == 0 or not holds_loops(graph):
+    if not holds_loops(graph) or (levels == 0 and not holds_loops(graph, is_open)):
         return graph, 0
     key = ("divided loops", levels)
     if key not in graph.memo:
@@ -176,8 +272,15 @@ def with_divided_loops(graph: Graph, levels: int) -> tuple[Graph, int]:
 def _divided(node: Node, levels: int) -> tuple[Any, int]:
     """The graph that stands for a node, or its attributes, and the bytes that it needs beside."""
     a = node.attrs
-    if is_divisible(node):
-        way = nest(a["body_graph"], a["carried"], a["length"], levels)
+    if is_open(node):
+        plain = with_levels(node, levels)
+        if plain.each:
+            slots, rows = INNER[min(levels, len(INNER) - 1)]
+            graph = as_checkpointed([x.type for x in node.inputs], node, plain.body, slots, rows)
+            return graph, slots * (plain.state + 8) + rows * plain.each + plain.level + plain.inner
+        return a, 0
+    if levels and is_divisible(node):
+        way = nest(a["body_graph"], a["carried"], a["scanned"], a["length"], levels)
         types = [x.type for x in node.inputs]
         kept = planned(way.lengths[:2], way.state, 0) if len(way.lengths) > 1 else 0
         graph = as_segments(types, way, a["scanned"], a["reverse"], 0)
@@ -192,18 +295,42 @@ def _divided(node: Node, levels: int) -> tuple[Any, int]:
     return new, more
 
 
-def holds_loops(graph: Graph) -> bool:
-    """Are there loops in `graph` that can be divided?"""
-    if "holds loops" not in graph.memo:
-        graph.memo["holds loops"] = any(
-            is_divisible(n)
+def with_levels(node: Node, levels: int) -> Nest:
+    """A loop of open length, with the loops within divided."""
+    a = node.attrs
+    graph, inner = with_divided_loops(a["body_graph"], levels)
+    return Nest(graph, a["carried"], a.get("scanned", 0), (1,), inner)
+
+
+def as_checkpointed(
+    types: Sequence[TensorType], node: Node, body: Graph, slots: int, rows: int
+) -> Graph:
+    """The graph of a loop of open length that keeps so many checkpoints."""
+    a = node.attrs
+    return build(
+        body.name,
+        types,
+        lambda _, *xs: ops["checkpointed"](
+            *xs, body_graph=body, carried=a["carried"], cond_graph=a.get("cond_graph"),
+            scanned=a.get("scanned", 0), length=a.get("length"), reverse=a.get("reverse", False),
+            maximum_iterations=a.get("maximum_iterations"), slots=slots, rows=rows,
+        )[: len(body.outputs)],
+    )  # fmt: skip
+
+
+def holds_loops(graph: Graph, which: Callable[[Node], bool] | None = None) -> bool:
+    """Are there loops in `graph` that can be divided, or such as `which` says?"""
+    key = ("holds loops", which)
+    if key not in graph.memo:
+        graph.memo[key] = any(
+            (which(n) if which is not None else is_divisible(n) or is_open(n))
             or (
                 isinstance(n.op, Control)
-                and any(holds_loops(g) for g in n.attrs.values() if isinstance(g, Graph))
+                and any(holds_loops(g, which) for g in n.attrs.values() if isinstance(g, Graph))
             )
             for n in graph.nodes
         )
-    return graph.memo["holds loops"]  # type: ignore[no-any-return]
+    return graph.memo[key]  # type: ignore[no-any-return]
 
 
 def as_segments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import os
 import pickle
 import subprocess
@@ -168,15 +169,56 @@ def test_python_within_has_the_mode_of_the_caller() -> None:
     assert seen == [True]
 
 
-def test_loops_that_python_leads_are_flushed() -> None:
+def test_python_within_loops_has_the_mode_of_the_caller() -> None:
+    seen = set()
+
+    def look(x: Any) -> Any:
+        seen.add(numpy_is_as_ever())
+        return x
+
     def f(x: Any) -> Any:
         for _ in gg.range(150):
-            x = gg.py_function(lambda v: v, [x * 0.5], gg.float32)
+            x = gg.py_function(look, [x * 0.5], gg.float32)
         return x
 
     flushed, plain = both(f)
     assert flushed(gg.constant(2.0**20)).numpy() == 0
     assert plain(gg.constant(2.0**20)).numpy() == 2.0**-130
+    assert seen == {True}
+
+
+def test_a_caller_that_flushes_goes_on_to() -> None:
+    machine = engine.host_target().machine
+    text = f"""{float_mode.functions(machine)}
+        define i64 @get() {{
+          %mode = call i64 @float_mode()
+          ret i64 %mode
+        }}
+        define void @set(i64 %mode) {{
+          call void @set_float_mode(i64 %mode)
+          ret void
+        }}"""
+    library, _ = engine.compile_module(text, engine.host_target())
+    get = ctypes.CFUNCTYPE(ctypes.c_int64)(library.address("get"))
+    set_mode = ctypes.CFUNCTYPE(None, ctypes.c_int64)(library.address("set"))
+    bits, seen = float_mode.flush_bits(machine), []
+
+    @gg.function(flush_denormals=True)
+    def f(x: Any) -> Any:
+        for _ in gg.range(3):
+            x = gg.py_function(lambda v: seen.append(get() & bits) or v, [x * 0.5], gg.float32)
+        return x
+
+    f(gg.constant(1.0))
+    before = get()
+    set_mode(before | bits)
+    try:
+        f(gg.constant(1.0))
+        assert get() & bits == bits
+    finally:
+        set_mode(before)
+    f(gg.constant(1.0))
+    assert seen == [*[0] * 3, *[bits] * 3, *[0] * 3]
 
 
 def test_sizes_that_the_run_finds_out() -> None:
