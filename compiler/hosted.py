@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphgrad.compiler.dims import is_runtime_size
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Graph, Node
+from graphgrad.compiler.kernels.scalar_loops import grows
 from graphgrad.compiler.regions import NATIVE, body_of, sub_graphs
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.transform.sizes import runtime_symbols, size_makers
@@ -74,7 +74,7 @@ def _of_control(around: Assembly, node: Node) -> Iterator[Refusal]:
             yield Refusal(user_name(node), node.where, SIZE_CHANGES)
         elif node.attrs.get("widened"):
             yield Refusal(user_name(node), node.where, BRANCHES_DIFFER)
-        elif not sub_graphs(node) and is_runtime_size(node.attrs.get("trips") or 0):
+        elif not sub_graphs(node) and grows(node):
             yield Refusal(user_name(node), node.where, STACKS_ON)
     for graph in node.attrs.values():
         body = body_of(graph) if isinstance(graph, Graph) else None

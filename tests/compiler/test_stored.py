@@ -303,7 +303,8 @@ def test_loops_in_loops_that_stack_for_as_long_as_they_run_are_kept() -> None:
     graph = graph_of(f, t(), t())
     back = gradient_graph(graph, (True,), (True, False))
     compiled, origin, content = kept(back)
-    assert len(compiled.records) > 1 and len(origin.scopes) > 1
+    assert len(compiled.records) > 1
+    assert len(origin.scopes) > 1
     assert loaded_program(content, origin) == dataclasses.replace(compiled, module="")
 
 
