@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from graphgrad.compiler.errors import ArgumentError
@@ -50,15 +49,15 @@ class Demand(NamedTuple):
         return self.ways[min(self.chosen, len(self.ways) - 1)]
 
 
-@dataclass(eq=False)
 class Budget:
     """The bytes for the loops of one trace. `shares` are those of the loops in order, if known."""
 
-    name: str
-    bound: int
-    shares: tuple[int, ...] | None = None
-    demands: list[Demand] = field(default_factory=list)
-    schedules: list[Schedule] = field(default_factory=list)
+    def __init__(self, name: str, bound: int, shares: tuple[int, ...] | None = None) -> None:
+        self.name = name
+        self.bound = bound
+        self.shares = shares
+        self.demands: list[Demand] = []
+        self.schedules: list[Schedule] = []
 
     def share(self) -> int:
         """The bytes for the next loop: those of the division, or what is left."""
