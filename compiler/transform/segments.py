@@ -124,6 +124,12 @@ def outlined(graph: Graph, members: Sequence[Node]) -> Iterable[Node]:
     outputs = [
         v for v in own if v in ends or any(id(n) not in inside for n in graph.uses.get(v, ()))
     ]
+    mentioned = set().union(*(symbols_in(n) for n in graph.nodes if id(n) not in inside))
+    told = set().union(*(runtime_symbols(v.type) for v in (*inputs, *outputs)))
+    for v in reversed(own):  # the flags of a loop, rather than its stacks
+        if not (runtime_symbols(v.type) & mentioned) <= told:
+            outputs.append(v)
+            told |= runtime_symbols(v.type)
     sizes = sizes_of_arguments(inputs)
     known = set(sizes).union(*(runtime_symbols(n.attrs.get("trips")) for n in rest))
     if any(not symbols_in(n) <= known for n in rest):  # none of the inputs tells them
