@@ -116,7 +116,7 @@ def output_of(program: str, size: int, folder: Path) -> str:
     file = folder / "program.py"
     file.write_text(START + program + END)
     run = [sys.executable, str(file), str(size)]
-    found = subprocess.run(run, capture_output=True, text=True, timeout=100, check=False)
+    found = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
     assert found.returncode == 0, found.stderr
     return found.stdout
 
