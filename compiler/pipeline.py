@@ -19,6 +19,7 @@ from graphgrad.compiler.passes import (
     complexes,
     convolutions,
     fold,
+    small_orders,
     stability,
 )
 from graphgrad.compiler.passes.cse import cse
@@ -90,6 +91,7 @@ def simplifying_rules() -> RuleSet:
             *complexes.RULES,
             *convolutions.RULES,
             *blocks.RULES,
+            *small_orders.RULES,
             *stability.rules(),
             *algebra.rules(),
         ]
