@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,14 +110,14 @@ def test_loops_that_are_alive_together_share_the_bound() -> None:
         next(traced)
         return two(x, w)
 
-    f = gradients(body, 10_000)
+    f = gradients(body, 7_500)
     same(f(X, W), gradients(two, None)(X, W))
     assert next(traced) == 2
     assert f.experimental_get_tracing_count() == 1
     found = schedules(f, X, W)
     assert [s.steps for s in found] == [300, 200]
-    assert sum(s.peak for s in found) <= 10_000
-    assert temporaries(f, X, W) <= 10_000
+    assert sum(s.peak for s in found) <= 7_500
+    assert temporaries(f, X, W) <= 7_500
 
 
 def loss_of(body: Any, limit: Any) -> Any:
@@ -248,13 +249,14 @@ assert len({round(g, 4) for _, g in found}) == 1, found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_million_steps_in_bounded_memory() -> None:
+def test_a_million_steps_in_bounded_memory(tmp_path: Path) -> None:
     """The peak of the process: the bounded gradients fit into what it had, the free one does
     not."""
+    (tmp_path / "program.py").write_text(PROGRAM)
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
+        [sys.executable, str(tmp_path / "program.py")], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     small, larger, free = map(int, run.stdout.split())
-    assert max(small, larger) < 1e6
+    assert max(small, larger) < 2e6
     assert free > 7e6
