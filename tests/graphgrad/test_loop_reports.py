@@ -163,6 +163,22 @@ def test_bounds_are_shown() -> None:
     assert "loop_memory" not in str(report(gradient(oscillator), np.float64(0.5)))
 
 
+def test_tapes_around_calls() -> None:
+    f, x = gg.function(oscillator), gg.constant(np.float64(0.5))
+    f(x)
+    assert "saved" not in f.report()
+    with gg.GradientTape() as tape:
+        tape.watch(x)
+        y = f(x)
+    tape.gradient(y, x)
+    plain, ahead, back = f.report().split("\n\ntrace (x: f64[])")[1:]
+    assert "saved" not in plain
+    assert ahead.startswith(" under a tape, with what its derivative reads\n")
+    assert "saved for the derivative: 8 B a step, 800 B in all" in ahead
+    assert back.startswith(" its derivative\n")
+    assert "100 steps, the last one first" in back
+
+
 def test_text(golden: Any) -> None:
     def shown(f: Any, x: Any) -> str:
         text = "\n\n".join(
