@@ -8,7 +8,7 @@ one by one, for reports.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from graphgrad.compiler.families import Control
@@ -20,6 +20,7 @@ from graphgrad.compiler.transform.sizes import runtime_symbols, size_makers, sym
 
 if TYPE_CHECKING:
     from graphgrad.compiler.assembly import Assembly
+    from graphgrad.compiler.steps import CompiledStep
 
 SIZE_FOUND = "the size of its result is known only when it has run"
 SIZE_CHANGES = "its state changes its size from step to step"
@@ -55,6 +56,14 @@ class Refusal:
     def __str__(self) -> str:
         place = f"  # {self.where.describe()}" if self.where is not None else ""
         return f"`{self.op}`: {self.reason}; {self.way_out}{place}"
+
+
+def explained(around: Assembly, step: CompiledStep) -> CompiledStep:
+    """A step with what reports say of its loop or branch."""
+    node = step.nodes[0]
+    memory = around.controls[node].memory if node in around.controls else ()
+    refusals = why_hosted(around, node) if step.kind == "host" else ()
+    return replace(step, graph=around.graph, memory=memory, refusals=refusals)
 
 
 def why_hosted(around: Assembly, node: Node) -> tuple[Refusal, ...]:

@@ -136,14 +136,16 @@ class Frame:
         if self.records:
             self.free()
 
-    def free(self) -> int:
-        """Free what the records have allocated; the bytes."""
+    def free(self, least: int = 0) -> int:
+        """Free what the records have allocated, those of at least so many bytes; the bytes."""
         freed = 0
         for at, end in self.records:
-            freed += self.table[at + RECORD_BYTES]
-            for word in range(at + RECORD_HEAD, end):
-                _free(self.table[word])
-            self.table[at:end] = [0] * (end - at)
+            nbytes = self.table[at + RECORD_BYTES]
+            if nbytes >= least:
+                freed += nbytes
+                for word in range(at + RECORD_HEAD, end):
+                    _free(self.table[word])
+                self.table[at:end] = [0] * (end - at)
         return freed
 
     def grown(self, output: Grown, slot: Slot, shapes: Shapes) -> Array:
