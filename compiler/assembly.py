@@ -24,7 +24,7 @@ from graphgrad.compiler.host_steps import (
     python_call,
     sizes_of,
 )
-from graphgrad.compiler.hosted import why_hosted
+from graphgrad.compiler.hosted import explained
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.assemble import pieces_of
 from graphgrad.compiler.kernels.batches import in_batches
@@ -484,7 +484,7 @@ class Assembly:
 
         def done(*what: Any) -> None:
             whole = isinstance(what[0], CompiledStep)
-            self.report.append(self.described(what[0] if whole else CompiledStep(*what)))
+            self.report.append(explained(self, what[0] if whole else CompiledStep(*what)))
             if self.apart and writer.open:
                 steps.append(writer.end_entry())
 
@@ -570,13 +570,6 @@ class Assembly:
         writes = tuple(self.locate(v).slot for v in node.outputs)
         steps.append(Host(len(self.callables) - 1, reads, writes))
         done("host", (node,))
-
-    def described(self, step: CompiledStep) -> CompiledStep:
-        """A step with what reports say of its loop or branch."""
-        node = step.nodes[0]
-        memory = self.controls[node].memory if node in self.controls else ()
-        refusals = why_hosted(self, node) if step.kind == "host" else ()
-        return replace(step, graph=self.graph, memory=memory, refusals=refusals)
 
     def python_call(self, node: Node) -> int:
         """The number of the call of Python that computes a node."""

@@ -61,8 +61,8 @@ class NotFinite(InvalidArgumentError, ArithmeticError):
     """An infinite element or a NaN where gg.debugging.check_numerics was to find none."""
 
 
-class OutOfMemory(GraphgradError, MemoryError):
-    """No memory for what a loop stacks for its derivative."""
+class ResourceExhaustedError(GraphgradError, MemoryError):
+    """No memory for what a loop stacks for its derivative (the name is TensorFlow's)."""
 
 
 class TraceError(GraphgradError, RuntimeError):

@@ -93,7 +93,7 @@ class Growing:
         if key not in assembly.numbers:
             assembly.numbers[key] = (("memory", len(assembly.failures)),)
             place = node.where.describe() if node.where is not None else ""
-            assembly.failures.append(Failure("OutOfMemory", NO_MEMORY, place))
+            assembly.failures.append(Failure("ResourceExhaustedError", NO_MEMORY, place))
             assembly.places.append(node.where)
         ((_, number),) = assembly.numbers[key]
         return number

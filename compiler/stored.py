@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from graphgrad.compiler.dims import Dim, DimScope, symbols_of
+from graphgrad.compiler.dims import Dim, DimScope, Quotient, Symbol
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Graph, Literal, Node, Value
 from graphgrad.compiler.ops import BUILT_IN
@@ -56,17 +56,22 @@ def origin_of(graph: Graph, target: Target, options: tuple[Any, ...]) -> Origin 
         stamp = compiler_stamp()
     except (NotStorable, OSError):
         return None
+    sizes = _scopes_text(writer)
     scopes = tuple(writer.scopes)
-    if len(scopes) > 1:  # their sizes may have the same names
-        return None
-    sizes = [
-        repr([(s.name, s.argument, s.axis, s.order) for s in scope.symbols])
-        + repr([(q, repr(e), g.answer) for (q, e), g in scope.guards.items()])
-        for scope in scopes
-    ]
     how = repr((astuple(target), options, sorted(refused())))
     text = "\n".join([stamp, how, *sizes, *writer.lines])
     return Origin(text, tuple(writer.places), scopes, _answers(scopes))
+
+
+def _scopes_text(writer: _Writer) -> list[str]:
+    """The sizes of each scope, and what was asked about them, which may mention other scopes."""
+    lines: list[str] = []
+    while len(lines) < len(writer.scopes):
+        scope = [*writer.scopes][len(lines)]
+        names = [(s.name, s.argument, s.axis, s.order) for s in scope.symbols]
+        asked = [(q, writer.extent(e), g.answer) for (q, e), g in scope.guards.items()]
+        lines.append(repr((names, asked)))
+    return lines
 
 
 def _answers(scopes: Iterable[DimScope]) -> int:
@@ -79,7 +84,7 @@ class _Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.places: dict[Where, int] = {}
-        self.scopes: dict[DimScope, None] = {}
+        self.scopes: dict[DimScope, int] = {}  # with their numbers
         self.types: dict[TensorType, str] = {}
 
     def graph(self, graph: Graph) -> None:
@@ -110,9 +115,16 @@ class _Writer:
         return text
 
     def extent(self, n: int | Dim) -> str:
-        if isinstance(n, Dim):
-            self.scopes.update(dict.fromkeys(s.scope for s in symbols_of(n)))
-        return repr(n)
+        """A size, with the number of the scope of each symbol: names may come twice."""
+        if isinstance(n, int):
+            return repr(n)
+        terms = ["*".join([str(c), *map(self.atom, monomial)]) for monomial, c in n.terms]
+        return "+".join(terms)
+
+    def atom(self, x: Symbol | Quotient) -> str:
+        if isinstance(x, Quotient):
+            return f"({self.extent(x.dividend)}//{self.extent(x.divisor)})"
+        return f"{x.name}@{self.scopes.setdefault(x.scope, len(self.scopes))}.{x.order}"
 
     def attribute(self, x: Any) -> str:
         """Exact text of an attribute, with its type: 1, 1.0 and True are three."""

@@ -100,15 +100,16 @@ def function(
     element right before it writes there and nobody else holds it; of several inputs that would do
     the compiler chooses one. Calls under a tape, in other functions and of a concrete function give
     nothing away.
-    `loop_memory`, a number of bytes or a text like "64MB", bounds what each scan whose number of
-    steps is known keeps for its gradient: where that would be more, it keeps checkpoints of its
-    state, and the gradient computes the steps between them again.
-    With `flush_denormals` compiled code takes subnormal numbers for zero, as operands and as
-    results, in the calls of this function and in their gradients: where values fade away over many
-    steps, some processors take a hundred times as long for what is below 2**-126 (2**-1022 in
-    float64). Such a function agrees with eager code only where nothing is subnormal. The caller's
-    mode is as before when the call ends, and holds in `gg.py_function` and in what runs as NumPy.
-    Within another function, and under `gg.vmap`, the option of that one counts.
+    `loop_memory`, a number of bytes or a text like "64MB", bounds what the loops of the function,
+    nested ones and those of functions that it calls included, keep at one time for their gradient,
+    together. A loop that would keep more keeps checkpoints of its state, and the gradient computes
+    the steps between them again: in as many levels as it takes, each of which runs the steps once
+    more, and also where only the run knows the number of steps (`while`, `break`, a size of None).
+    Where no schedule fits, tracing raises ArgumentError with the least that would do. Open sizes
+    count as in the call that is traced. Not counted are a loop's own inputs and results (what
+    it iterates over and what it stacks, and their gradients), and what an iteration needs while it
+    runs. The bound is for first derivatives; the gradient of a gradient keeps what it needs.
+    `gg.vmap` of such a function multiplies it by the examples.
     Python's control flow on tensors becomes part of the graph: `if`, `while`, `for`, `and`, `or`,
     `not`, ternaries, chained comparisons, `assert`, assignments to elements, also in the functions
     that are called; with `autograph=False` it stays Python's.

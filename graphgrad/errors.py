@@ -12,6 +12,7 @@ from graphgrad.compiler.errors import (
     LeakedTensorError,
     NotFinite,
     NoValueError,
+    ResourceExhaustedError,
     ShapeError,
     TraceError,
 )
@@ -20,6 +21,6 @@ from graphgrad.retracing import RetracingWarning, SideEffectWarning
 __all__ = [
     "ArgumentError", "AssertionFailed", "DTypeError", "DivisionByZero", "DonatedTensorError",
     "GraphgradError", "IndexOutOfRange", "InvalidArgumentError", "LeakedTensorError",
-    "NoValueError", "NotFinite", "RetracingWarning", "ShapeError", "SideEffectWarning",
-    "TraceError",
+    "NoValueError", "NotFinite", "ResourceExhaustedError", "RetracingWarning", "ShapeError",
+    "SideEffectWarning", "TraceError",
 ]  # fmt: skip

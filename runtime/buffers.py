@@ -1,8 +1,9 @@
 """What a Program will ask of the allocator, known before it runs.
 
 NumPy allocates all that a native step reads or writes, so these are all the buffers there are, but
-for two kinds that others own: what the BLAS library packs matrices into, once a process, and what
-NumPy's functions allocate inside host steps, whose results are counted in `host` alone.
+for three kinds: what the BLAS library packs matrices into, once a process; what NumPy's functions
+allocate inside host steps, whose results are counted in `host` alone; and what loops stack whose
+length only the run finds out, which native code allocates (`Frame.records`).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from graphgrad.runtime.program import (
     INTERRUPTED,
     PYTHON,
     RAISED,
+    RECORD_KEPT,
     STATUS_A,
     STATUS_B,
     STATUS_FAILURE,
@@ -256,7 +257,10 @@ class Executable:
     def _grown(self, frame: Frame, arrays: Sequence[Array]) -> dict[int, Array]:
         """The outputs that records hold, by slot."""
         slots, shapes = self.program.slots, [a.shape for a in arrays]
-        return {g.slot: frame.grown(g, slots[g.slot], shapes) for g in self.program.grown}
+        found = {g.slot: frame.grown(g, slots[g.slot], shapes) for g in self.program.grown}
+        if found:
+            frame.free(RECORD_KEPT)
+        return found
 
     def _run_steps(
         self, frame: Frame, plan: Plan, arrays: Sequence[Array], made: Sequence[Array]

@@ -94,7 +94,12 @@ class Plan:
         self.dtypes = tuple(d for _, d, _ in self.outputs)
         self.hosts = {i: shape(s.shape) for i, s in enumerate(program.slots) if s.kind == "host"}
         self.python_calls = tuple(
-            (tuple(map(placed, c.inputs)), tuple(map(placed, c.outputs)), shape(c.sizes))
+            (
+                tuple(map(placed, c.inputs)),
+                tuple(map(placed, c.outputs)),
+                shape(c.sizes),
+                ctypes.c_int64 * (1 + len(c.inputs) + len(c.outputs)),
+            )
             for c in program.python_calls
         )
         self.temps = tuple(
@@ -131,14 +136,16 @@ class Frame:
         if self.records:
             self.free()
 
-    def free(self) -> int:
-        """Free what the records have allocated; the bytes."""
+    def free(self, least: int = 0) -> int:
+        """Free what the records have allocated, those of at least so many bytes; the bytes."""
         freed = 0
         for at, end in self.records:
-            freed += self.table[at + RECORD_BYTES]
-            for word in range(at + RECORD_HEAD, end):
-                _free(self.table[word])
-            self.table[at:end] = [0] * (end - at)
+            nbytes = self.table[at + RECORD_BYTES]
+            if nbytes >= least:
+                freed += nbytes
+                for word in range(at + RECORD_HEAD, end):
+                    _free(self.table[word])
+                self.table[at:end] = [0] * (end - at)
         return freed
 
     def grown(self, output: Grown, slot: Slot, shapes: Shapes) -> Array:

@@ -141,7 +141,7 @@ def parse(text: str, target: Target, data_layout: str, context: Any = None) -> A
         if (
             function.is_declaration
             and not name.startswith("llvm.")
-            and not hasattr(_process(), name)
+            and not any(hasattr(library, name) for library in (_process(), ctypes.pythonapi))
         ):
             raise LookupError(f"the module calls {name}, which is not in this process")
     return module

@@ -90,6 +90,7 @@ class Temp:
 # The first words of a record: room for so many rows, their bytes, and the rows that there are.
 RECORD_HEAD = 3
 RECORD_ROOM, RECORD_BYTES, RECORD_COUNT = range(RECORD_HEAD)
+RECORD_KEPT = 1 << 28  # bytes of a record, beyond which its memory is freed when the run ends
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from graphgrad.runtime.program import (
     RECORD_BYTES,
     RECORD_COUNT,
     RECORD_HEAD,
+    RECORD_KEPT,
     RECORD_ROOM,
     STATUS_A,
     STATUS_FAILURE,
@@ -28,7 +29,6 @@ ROOM, COUNT, POINTERS = RECORD_ROOM, RECORD_COUNT, RECORD_HEAD
 OPERATORS = ("+", "*", "//", "max", "up")  # of sizes
 
 FIRST_ROWS, FIRST_BYTES = 64, 1 << 16  # at most, of a record that nothing has been written to
-KEPT_BYTES = 1 << 28  # of a record, beyond which its memory is freed when the run ends
 
 # Makes room for `wanted` rows in the `n` arrays of a record, a few where that is 0; the rows have
 # `sizes` bytes. What is there stays. Where there is no memory it fails, with the bytes asked for.
@@ -98,7 +98,7 @@ define internal void @trim(ptr %record, i64 %n) nounwind {{
 entry:
   %at_bytes = getelementptr i64, ptr %record, i64 {RECORD_BYTES}
   %bytes = load i64, ptr %at_bytes
-  %much = icmp sgt i64 %bytes, {KEPT_BYTES}
+  %much = icmp sgt i64 %bytes, {RECORD_KEPT}
   br i1 %much, label %free, label %end
 free:
   %pointers = getelementptr ptr, ptr %record, i64 {RECORD_HEAD}

@@ -38,9 +38,9 @@ def bounded(
         if found is not None:
             name, (inputs, attrs) = "scan", found
     outputs = len(attrs["body_graph"].outputs)
-    if name == "scan" and not (attrs["varying"] or attrs["padded"]):
+    if name == "scan" and not (attrs["varying"] or attrs["padded"] or fits_whole(budget, attrs)):
         fewer = counting(builder, inputs, attrs)
-        if fewer is not None and not fits_whole(budget, attrs):
+        if fewer is not None:
             inputs, attrs, is_while = fewer
             outs = bounded(budget, builder, "while_loop" if is_while else name, inputs, attrs)
             count = attrs["carried"] - 1

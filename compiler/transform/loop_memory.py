@@ -11,15 +11,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.op import state
 from graphgrad.compiler.source import Where
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """How a loop that may not keep all that its reverse reads is divided.
 
     Of a known number of `steps`, `levels` are the steps between checkpoints, outermost first; the
@@ -37,8 +36,7 @@ class Schedule:
     slots: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What a loop asks for: the bytes that it needs in each of the ways to run it, from the one
     that computes least again to the one that keeps least."""
 
@@ -51,15 +49,15 @@ class Demand:
         return self.ways[min(self.chosen, len(self.ways) - 1)]
 
 
-@dataclass(eq=False)
 class Budget:
     """The bytes for the loops of one trace. `shares` are those of the loops in order, if known."""
 
-    name: str
-    bound: int
-    shares: tuple[int, ...] | None = None
-    demands: list[Demand] = field(default_factory=list)
-    schedules: list[Schedule] = field(default_factory=list)
+    def __init__(self, name: str, bound: int, shares: tuple[int, ...] | None = None) -> None:
+        self.name = name
+        self.bound = bound
+        self.shares = shares
+        self.demands: list[Demand] = []
+        self.schedules: list[Schedule] = []
 
     def share(self) -> int:
         """The bytes for the next loop: those of the division, or what is left."""

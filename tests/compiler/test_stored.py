@@ -20,6 +20,8 @@ from graphgrad.compiler.ir import Graph, Literal, Node, Value
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.stored import Origin, origin_of, packed, unpacked
+from graphgrad.compiler.transform.autodiff import gradient_graph
+from graphgrad.compiler.transform.controlflow import while_values
 from graphgrad.runtime import executor
 from graphgrad.runtime.engine import host_target
 from graphgrad.runtime.program import Program
@@ -280,9 +282,30 @@ def test_an_answered_question_about_sizes_counts() -> None:
     assert name(graph(1)) != name(graph(3))
 
 
-def test_sizes_of_two_traces_have_no_name() -> None:
-    n, m = (DimScope().symbol("n", 0, 0) for _ in range(2))
-    assert origin_of(graph_of(lambda x, y: [x, y], t(n), t(m)), host_target(), ()) is None
+def test_sizes_of_one_name_are_told_apart_by_their_traces() -> None:
+    def graph(places: str) -> Graph:
+        sizes = [DimScope().symbol("n", 0, 0) for _ in range(2)]
+        return graph_of(lambda *xs: list(xs), *(t(sizes[int(k)]) for k in places))
+
+    assert name(graph("01")) == name(graph("01")) != name(graph("00"))
+    assert name(graph("010")) != name(graph("011"))
+
+
+def test_loops_in_loops_that_stack_for_as_long_as_they_run_are_kept() -> None:
+    """The sizes that they find out have scopes of their own."""
+
+    def f(x: Any, most: Any) -> Any:
+        def steps(x: Any) -> Any:
+            return while_values(lambda y: y < most, lambda y: [y * 1.5], [x])[0]
+
+        return while_values(lambda y: y < most, lambda y: [steps(y + 1.0)], [steps(x)])[0]
+
+    graph = graph_of(f, t(), t())
+    back = gradient_graph(graph, (True,), (True, False))
+    compiled, origin, content = kept(back)
+    assert len(compiled.records) > 1
+    assert len(origin.scopes) > 1
+    assert loaded_program(content, origin) == dataclasses.replace(compiled, module="")
 
 
 def test_a_compilation_that_asks_about_sizes_is_not_kept() -> None:
@@ -300,7 +323,7 @@ def test_a_compilation_that_asks_about_sizes_is_not_kept() -> None:
 
 
 def test_host_steps_are_not_kept() -> None:
-    graph = graph_of(lambda x: ops["cumsum"](x), t(5))
+    graph = graph_of(lambda x: ops["singular_values"](x), t(3, 3))
     compilation, origin = compile_full(graph), origin_of(graph, host_target(), ())
     assert origin is not None
     assert packed(compilation.program, "object", compilation.places, origin) is None

@@ -123,7 +123,8 @@ def output_of(program: str, size: int, folder: Path) -> str:
 @SIZES
 def test_no_memory_is_an_error_of_the_loop(size: int, tmp_path: Path) -> None:
     out = output_of(TOO_MUCH, size, tmp_path)
-    found = re.match(r"OutOfMemory no memory for what .* keep .*: (\d+) bytes\n +in (.*)\n", out)
+    error = r"ResourceExhaustedError no memory for what .* keep .*: (\d+) bytes\n +in (.*)\n"
+    found = re.match(error, out)
     assert found, out
     assert int(found[1]) > 1 << 24
     assert "program.py:10: while k < limit:" in found[2]
