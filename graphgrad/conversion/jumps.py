@@ -89,6 +89,9 @@ class Jumps:
                 found += self._inside(s)
                 continue
             found.append(_assign(self._returned, ast.Constant(False), s))
+            known = _assign(self._value, self._unwrap(self._value), s)
+            if _exits([s]) and isinstance(s, ast.While):  # it only ends by a return
+                return [*found, *self._loop(s)[0], known]
             if isinstance(s, LOOPS):
                 returns = "return" in _jumps_of(s.body)
                 loop, other = self._loop(s)
@@ -98,7 +101,6 @@ class Jumps:
             else:
                 self._guard_blocks(s, None)
                 found.append(s)
-            known = _assign(self._value, self._unwrap(self._value), s)
             following = self._valued(rest, s)
             return [*found, Context.place(ast.If(load(self._returned), [known], following), s)]
         return [*found, _assign(self._value, ast.Constant(None), at)]
@@ -250,8 +252,8 @@ def _exits(body: list[ast.stmt]) -> bool:
             return True
         case ast.If(body=then, orelse=other):
             return _exits(then) and _exits(other)
-        case ast.While(test=ast.Constant(value=True), body=inside):
-            return not leaves(inside)
+        case ast.While(test=ast.Constant(value=value), body=inside):
+            return bool(value) and not leaves(inside)
     return False
 
 

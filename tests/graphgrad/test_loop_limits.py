@@ -436,3 +436,42 @@ def test_matrices_of_derivatives_of_a_loop_that_assigns_elements() -> None:
     second = gg.hessian(lambda x, n: gg.reduce_sum(f(x, n)))
     found = gg.function(second)(c(x), gg.constant(3))
     np.testing.assert_allclose(found, np.stack(rows), rtol=1e-6, atol=1e-8)
+
+
+def until_large(x: Any, n: Any) -> Any:
+    while True:
+        x = x * 2.0
+        if x > 10.0:
+            return x, 1
+
+
+def until_large_within(x: Any, n: Any) -> Any:
+    while 1:
+        for _ in range(n):
+            x = x * 2.0
+            if x > 10.0:
+                return x, 1
+
+
+def until_large_in_a_branch(x: Any, n: Any) -> Any:
+    if x > 2.0:
+        while True:
+            j = 0
+            while True:
+                if j >= n:
+                    break
+                x = x * 2.0
+                if x > 10.0:
+                    return x, 1
+                j += 1
+    else:
+        return -x, 0
+
+
+@pytest.mark.parametrize("f", [until_large, until_large_within, until_large_in_a_branch])
+def test_loops_that_only_return(f: Any) -> None:
+    for x in (1.0, 3.0):
+        for a, b in zip(gg.function(f)(c(x), gg.constant(2)), f(x, 2)):
+            assert float(a) == b
+        slope = gg.function(gg.grad(lambda x, n: f(x, n)[0]))(c(x), gg.constant(2))
+        assert float(slope) == f(x, 2)[0] / x
