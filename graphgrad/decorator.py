@@ -105,9 +105,9 @@ def function(
     together. A loop that would keep more keeps checkpoints of its state, and the gradient computes
     the steps between them again: in as many levels as it takes, each of which runs the steps once
     more, and also where only the run knows the number of steps (`while`, `break`, a size of None).
-    Where no schedule fits, tracing raises ArgumentError with the least that would do. Sizes that are
-    open count as in the call that is traced. Not counted are a loop's own inputs and results (what
-    it iterates over and what it stacks, and their gradients), and what an iteration needs while it
+    Where no schedule fits, tracing raises ArgumentError with the least that would do. Open sizes
+    count as in the call that is traced. Not counted are a loop's own inputs and results (what it
+    iterates over and what it stacks, and their gradients), and what an iteration needs while it
     runs. The bound is for first derivatives; the gradient of a gradient keeps what it needs.
     `gg.vmap` of such a function multiplies it by the examples.
     Python's control flow on tensors becomes part of the graph: `if`, `while`, `for`, `and`, `or`,
