@@ -124,6 +124,7 @@ class Assembly:
     route: list[Launch] = field(default_factory=list)  # the launches in order
     offsets: list[Size] = field(default_factory=list)  # of the temporaries
     merged: dict[Value, Value] = field(default_factory=dict)  # memory that others are updated in
+    shared: dict[int, tuple[int, Size]] = field(default_factory=dict)  # temporaries within others
 
     def __post_init__(self) -> None:
         self.convolutions = Convolutions(self.fusion, Registers.of(self.target.features))
@@ -464,10 +465,17 @@ class Assembly:
         for k, places in enumerate(touched):
             for s in places:
                 if s.temp >= 0:
-                    first.setdefault(s.temp, k)
-                    last[s.temp] = k
-        lives = [Lifetime(nbytes, first[i], last[i]) for i, (_, _, nbytes) in enumerate(self.temps)]
-        return plan_memory(lives)
+                    home, _ = self.shared.get(s.temp, (s.temp, 0))
+                    first.setdefault(home, k)
+                    last[home] = k
+        lives = []
+        for i, (_, _, nbytes) in enumerate(self.temps):
+            home, _ = self.shared.get(i, (i, 0))
+            lives.append(Lifetime(nbytes if home == i else 0, first[home], last[home]))
+        offsets, arena = plan_memory(lives)
+        for i, (home, shift) in self.shared.items():
+            offsets[i] = total(offsets[home], shift)
+        return offsets, arena
 
     # -- steps
 

@@ -345,9 +345,11 @@ class Generator(Op):
 
 
 class Library(Op):
-    """Computed by a routine of the runtime named `routine`, or by `ref` as a host step."""
+    """Computed by a routine of the runtime named `routine`, a kernel of its own, or by `ref` as a
+    host step. `split`, if given, is the op on the parts of complex operands: see `ops/split.py`."""
 
     routine: str | None = None
+    split: Callable[..., Any] | None = None
 
 
 class Composite(Op):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from graphgrad.compiler.dims import Symbol, substitute, to_size
+from graphgrad.compiler.errors import GraphgradError
 from graphgrad.compiler.families import Control
 from graphgrad.compiler.interpret import flushed, run_node
 from graphgrad.compiler.ir import Graph, Node, Value
@@ -57,15 +58,20 @@ def in_shape(array: Any, t: TensorType, known: dict[Symbol, int]) -> Any:
 
 
 def called_function(node: Node, sizes: tuple[Symbol, ...], flush: bool) -> Callable[..., Any]:
-    """What computes a node from arrays in its inputs' shapes, and the `sizes`."""
-    run = partial(_run_called, node, sizes)
+    """What computes a node from arrays in its inputs' shapes, and the `sizes`. NumPy's warnings are
+    its caller's."""
+    count, evaluate = len(node.inputs), node.op.evaluate
+
+    def run(*given: Any) -> tuple[Any, ...]:
+        attrs = node.attrs
+        if sizes:
+            attrs = _at_sizes(node, dict(zip(sizes, given[count:], strict=True))).attrs
+        try:
+            return evaluate(given[:count], attrs)
+        except GraphgradError as e:
+            raise e.at(node.where) from None
+
     return flushed(run) if flush and isinstance(node.op, Control) else run
-
-
-def _run_called(node: Node, sizes: tuple[Symbol, ...], *given: Any) -> tuple[Any, ...]:
-    count = len(node.inputs)
-    known = dict(zip(sizes, given[count:], strict=True))
-    return run_node(_at_sizes(node, known), given[:count])
 
 
 def _at_sizes(node: Node, known: dict[Symbol, int]) -> Node:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphgrad.compiler.dims import is_runtime_size
 from graphgrad.compiler.families import Control
+from graphgrad.compiler.host_steps import is_guarded
 from graphgrad.compiler.ir import Graph, Node
-from graphgrad.compiler.regions import NATIVE, body_of, sub_graphs
+from graphgrad.compiler.regions import NATIVE, Body, body_of
 from graphgrad.compiler.source import Where
-from graphgrad.compiler.transform.sizes import runtime_symbols, size_makers
+from graphgrad.compiler.transform.sizes import runtime_symbols, size_makers, symbols_in
 
 if TYPE_CHECKING:
     from graphgrad.compiler.assembly import Assembly
@@ -25,7 +25,7 @@ SIZE_FOUND = "the size of its result is known only when it has run"
 SIZE_CHANGES = "its state changes its size from step to step"
 SIZE_OUTSIDE = "it has sizes that an operation before it finds out"
 BRANCHES_DIFFER = "the sizes of its results differ between its branches"
-STACKS_ON = "it keeps values for its derivative for as long as it runs"
+PYTHON_SIZES = "NumPy computes it, with sizes that only the run knows"
 CALLBACK = "a Python function"
 NO_KERNEL = "NumPy computes it"
 
@@ -34,7 +34,7 @@ WAYS_OUT = {
     SIZE_CHANGES: "use a buffer of fixed size, and count what is in it",
     SIZE_OUTSIDE: "keep full sizes there, and choose with gg.where or multiply by a mask",
     BRANCHES_DIFFER: "pad both to one size",
-    STACKS_ON: "let it make a known number of steps: for _ in gg.range(n), with a condition within",
+    PYTHON_SIZES: "compute it before the loop, or let the loop make a known number of steps",
     CALLBACK: "leave it out where time counts, or call it behind the loop",
     NO_KERNEL: "compute it before the loop where it does not depend on the state",
 }
@@ -74,19 +74,10 @@ def _of_control(around: Assembly, node: Node) -> Iterator[Refusal]:
             yield Refusal(user_name(node), node.where, SIZE_CHANGES)
         elif node.attrs.get("widened"):
             yield Refusal(user_name(node), node.where, BRANCHES_DIFFER)
-        elif not sub_graphs(node) and is_runtime_size(node.attrs.get("trips") or 0):
-            yield Refusal(user_name(node), node.where, STACKS_ON)
     for graph in node.attrs.values():
-        body = body_of(graph) if isinstance(graph, Graph) else None
-        if isinstance(graph, Graph) and body is None:
-            yield from _of_graph(around, graph)
-        elif body is not None:
-            inner = around.within(body)
-            for step in body.plan.steps:
-                if step.node is not None and isinstance(step.node.op, Control):
-                    yield from _of_control(inner, step.node)
-                elif step.node is not None and not inner.has_kernels(step.node):
-                    yield _python_call(step.node)
+        if isinstance(graph, Graph):
+            body = body_of(graph)
+            yield from _of_graph(around, graph) if body is None else _of_body(around, body)
 
 
 def _of_graph(around: Assembly, graph: Graph) -> Iterator[Refusal]:
@@ -100,15 +91,24 @@ def _of_graph(around: Assembly, graph: Graph) -> Iterator[Refusal]:
             yield Refusal(user_name(node), node.where, SIZE_FOUND)
 
 
+def _of_body(around: Assembly, body: Body) -> Iterator[Refusal]:
+    """What of a sub-graph that might be native is not."""
+    inner = around.within(body)
+    for step in body.plan.steps:
+        node = step.node
+        if node is None or inner.has_kernels(node):
+            continue
+        if isinstance(node.op, Control):
+            yield from _of_control(inner, node)
+        elif symbols_in(node):
+            yield Refusal(user_name(node), node.where, PYTHON_SIZES)
+
+
 def python_calls(nodes: Iterable[Node]) -> tuple[Refusal, ...]:
     """The nodes among those of a native loop that call Python in each step; assertions do only
     where they fail."""
-    found = dict.fromkeys(_python_call(n) for n in nodes if not _is_assertion(n))
-    return tuple(found)
-
-
-def _is_assertion(node: Node) -> bool:
-    return node.op.name == "callback" and getattr(node.attrs["function"], "guarded", False)
+    plain = (n for n in nodes if not (isinstance(n.op, Control) or is_guarded(n)))
+    return tuple(dict.fromkeys(map(_python_call, plain)))
 
 
 def _python_call(node: Node) -> Refusal:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from graphgrad.compiler.dims import Extent, evaluate, is_runtime_size, symbols_of
-from graphgrad.compiler.families import Control, Elementwise, Generator, Reduce, View
+from graphgrad.compiler.families import Control, Elementwise, Generator, Indexed, Reduce, View
 from graphgrad.compiler.hosted import python_calls
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import LOOPS, is_small
@@ -30,6 +30,7 @@ from graphgrad.compiler.loop_report import (
 from graphgrad.compiler.passes.loops import Moved
 from graphgrad.compiler.scalar.costs import element_cost
 from graphgrad.compiler.source import Where
+from graphgrad.compiler.stack_sharing import ONE_STACK
 from graphgrad.compiler.steps import CompiledStep
 from graphgrad.compiler.transform.residuals import recompute_share
 from graphgrad.compiler.types import TensorType, element_count
@@ -48,37 +49,45 @@ class LoopReader:
         self.moves = moves
         self.sizes: Sizes = sizes or {}
 
-    def of_step(self, step: CompiledStep, kept: Iterable[Value] = ()) -> LoopReport | None:
-        """The report of a compiled step that is a loop; `kept` are values of the graph around
-        it that a derivative elsewhere reads."""
+    def of_step(
+        self, step: CompiledStep, kept: Iterable[Value] = (), again: bool = False
+    ) -> LoopReport | None:
+        """The report of a compiled step that is a loop; `kept` are values of the graph around it
+        that a derivative elsewhere reads. `again`: the graph is a part of a derivative."""
         node = step.nodes[0]
         if step.graph is None or node.op.name not in LOOPS:
             return None
         how = HOSTED if step.kind == "host" else REGION if step.kernel is None else SCALAR
-        return self.of_loop(node, step.graph, set(kept), how, step)
+        return self.of_loop(node, step.graph, set(kept), how, again, step)
 
     def of_loop(
-        self, node: Node, graph: Graph, kept: set[Value], how: str, step: CompiledStep | None = None
-    ) -> LoopReport:
+        self, node: Node, graph: Graph, kept: set[Value], how: str, again: bool,
+        step: CompiledStep | None = None,
+    ) -> LoopReport:  # fmt: skip
         attrs = node.attrs
         body: Graph = attrs["body_graph"]
         carried: int = attrs["carried"]
         read = read_by_derivatives(graph, kept, node)
-        stacked = []
-        for v, out in zip(body.outputs[carried:], node.outputs[carried:], strict=False):
-            why = reason_to_keep(node, v) if out in read else ""
-            what, where = description(body, carried, v)
-            stacked.append(Stacked(what, where, v.type, self.nbytes(v.type), why))
-        saved = {v for v, s in zip(body.outputs[carried:], stacked, strict=True) if s.why}
-        trips, steps = self.trips(node)
         if step is not None and step.memory:
             memory: Sequence[str] = step.memory
         else:
             memory = [where_scalar_code_keeps(p.type, how) for p in body.params[:carried]]
+        one = {p for p, m in zip(body.params, memory, strict=False) if m == ONE_STACK}
+        stacked = []
+        for v, out in zip(body.outputs[carried:], node.outputs[carried:], strict=False):
+            why = reason_to_keep(node, v) if out in read else ""
+            what, where = description(body, carried, v)
+            nbytes = self.nbytes(v.type)
+            if v in one:
+                one.remove(v)
+                what, nbytes = f"{what}, in the stack of the state after it", 0
+            stacked.append(Stacked(what, where, v.type, nbytes, why))
+        saved = {v for v, s in zip(body.outputs[carried:], stacked, strict=True) if s.why}
+        trips, steps = self.trips(node)
         return LoopReport(
             node.op.name,
             node.where,
-            repeats(node),
+            repeats(node) or (again and not is_derivative(node)),
             how,
             trips,
             steps,
@@ -89,12 +98,10 @@ class LoopReader:
             tuple(computed_again(body)) if is_derivative(node) and not repeats(node) else (),
             step.refusals if step is not None else (),
             python_calls(host_nodes(step, body)) if how is not HOSTED else (),
-            tuple(self.within(body, saved, how, step)),
+            tuple(self.within(body, saved, how, again or is_derivative(node))),
         )
 
-    def within(
-        self, body: Graph, saved: set[Value], how: str, step: CompiledStep | None
-    ) -> Iterator[LoopReport]:
+    def within(self, body: Graph, saved: set[Value], how: str, again: bool) -> Iterator[LoopReport]:
         """The loops of a body. Those of a region are compiled steps of their own, which a report
         shows in their place."""
         if how == REGION:
@@ -102,11 +109,11 @@ class LoopReader:
         inside = INSIDE if how in (SCALAR, INSIDE) else HOSTED
         for node in body.nodes:
             if node.op.name in LOOPS:
-                yield self.of_loop(node, body, saved, inside)
+                yield self.of_loop(node, body, saved, inside, again)
             elif isinstance(node.op, Control):
                 for graph in node.attrs.values():
                     if isinstance(graph, Graph):
-                        yield from self.within(graph, set(), how, step)
+                        yield from self.within(graph, set(), how, again)
 
     def trips(self, node: Node) -> tuple[str, int | None]:
         """How many steps, in words and as a number."""
@@ -200,21 +207,38 @@ def repeats(node: Node) -> bool:
     """Is a loop that belongs to a derivative one that makes the steps of the loop itself?"""
     body: Graph = node.attrs["body_graph"]
     makers = [body.producers.get(v) for v in body.outputs[: node.attrs["carried"]]]
-    return is_derivative(node) and all(
-        m is None or not is_derivative(m) or (m.op.name in LOOPS and repeats(m)) for m in makers
+    return (
+        is_derivative(node)
+        and bool(makers)
+        and all(
+            m is None or not is_derivative(m) or (m.op.name in LOOPS and repeats(m)) for m in makers
+        )
     )
 
 
 def read_by_derivatives(graph: Graph, kept: set[Value], loop: Node) -> set[Value]:
     """The values that a derivative reads, seen from `loop`: of a loop that is one itself, a loop
-    must read them; what else does computes its results."""
+    must read them; what else does computes its results. What only a derivative needs is a part of
+    it, views of what it reads too."""
+    of_results = needed_by_results(graph, kept)
     found = set(kept)
     for node in reversed(graph.nodes):
+        if node is loop:
+            continue
         derived = is_derivative(node) and (node.op.name in LOOPS or not is_derivative(loop))
-        if node is not loop and (
-            derived or (isinstance(node.op, View) and not found.isdisjoint(node.outputs))
-        ):
+        own = isinstance(node.op, View) or (node not in of_results and not is_derivative(node))
+        if derived or (own and not found.isdisjoint(node.outputs)):
             found.update(node.inputs)
+    return found
+
+
+def needed_by_results(graph: Graph, kept: set[Value]) -> set[Node]:
+    """The nodes that compute the results which are no derivatives."""
+    found, wanted = set[Node](), set(graph.outputs) - kept
+    for node in reversed(graph.nodes):
+        if not is_derivative(node) and not wanted.isdisjoint(node.outputs):
+            found.add(node)
+            wanted.update(node.inputs)
     return found
 
 
@@ -258,6 +282,8 @@ def reason_to_keep(loop: Node, v: Value) -> str:
         return f"{DEAR}: a {'branch' if node.op.name == 'cond' else 'loop'}"
     if isinstance(node.op, Reduce):
         return f"{DEAR}: a reduction"
+    if isinstance(node.op, Indexed):
+        return f"{DEAR}: it reads and writes memory"
     return f"{DEAR}: {'a product' if node.op.name == 'matmul' else node.op.name}"
 
 

@@ -122,7 +122,7 @@ class LoopReport:
         lines += [f"    not native: {r}" for r in self.refusals]
         lines += [f"    calls Python in each step: {r}" for r in self.calls]
         if self.repeats:
-            lines.append("makes the same steps once more, from where the state was saved")
+            lines.append("makes the same steps once more, from a state that is known")
         for memory in dict.fromkeys(s.memory for s in self.state):
             found = typed(s.type for s in self.state if s.memory == memory)
             lines.append(f"state {memory}: {found}")
@@ -134,10 +134,12 @@ class LoopReport:
             lines += [f"    {times(n)}{s}" for s, n in Counter(self.saved).items()]
         results = [s for s in self.stacked if not s.why]
         if results:
-            lines.append(f"stacked results: {typed(s.type for s in results)}")
+            derived = self.where is not None and self.where.derivative
+            what = "stacked for what is computed behind it" if derived else "stacked results"
+            lines.append(f"{what}: {typed(s.type for s in results)}")
         if self.again:
             total = sum(a.cost for a in self.again)
-            amount = f", {count_text(total)} instructions a step" if total else ""
+            amount = f", {count_text(total)} cheap instructions a step" if total > 1 else ""
             lines.append(f"computed again{amount}:")
             lines += [f"    {a}" for a in self.again]
         for inner in self.within:

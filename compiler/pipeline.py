@@ -19,6 +19,7 @@ from graphgrad.compiler.passes import (
     complexes,
     convolutions,
     fold,
+    small_orders,
     stability,
 )
 from graphgrad.compiler.passes.cse import cse
@@ -30,6 +31,8 @@ from graphgrad.compiler.passes.loops_counted import count_steps
 from graphgrad.compiler.passes.loops_defer import defer
 from graphgrad.compiler.passes.loops_hoist import hoist
 from graphgrad.compiler.passes.loops_indexed import slice_tables
+from graphgrad.compiler.passes.loops_last import carry_last
+from graphgrad.compiler.passes.loops_places import carry_places
 from graphgrad.compiler.passes.loops_split import split_products
 from graphgrad.compiler.passes.loops_sums import add_in_place
 from graphgrad.compiler.passes.loops_unused import drop_unused
@@ -46,6 +49,8 @@ LOOPS: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("split in loops", split_products),
     ("batched out of loops", batch_out),
     ("sums in loops", add_in_place),
+    ("places in loops", carry_places),
+    ("last writes in loops", carry_last),
     ("deferred behind loops", defer),
 )
 
@@ -86,6 +91,7 @@ def simplifying_rules() -> RuleSet:
             *complexes.RULES,
             *convolutions.RULES,
             *blocks.RULES,
+            *small_orders.RULES,
             *stability.rules(),
             *algebra.rules(),
         ]

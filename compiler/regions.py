@@ -23,6 +23,7 @@ from graphgrad.compiler.kernels.scalar_loops import grows
 from graphgrad.compiler.kernels.updates import fused
 from graphgrad.compiler.memory_reuse import find_updates
 from graphgrad.compiler.passes.complexes import over_parts
+from graphgrad.compiler.stack_sharing import ONE_STACK, shared_stacks
 from graphgrad.compiler.transform.loop_sizes import found_by
 from graphgrad.compiler.types import TensorType, element_count
 from graphgrad.runtime.program import Size
@@ -143,6 +144,7 @@ class Repeated:
     fixed: list[tuple[State, Storage, Storage]] = field(default_factory=list)
     slices: list[tuple[Rows, Storage]] = field(default_factory=list)
     stacks: list[tuple[Rows, Storage]] = field(default_factory=list)
+    begun: list[tuple[int, Rows, Storage]] = field(default_factory=list)
     mask: tuple[Rows, Storage] | None = None
     captures: list[tuple[int, Storage]] = field(default_factory=list)
     flag: Storage | None = None
@@ -173,6 +175,7 @@ class Repeated:
             states=tuple(state(*s) for s in self.states),
             slices=tuple(rows(*r) for r in self.slices),
             stacks=tuple(rows(*r) for r in self.stacks),
+            begun=tuple((k, rows(r, s)) for k, r, s in self.begun),
             captures=tuple((k, around.place(s)) for k, s in self.captures),
             fixed=tuple(state(*s) for s in self.fixed),
             condition=self.condition.emit(writer) if self.condition is not None else "",
@@ -251,9 +254,10 @@ def repeated(around: Assembly, node: Node) -> Repeated:
     find_updates(inner, [(p, i) for i, p in enumerate(inner.graph.params[:carried])])
     masked: bool = attrs.get("masked", False)
     split = carried + masked + attrs.get("scanned", 0)
+    shared = shared_stacks(around, inner, node)
     inputs, ends = [*map(around.locate, node.inputs)], [*map(around.locate, node.outputs)]
     growing = grows(node)
-    made = _Layout(around, inner, node, inputs, ends)
+    made = _Layout(around, inner, node, inputs, ends, shared)
     for i in range(carried):
         made.state(i)
     for i in range(carried + masked, split):
@@ -269,6 +273,7 @@ def repeated(around: Assembly, node: Node) -> Repeated:
         made.fixed,
         made.slices,
         made.stacks,
+        made.begun,
         (Rows(Place(), 1), inputs[carried]) if masked else None,
         made.captures,
         flags=None if attrs.get("trips") is None else ends[-1],
@@ -315,6 +320,7 @@ class _Layout:
     node: Node
     inputs: list[Storage]
     ends: list[Storage]
+    shared: dict[int, int]
     words: int = 0
     params: list[Storage] = field(default_factory=list)
     outputs: list[Storage | None] = field(default_factory=list)
@@ -322,6 +328,7 @@ class _Layout:
     fixed: list[tuple[State, Storage, Storage]] = field(default_factory=list)
     slices: list[tuple[Rows, Storage]] = field(default_factory=list)
     stacks: list[tuple[Rows, Storage]] = field(default_factory=list)
+    begun: list[tuple[int, Rows, Storage]] = field(default_factory=list)
     captures: list[tuple[int, Storage]] = field(default_factory=list)
     memory: list[str] = field(default_factory=list)
 
@@ -332,7 +339,10 @@ class _Layout:
         self.stack_of: dict[Value, int] = {}
         self.outputs = [None] * carried
         for k, v in enumerate(outputs[carried:]):
-            self.stack_of.setdefault(memory_of(v), k)
+            if k in self.shared.values():  # the steps before have written it
+                self.outputs.append(None)
+                continue
+            self.stack_of.setdefault(memory_of(v), len(self.stacks))
             word = self.word()
             self.stacks.append((Rows(Place(), nbytes(v.type), word), self.ends[carried + k]))
             self.outputs.append(Storage(word=word))
@@ -362,8 +372,11 @@ class _Layout:
         computed = node is not None and node.op.name != "constant"
         if computed and memory in self.stack_of and not grows(self.node):
             made = State(Place(), Place(), size, read, stack=self.stack_of[memory])
+            if i in self.shared:
+                found = self.ends[self.node.attrs["carried"] + self.shared[i]]
+                self.begun.append((len(self.states), Rows(Place(), size), found))
             self.states.append((made, start, end, None))
-            self.memory.append("in its stack")
+            self.memory.append(ONE_STACK if i in self.shared else "in its stack")
             return
         write = self.word()
         self.outputs[i] = Storage(word=write)

@@ -22,6 +22,7 @@ from graphgrad.compiler.passes.complexes import over_parts
 from graphgrad.compiler.pipeline import StageRecord
 from graphgrad.compiler.source import Where
 from graphgrad.compiler.steps import CompiledStep, flattened
+from graphgrad.compiler.transform.loop_memory import Schedule
 from graphgrad.compiler.transform.sizes import bind_sizes, is_runtime
 from graphgrad.compiler.work import (
     Sizes,
@@ -114,6 +115,7 @@ class Report:
     compile_seconds: float | None = None
     cache_hit: bool | None = None
     buffers: Mapping[str, int] | None = None  # bytes by kind: see `_BUFFERS`
+    schedules: tuple[Schedule, ...] = ()  # of loops that a bound on memory divides
 
     @property
     def kernels(self) -> tuple[StepReport, ...]:
@@ -141,6 +143,9 @@ class Report:
         lines = [f"{self.nodes_traced} operations traced, {self.nodes} after the passes: {made}"]
         for step in self.steps:
             lines += ["", str(step)]
+        if self.schedules:
+            lines += ["", "loops divided by loop_memory:"]
+            lines += [f"    {schedule_text(s)}" for s in self.schedules]
         for title, rules in (
             ("stability rules", self.stability_rules),
             ("other rules", tuple(r for r in self.rules if r.exactness != "stability")),
@@ -200,6 +205,27 @@ _KINDS = (
 )
 
 
+def schedule_text(s: Schedule) -> str:
+    """What a loop keeps and makes again, in one line."""
+    place = f"  # {s.where.describe()}" if s.where is not None else ""
+    state, each = bytes_text(s.state), bytes_text(s.each)
+    if s.steps is None:
+        made = (
+            f"up to {s.slots} checkpoints of {state}, ever further apart; the last {s.levels[-1]} "
+        )
+        made += f"steps keep {each} each meanwhile"
+    elif s.levels:
+        spacing = " and every ".join(map(str, s.levels))
+        made = (
+            f"{s.steps} steps: a checkpoint of {state} every {spacing} steps, which are made again "
+        )
+        made += f"and keep {each} each meanwhile"
+    else:
+        made = f"{s.steps} steps: each keeps its state, {state}, and is made again from it"
+    text = f"{made}; {bytes_text(s.peak)} of {bytes_text(s.bound)}"
+    return text + place
+
+
 def every(steps: Iterable[StepReport]) -> Iterator[StepReport]:
     """The steps, each followed by those within it."""
     for step in steps:
@@ -214,6 +240,7 @@ def make_report(
     compile_seconds: float | None = None,
     cache_hit: bool | None = None,
     buffers: Mapping[str, int] | None = None,
+    schedules: Sequence[Schedule] = (),
 ) -> Report:
     """The report of a compilation, with numbers for inputs of `shapes`.
 
@@ -239,6 +266,7 @@ def make_report(
         compile_seconds,
         cache_hit,
         buffers,
+        tuple(schedules),
     )
 
 
@@ -262,15 +290,18 @@ def step_report(
     sizes: Sizes | None,
     reader: LoopReader,
     kept: Iterable[Value] = (),
+    again: bool = False,
 ) -> StepReport:
     """The report of a step; `apart` has the reasons of each step, by identity. `kept` are values of
-    the graph it stands in that a derivative reads elsewhere."""
+    the graph it stands in that a derivative reads elsewhere; `again` says that this graph is a part
+    of a derivative."""
     nest, reasons = step.nest, apart[id(step)]
     if any(is_runtime(v.type) for n in step.nodes for v in (*n.inputs, *n.outputs)):
         sizes = None  # known to the run alone
-    loop = reader.of_step(step, kept)
+    loop = reader.of_step(step, kept, again)
     ends = kept_within(step, loop, kept)
-    within = tuple(step_report(s, apart, sizes, reader, ends) for s in step.within)
+    inside = again or (loop is not None and loop.where is not None and loop.where.derivative)
+    within = tuple(step_report(s, apart, sizes, reader, ends, inside) for s in step.within)
     if nest is None:
         name = step.kernel.name if step.kernel is not None else step.nodes[0].op.name
         work = None if sizes is None else node_work(step.nodes[0], sizes)

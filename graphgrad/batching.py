@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         marks = (*batched, *(isinstance(x, ExampleDraws) for x in captured))
         many, _ = batch_graph(graph, marks, count, outputs)
         rest = [x.starts(count) if isinstance(x, ExampleDraws) else x for x in captured]
-        results = iter(ops["call"](*xs, *rest, graph=many))
+        with _captured_before():
+            results = iter(ops["call"](*xs, *rest, graph=many))
         ends = _leaf_axes(out_axes, structure, "out_axes")
         return nest.pack(structure, [
             y if y is None else _from_front(next(results), p)
@@ -116,6 +117,18 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         ])  # fmt: skip
 
     return call
+
+
+@contextmanager
+def _captured_before() -> Iterator[None]:
+    """Of what a function captured, a part may have been replaced since: it read what was there."""
+    stale = state.builder.stale if isinstance(state.builder, Builder) else {}
+    saved = dict(stale)
+    stale.clear()
+    try:
+        yield
+    finally:
+        stale.update(saved)
 
 
 class KeptTraces:

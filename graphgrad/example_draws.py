@@ -7,7 +7,6 @@ starts, which is a parameter of the trace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphgrad.compiler import dtypes
@@ -28,13 +27,13 @@ def moved(key: Any, blocks: Any) -> Any:
     return key + ops["concat"]([blocks[..., None] * 0, blocks[..., None]], -1)
 
 
-@dataclass
 class ExampleDraws:
     """What one example draws of a generator: from where, and how many blocks so far."""
 
-    generator: Generator
-    start: Any
-    blocks: Extent = 0
+    def __init__(self, generator: Generator, start: Any) -> None:
+        self.generator = generator
+        self.start = start
+        self.blocks: Extent = 0
 
     def starts(self, count: Extent) -> Any:
         """Where each of `count` examples starts, int64[count, 2]; the generator moves past all."""

@@ -115,6 +115,7 @@ def report_of(trace: ConcreteFunction | Program) -> Report:
         compile_seconds=executable.compile_seconds,
         cache_hit=executable.cache_hit,
         buffers=used,
+        schedules=getattr(trace, "schedules", ()),
     )
 
 

@@ -30,7 +30,7 @@ ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv", "sdot", "ddot")
 # All of them or none: triangular systems of CBLAS, and of LAPACK, which is Fortran, systems and
 # factorisations.
 TRIANGULAR = ("strsm", "dtrsm")
-LAPACK = ("dpotrf", "dgetrf", "dgesv")
+LAPACK = ("dpotrf", "dgetrf", "dgesv", "dsyevd")
 SOURCES = ("numpy", "package", "mkl", "system", "callback")
 
 # Symbol patterns and the width of their integers: builds of OpenBLAS prefix and suffix their names,

@@ -94,7 +94,12 @@ class Plan:
         self.dtypes = tuple(d for _, d, _ in self.outputs)
         self.hosts = {i: shape(s.shape) for i, s in enumerate(program.slots) if s.kind == "host"}
         self.python_calls = tuple(
-            (tuple(map(placed, c.inputs)), tuple(map(placed, c.outputs)), shape(c.sizes))
+            (
+                tuple(map(placed, c.inputs)),
+                tuple(map(placed, c.outputs)),
+                shape(c.sizes),
+                ctypes.c_int64 * (1 + len(c.inputs) + len(c.outputs)),
+            )
             for c in program.python_calls
         )
         self.temps = tuple(

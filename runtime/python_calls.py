@@ -53,7 +53,8 @@ class PythonCalls:
         table = ctypes.addressof(frame.table)
         self._flights[table] = flight = Flight(plan, (frame.arena, keep))
         try:
-            yield flight
+            with np.errstate(all="ignore"):  # of the thread that calls, so of its calls of Python
+                yield flight
         finally:
             del self._flights[table]
 
@@ -68,20 +69,17 @@ def caller(
         if flight is None:  # a run without Python: it is made again
             return
         try:
-            inputs, outputs, sizes = flight.plan.python_calls[number]
-            count = len(inputs)
-            record = (ctypes.c_int64 * (1 + count + len(outputs))).from_address(words)
-            given = [
-                read(placed, address, flight.keep, copied)
-                for placed, address in zip(inputs, record[1 : count + 1])
-            ]
+            inputs, outputs, sizes, record_type = flight.plan.python_calls[number]
+            record, keep = record_type.from_address(words), flight.keep
+            given = [read(x, record[k], keep, copied) for k, x in enumerate(inputs, 1)]
             found = functions[number](*given, *sizes)
             if len(found) != len(outputs):
                 raise ValueError(f"{len(found)} results for {len(outputs)} arrays")
-            for placed, address, result in zip(outputs, record[count + 1 :], found):
-                if result.shape != placed.shape:
-                    raise ValueError(f"a result has shape {result.shape}, not {placed.shape}")
-                view(placed, address, flight.keep)[...] = result
+            for k, (placed, result) in enumerate(zip(outputs, found), 1 + len(inputs)):
+                array = np.asarray(result)
+                if array.shape != placed.shape:
+                    raise ValueError(f"a result has shape {array.shape}, not {placed.shape}")
+                view(placed, record[k], keep)[...] = array
             record[0] = 1
         except BaseException as e:  # also what ends a process: it leaves the native code first
             flight.error = e

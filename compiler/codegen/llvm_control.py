@@ -69,6 +69,7 @@ class Loop:
     states: tuple[State, ...]
     slices: tuple[Rows, ...] = ()
     stacks: tuple[Rows, ...] = ()
+    begun: tuple[tuple[int, Rows], ...] = ()  # states with the rows in which steps find them
     captures: tuple[tuple[int, Place], ...] = ()  # words for what the caller's frame points to
     fixed: tuple[State, ...] = ()  # state that no step changes
     condition: str = ""
@@ -123,6 +124,8 @@ class LoopEmitter:
                 w.memcpy(self.starts[k], self.ends[k], self.bytes[k])
         for s in (s for s in loop.fixed if s.start != s.end):
             w.copy(s.start, s.end, s.nbytes)
+        for k, r in loop.begun:
+            w.memcpy(self.starts[k], self.sets_out(r)[0], self.bytes[k])
 
     def first(self, state: State, end: str, spare: str) -> str:
         """Where the first step writes: so that the last one, if it is known, ends in the result."""

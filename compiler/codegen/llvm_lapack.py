@@ -3,15 +3,16 @@
     define internal i32 @k_solve_3f9a1c(ptr %status, i64 %lo, i64 %hi, ptr %args)
 
 lo..hi are matrices of a stack. `args` holds the pointers of the inputs, the outputs and the
-scratch, then n, k, the sizes of the stack but the first, the bytes of a thread's scratch, and the
-routine. LAPACK has matrices column by column: they are copied to the scratch in that order and in
-float64, and the results back, as NumPy does, so that pivots and roundings are the same.
+scratch, then n, k, the sizes of the stack but the first, the bytes of integers and of all scratch
+of a thread, and the routine. LAPACK has matrices column by column: they are copied to the scratch
+in that order and in float64, and the results back, as NumPy does, so that pivots and roundings are
+the same.
 """
 
 from __future__ import annotations
 
 from graphgrad.compiler.codegen.llvm_scalar import ModuleParts
-from graphgrad.compiler.kernels.factorisations import PLACES, Factorisation
+from graphgrad.compiler.kernels.factorisations import EIGEN, PLACES, Factorisation
 from graphgrad.runtime.program import (
     STATUS_A,
     STATUS_B,
@@ -27,12 +28,17 @@ POINTERS = {
     "inv": ("x", "out"),
     "det": ("x", "out"),
     "slogdet": ("x", "sign", "log"),
+    "eigh": ("x", "values", "vectors"),
+    "eigvalsh": ("x", "values"),
 }
 WORDS = dict(zip(PLACES, (STATUS_INDEX, STATUS_A, STATUS_B), strict=True))
 # CBLAS's names of orders, triangles and sides.
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE, UPPER, LOWER, FULL_DIAGONAL, LEFT = (
     101, 111, 112, 121, 122, 131, 141
 )  # fmt: skip
+
+# What LAPACK is told by a letter: the triangle, and whether eigenvectors are wanted.
+LETTERS = {"L": "lower", "V": "vectors", "N": "values"}
 
 # to[j, i] = from[i, j], some columns at a time: each is then written in one go.
 _TRANSPOSED = """
@@ -194,6 +200,31 @@ known:
   br label %next""",
 }
 _BODIES["det"] = _BODIES["slogdet"]
+# NaN where LAPACK does not get through: with matrices that hold it, or infinities.
+_BODIES["eigh"] = _BODIES["eigvalsh"] = """
+  call void @transposed_{T}_double(ptr %factor, ptr %x, i64 %n, i64 %n)
+  %work = getelementptr double, ptr %sides, i64 %n
+  call void %routine(ptr @gg.{job}, ptr @gg.lower, ptr %size_n, ptr %factor, ptr %lda, ptr %sides,
+                     ptr %work, ptr %lwork, ptr %pivots, ptr %liwork, ptr %info, i64 1, i64 1)
+  %found = load {I}, ptr %info
+  %well = icmp eq {I} %found, 0
+  br i1 %well, label %factored, label %lost
+lost:
+  %both = add i64 %matrix, %n
+  br label %losing
+losing:
+  %l = phi i64 [ 0, %lost ], [ %l1, %lose ]
+  %more = icmp slt i64 %l, %both
+  br i1 %more, label %lose, label %factored
+lose:
+  %at_lost = getelementptr double, ptr %factor, i64 %l
+  store double 0x7FF8000000000000, ptr %at_lost
+  %l1 = add i64 %l, 1
+  br label %losing
+factored:
+  call void @transposed_double_{T}(ptr %values, ptr %sides, i64 %n, i64 1)
+{vectors}
+  br label %next"""
 _RESULTS = {
     "slogdet": (("sign_x", "sign"), ("log_x", "log")),
     "det": (("det", "out"),),
@@ -209,6 +240,12 @@ def lapack_text(f: Factorisation, integer: str, failure: int, parts: ModuleParts
              "flag": TRANSPOSE if f.adjoint else NO_TRANSPOSE}  # fmt: skip
     words["checked"] = _CHECKED.format(**words)
     words["own"] = "add i64 %d, 1" if integer == "i64" else "trunc i64 %d1 to i32"
+    words["job"] = "vectors" if f.op == "eigh" else "values"
+    words["vectors"] = (
+        f"  call void @transposed_double_{element}(ptr %vectors, ptr %factor, i64 %n, i64 %n)"
+        if f.op == "eigh"
+        else ""
+    )
     words["results"] = "\n".join(_results(f.op, element))
     shape = "i64 %matrix, i64 1" if f.adjoint else "i64 %n, i64 %n"  # the first is a copy
     words["factor_a"] = f"  call void @transposed_{element}_double(ptr %factor, ptr %a, {shape})"
@@ -219,6 +256,7 @@ def lapack_text(f: Factorisation, integer: str, failure: int, parts: ModuleParts
         "entry:",
         *_arguments(f),
         *_prepared(integer),
+        *(_work_space(integer) if f.op in EIGEN else ()),
         "  br label %head",
         "head:",
         "  %i = phi i64 [ %lo, %entry ], [ %i1, %next ]",
@@ -266,8 +304,9 @@ def _declare(f: Factorisation, element: str, parts: ModuleParts) -> None:
     declares.add("declare i64 @llvm.smax.i64(i64, i64)")
     declares.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
     declares.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    if f.op == "cholesky":
-        parts.globals['private constant [1 x i8] c"L"'] = "@gg.lower"
+    letters = {"cholesky": "L", "eigh": "LV", "eigvalsh": "LN"}.get(f.op, "")
+    for letter in letters:
+        parts.globals[f'private constant [1 x i8] c"{letter}"'] = f"@gg.{LETTERS[letter]}"
     if f.op in ("det", "slogdet"):
         names = "llvm.fabs.f64", "log", "exp"
         declares |= {f"declare double @{name}(double)" for name in names}
@@ -279,7 +318,8 @@ def _arguments(f: Factorisation) -> list[str]:
     for i, name in enumerate(names):
         lines.append(f"  %at_{name} = getelementptr ptr, ptr %args, i64 {i}")
         lines.append(f"  %{name} = load ptr, ptr %at_{name}")
-    sizes = ["n", "k", *(f"stack_{d}" for d in range(1, len(f.stack))), "scratch_bytes"]
+    sizes = ["n", "k", *(f"stack_{d}" for d in range(1, len(f.stack)))]
+    sizes += ["integer_bytes", "scratch_bytes"]
     for i, name in enumerate(sizes, len(names)):
         lines.append(f"  %at_{name} = getelementptr i64, ptr %args, i64 {i}")
         lines.append(f"  %{name} = load i64, ptr %at_{name}")
@@ -306,20 +346,38 @@ def _prepared(integer: str) -> list[str]:
         "  %thread = load i64, ptr %at_thread",
         "  %ahead = mul i64 %thread, %scratch_bytes",
         "  %pivots = getelementptr i8, ptr %all_scratch, i64 %ahead",
-        "  %pivot_bytes = mul i64 %n, 8",
-        "  %with = add i64 %pivot_bytes, 63",
-        "  %whole = and i64 %with, -64",
-        "  %factor = getelementptr i8, ptr %pivots, i64 %whole",
+        "  %factor = getelementptr i8, ptr %pivots, i64 %integer_bytes",
     ]
+
+
+def _work_space(integer: str) -> list[str]:
+    """The sizes of the work space of eigenvalues: 2 n^2 + 6 n + 1 numbers, and 5 n + 3 integers."""
+    lines = [
+        "  %squares = shl i64 %matrix, 1",
+        "  %lines = mul i64 %n, 6",
+        "  %most = add i64 %squares, %lines",
+        "  %number_count = add i64 %most, 1",
+        "  %fives = mul i64 %n, 5",
+        "  %integer_count = add i64 %fives, 3",
+    ]
+    for name, size in (("lwork", "number_count"), ("liwork", "integer_count")):
+        cast = f"add i64 %{size}, 0" if integer == "i64" else f"trunc i64 %{size} to i32"
+        lines.append(f"  %int_{name} = {cast}")
+        lines.append(f"  %{name} = alloca {integer}")
+        lines.append(f"  store {integer} %int_{name}, ptr %{name}")
+    return lines
 
 
 def _moved(f: Factorisation, element: str) -> list[str]:
     """The pointers of matrix i."""
     system = f.op in ("solve", "triangular_solve")
     lines = ["  %matrices = mul i64 %i, %matrix", "  %rights = mul i64 %i, %right"]
+    lines.append("  %firsts = mul i64 %i, %n")
     for name in POINTERS[f.op]:
         if f.op in ("det", "slogdet") and name != "x":
             by = "%i"
+        elif name == "values":
+            by = "%firsts"
         else:
             by = "%rights" if system and name != "a" else "%matrices"
         lines.append(f"  %{name} = getelementptr {element}, ptr %all_{name}, i64 {by}")

@@ -353,7 +353,7 @@ class ModuleWriter:
     ) -> KernelText:
         """Call LAPACK for each matrix of a stack: inputs, outputs and scratch lie at `places`."""
         text = lapack_text(f, integer, failure, self.parts)
-        sizes = *map(to_size, f.sizes), f.scratch_bytes
+        sizes = *map(to_size, f.sizes), f.integer_bytes, f.scratch_bytes
         kernel = named(f.op, text, sizes)
         self.arguments(kernel, places, [self.routine(f.routine)])
         count = to_size(element_count(f.stack))

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphgrad.compiler.codegen.llvm_nest import combine
 from graphgrad.compiler.codegen.llvm_scalar import Lanes
-from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Small
+from graphgrad.compiler.codegen.llvm_scalar_memory import Held, Known, Range
 from graphgrad.compiler.codegen.llvm_scalar_values import ScalarValues
 from graphgrad.compiler.ir import Node, Value
 from graphgrad.compiler.kernels.loops import compute_dtype
@@ -32,31 +32,35 @@ class ScalarArrays(ScalarValues):
         self.e.begin(labels[1])
         return replace(x, pointer=pointer, is_input=False)
 
-    def copy(self, x: Held, v: Value) -> Held:
+    def copy(self, x: Held | Range, v: Value) -> Held:
         """The value of x in memory of its own, where `v` may change it."""
         pointer = self.place(v, {})
-        self.move(self.moved(x, "0"), pointer, self.bytes_of(v.type))
-        return Held(pointer, contiguous(v.type.shape), x.dtype, False)
+        if isinstance(x, Range):
+            self.fill_with(pointer, x, self.size(element_count(v.type.shape)))
+        else:
+            self.move(self.moved(x, "0"), pointer, self.bytes_of(v.type))
+        return Held(pointer, contiguous(v.type.shape), v.type.dtype, False)
 
-    def filled(self, node: Node, x: Small) -> Held:
-        """An array of one number."""
-        text, out = self.text, node.out
-        pointer = self.place(out, {})
-        (lane,) = x
+    def fill_with(self, pointer: str, x: Range, count: str) -> None:
+        """Write so many elements, each computed from its place."""
+        text = self.text
         head, body, after = (text.name(s) for s in ("fill", "put", "filled"))
         before, k, following = self.e.label, "%" + text.name("k"), "%" + text.name("k")
         text.line(f"br label %{head}")
         self.e.begin(head)
-        text.line(f"{k} = phi i64 [ 0, %{before} ], [ {following}, %{body} ]")
-        on = text.assign(f"icmp ult i64 {k}, {self.size(element_count(out.type.shape))}")
+        top = len(text.lines)
+        on = text.assign(f"icmp ult i64 {k}, {count}")
         text.line(f"br i1 {on}, label %{body}, label %{after}")
         self.e.begin(body)
         with self.e.aside():
+            lane = x.element(k)
             self.put(lane, self.element(pointer, lane.dtype, k))
         text.line(f"{following} = add nuw nsw i64 {k}, 1")
+        text.lines.insert(
+            top, f"  {k} = phi i64 [ 0, %{before} ], [ {following}, %{self.e.label} ]"
+        )
         text.line(f"br label %{head}")
         self.e.begin(after)
-        return Held(pointer, contiguous(out.type.shape), out.type.dtype, False)
 
     def update_slice_in_place(self, node: Node, inputs: Sequence[Known]) -> Held:
         """A block of small size stored where its starts say."""

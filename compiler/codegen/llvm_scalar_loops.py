@@ -39,7 +39,6 @@ from graphgrad.compiler.kernels.scalar_loops import (
     are_cheap,
     contiguous,
     grows,
-    is_filled,
     is_range,
     most_trips,
     placed_outputs,
@@ -161,7 +160,7 @@ class ScalarLoopEmitter(ScalarArrays, ScalarCalls, ScalarGrowth):
         elif isinstance(op, View) and isinstance(inputs[0], Held):
             out = self.view(node, inputs[0])
         elif isinstance(op, View):
-            out = self.filled(node, inputs[0]) if is_filled(node) else self.rearranged(node, inputs)
+            out = self.rearranged(node, inputs)
         else:
             assert isinstance(op, Indexed)
             form = "rearranged" if op.lowering in ("concat", "unslice") else op.lowering

@@ -38,8 +38,10 @@ INFIX = {
     "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=", "logical_and": "&",
     "logical_or": "|",
 }  # fmt: skip
+MOVING = ("dynamic_slice", "update_slice")  # blocks whose starts are values, if nothing is said
 PREFIX = {"neg": "-", "logical_not": "~"}
 LONGEST = 60  # a longer expression gets a name of its own
+ELEMENT = re.compile(r"[a-z]\w*(\[[a-z]\w*(, [a-z]\w*)*\])*")
 NUMBER = re.compile(r"[0-9.]+(e[-+]?[0-9]+)?")
 LONGEST_LINE = 56  # of the user's, in a comment
 
@@ -67,6 +69,9 @@ def _called(name: str) -> Callable[..., Any]:
     """An op as a function of NumPy arrays."""
 
     def call(*arrays: Any, **attrs: Any) -> Any:
+        if name in MOVING:
+            attrs.setdefault("starts", (None,) * np.ndim(arrays[0]))
+            attrs.setdefault("steps", (1,) * np.ndim(arrays[0]))
         found = ops[name].evaluate([np.asarray(a) for a in arrays], attrs)
         return found if ops[name].multi else found[0]
 
@@ -83,6 +88,7 @@ class _Writer:
         self.numbers: Counter[str] = Counter()
         self.shown: set[tuple[str, int]] = set()  # the user's lines whose text has been shown
         self.place: Where | None = None  # of the line before
+        self.elements: dict[Value, str] = {}  # blocks that are one element, as its text
 
     def function(self, node: Node, name: str) -> str:
         carried: int = node.attrs["carried"]
@@ -139,7 +145,7 @@ class _Writer:
         lines = {x: _line(node.where) for node in graph.nodes for x in node.inputs}
         for node in graph.nodes:
             if node.op.name in LOOPS:
-                self.inner_loop(node)
+                self.inner_loop(node, {v for v in node.outputs if reads[v] or ends[v]})
             elif node.op.name == "cond":
                 self.branch(node)
             else:
@@ -166,17 +172,28 @@ class _Writer:
             return f"{'not ' if alone else PREFIX[name]}{_operand(xs[0])}"
         if name == "matmul" and not (node.attrs["transpose_a"] or node.attrs["transpose_b"]):
             return f"{_operand(xs[0])} @ {_operand(xs[1])}"
-        attrs = [f"{k}={_attribute(v)}" for k, v in node.attrs.items()]
+        if name == "reshape" and not node.out.type.shape and node.inputs[0] in self.elements:
+            return self.elements[node.inputs[0]]
+        if name == "dynamic_slice" and _is_element(node):
+            self.elements[node.out] = f"{xs[0]}[{', '.join(xs[1:])}]"
+        plain = {"starts": None, "steps": 1} if name in MOVING else {}
+        attrs = [
+            f"{k}={_attribute(v)}"
+            for k, v in node.attrs.items()
+            if not (k in plain and all(x == plain[k] for x in v))
+        ]
         return f"{name}({', '.join([*xs, *attrs])})"
 
     # -- control flow
 
-    def inner_loop(self, node: Node) -> None:
-        """A loop within: its stacks are arrays of their own."""
+    def inner_loop(self, node: Node, read: set[Value]) -> None:
+        """A loop within: the stacks of it that are read are arrays of their own."""
         carried: int = node.attrs["carried"]
-        stacks = [self.new("a") for _ in node.outputs[carried:]]
+        stacks = [self.new("a") if v in read else "" for v in node.outputs[carried:]]
         trips = node.attrs.get("trips")
         for v, a in zip(node.outputs[carried:], stacks, strict=True):
+            if not a:
+                continue
             shape = ", ".join(map(str, v.type.shape))
             self.line(f"{a} = " + ("[]" if _grows(trips) else f"empty(({shape},), {v.dtype.name})"))
             self.names[v] = a
@@ -204,12 +221,20 @@ class _Writer:
             self.line(f"{', '.join(state)} = {', '.join(inputs[:carried])}", node.where)
         body: Graph = attrs["body_graph"]
         i = self.new("i")
+        inputs = [*inputs]
+        for k in range(carried, split):
+            if not inputs[k].isidentifier() and not ELEMENT.fullmatch(inputs[k]):
+                named = self.new("a")
+                self.line(f"{named} = {inputs[k]}")
+                inputs[k] = named
         rows = [f"{x}[{i}]" for x in inputs[carried + masked : split]]
 
         def step() -> None:
             ends = self.graph(body, [*state, *rows, *inputs[split:]])
             made = [*ends[carried:], *["True"] * (len(stacks) - len(body.outputs) + carried)]
             for y, value in zip(stacks, made, strict=True):
+                if not y:
+                    continue
                 grows = _grows(attrs.get("trips"))
                 self.line(f"{y}.append({value})" if grows else f"{y}[{i}] = {value}")
             changed = [(s, e) for s, e in zip(state, ends, strict=False) if s != e]
@@ -229,7 +254,7 @@ class _Writer:
             with self.block(f"if {inputs[carried]}[{i}]:"):
                 step()
             with self.block("else:"):
-                for y in stacks:
+                for y in filter(None, stacks):
                     self.line(f"{y}[{i}] = 0")
         return state
 
@@ -264,7 +289,7 @@ def _line(where: Where | None) -> tuple[str, int] | None:
 
 def _operand(text: str) -> str:
     """A text that binds more strongly than an operator."""
-    simple = text.isidentifier() or NUMBER.fullmatch(text)
+    simple = ELEMENT.fullmatch(text) or NUMBER.fullmatch(text)
     closed = text.endswith((")", "]")) and _is_one_call(text)
     return text if simple or closed else f"({text})"
 
@@ -282,9 +307,15 @@ def _is_one_call(text: str) -> bool:
     return False
 
 
+def _is_element(node: Node) -> bool:
+    """Is a block one element, at places that values say?"""
+    attrs = node.attrs
+    return all(n == 1 for n in attrs["sizes"]) and all(k is None for k in attrs["starts"])
+
+
 def _literal(value: Literal) -> str:
     if value.is_scalar and value.array.dtype.kind in "iufb" and np.isfinite(value.array):
-        return repr(value.array.item())
+        return str(value.array[()])
     return f"array({value.array.tolist()!r}, {value.array.dtype.name!r})"
 
 

@@ -4,8 +4,8 @@ A *held* value lies in memory; views, parts and updates of it may lie in the sam
 there is a new value, `x[i] = v`, has no old one any more: so whatever reads the old value comes
 before the update. Where that cannot be, the update goes to a copy.
 
-The memory that may change is that of state, and that of arrays which a step makes itself; a *whole*
-value is all of it, in row-major order.
+The memory that may change is that of state, and that of copies; a *whole* value is all of it, in
+row-major order.
 """
 
 from __future__ import annotations
@@ -112,8 +112,7 @@ def _visit(node: Node, found: Course) -> list[Value]:
             found.whole.add(out)
         return []
     _make(found, out)
-    if op.name == "constant":
-        found.owned.discard(out)
+    found.owned.discard(out)  # constants, and arrays that are not made before they are copied
     return []
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphgrad.compiler.dims import Extent, to_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Node
-from graphgrad.compiler.kernels.division import product_division, times, total
+from graphgrad.compiler.kernels.division import product_division, times, total, up
 from graphgrad.compiler.kernels.loops import Division
 from graphgrad.compiler.types import element_count
 from graphgrad.runtime.program import Size
@@ -15,8 +15,9 @@ from graphgrad.runtime.program import Size
 # The routine of each op, by its name after d; triangular systems alone are computed in float32 too.
 ROUTINES = {
     "cholesky": "potrf", "solve": "gesv", "inv": "gesv", "triangular_solve": "trsm",
-    "det": "getrf", "slogdet": "getrf",
+    "det": "getrf", "slogdet": "getrf", "eigh": "syevd", "eigvalsh": "syevd",
 }  # fmt: skip
+EIGEN = ("eigh", "eigvalsh")
 PLACES = ("index", "a", "b")  # words of a failure, which say which matrix of a stack it is
 
 
@@ -39,7 +40,7 @@ class Factorisation:
 
     @property
     def sizes(self) -> tuple[Extent, ...]:
-        """What the kernel takes after its pointers, but for the bytes of its scratch."""
+        """What the kernel takes after its pointers, but for bytes of integers and of scratch."""
         return self.n, self.k, *self.stack[1:]
 
     @property
@@ -50,13 +51,21 @@ class Factorisation:
 
     @property
     def scratch_bytes(self) -> Size:
-        """Of one matrix: pivots, the factor, and right sides in LAPACK's order; 0 for none."""
+        """Of one matrix: integers, the factor, and right sides in LAPACK's order or its work space;
+        0 for none."""
         if self.op == "triangular_solve":
             return 0
         n, k = to_size(self.n), to_size(self.k)
         columns = {"solve": total(n, k), "inv": times(n, 2)}.get(self.op, n)
-        pivots: Size = ("up", times(n, 8), 64)
-        return ("up", total(pivots, times(times(n, columns), 8)), 64)
+        if self.op in EIGEN:
+            columns = total(times(n, 3), 8)
+        return total(self.integer_bytes, up(times(total(times(n, columns), 1), 8), 64))
+
+    @property
+    def integer_bytes(self) -> Size:
+        """Of the integers: pivots, or the work space of eigenvalues."""
+        n = to_size(self.n)
+        return up(times(total(times(n, 5), 3) if self.op in EIGEN else n, 8), 64)
 
     @property
     def division(self) -> Division | None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphgrad.compiler.dims import Symbol, is_runtime_size, symbols_of
+from graphgrad.compiler.dims import Dim, Symbol, is_runtime_size, symbols_of
 from graphgrad.compiler.families import Generator, Reduce
 from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.groups import (
@@ -60,8 +60,9 @@ def found_by_loops(graph: Graph) -> dict[Symbol, Node]:
     """The loop that finds out each run-time size, as many as it makes steps."""
     found: dict[Symbol, Node] = {}
     for node in graph.nodes:
-        if node.op.name == "while_loop" and is_runtime_size(node.attrs["trips"] or 0):
-            (symbol,) = symbols_of(node.attrs["trips"])
+        trips = node.attrs["trips"] if node.op.name == "while_loop" else None
+        if isinstance(trips, Dim) and is_runtime_size(trips):
+            (symbol,) = symbols_of(trips)
             found.setdefault(symbol, node)  # another loop of the same steps may follow
     return found
 

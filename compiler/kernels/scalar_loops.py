@@ -138,7 +138,10 @@ def is_scalar_loop(node: Node) -> bool:
         check.known |= runtime_symbols(v.type)
     try:
         check.loop(
-            node, {v: contiguous(v.type.shape) for v in node.inputs}, frozenset(node.outputs)
+            node,
+            {v: contiguous(v.type.shape) for v in node.inputs},
+            frozenset(node.outputs),
+            Course(),
         )
     except (_Refused, NoOrder):
         return False
@@ -239,7 +242,7 @@ class _Check:
             if is_small(v.type):
                 self.count(int(element_count(v.type.shape)))
         if op.name in LOOPS:
-            self.loop(node, held, direct)
+            self.loop(node, held, direct, found)
         elif op.name == "cond":
             self.branches(node, held, found)
         elif op.name == "constant":
@@ -256,7 +259,7 @@ class _Check:
         elif isinstance(op, View):
             self.view(node, held)
         elif isinstance(op, Indexed):
-            self.indexed(node, held)
+            self.indexed(node, held, found)
         else:
             raise _Refused
 
@@ -265,10 +268,10 @@ class _Check:
         known = all(x in self.ranges or element_count(x.type.shape) == 1 for x in node.inputs)
         if node.op.name == "places":
             self.known |= symbols_of(node.attrs["size"])
-        elif node.out.type.ndim != 1 or (
-            node.op.name != "iota"
-            and not (known and (node.op.name == "broadcast_to" or isinstance(node.op, Elementwise)))
-        ):
+        elif node.op.name == "broadcast_to":
+            if not known or (node.out.type.ndim != 1 and node.inputs[0] in self.ranges):
+                raise _Refused
+        elif node.op.name != "iota" and not (known and isinstance(node.op, Elementwise)):
             raise _Refused
         self.ranges.update(node.outputs)
 
@@ -307,10 +310,6 @@ class _Check:
     def view(self, node: Node, held: Held) -> None:
         (x,) = node.inputs
         if is_small(x.type):
-            if is_filled(node):
-                self.frame(node.out)
-                held[node.out] = contiguous(node.out.type.shape)
-                return
             if _holds_size(node.attrs):
                 raise _Refused
             self.small(node.out)
@@ -320,13 +319,13 @@ class _Check:
             raise _Refused
         held[node.out] = layout
 
-    def indexed(self, node: Node, held: Held) -> None:
+    def indexed(self, node: Node, held: Held, found: Course) -> None:
         form, x = node.op.lowering, node.inputs[0]  # type: ignore[attr-defined]
-        if not is_small(x.type) and x not in held:
+        if not is_small(x.type) and x not in held and node.out not in found.copied:
             raise _Refused
         if form in UPDATES and not is_small(x.type):
             self.small(*node.inputs[1:])
-            if not held[x].is_contiguous:
+            if x in held and not held[x].is_contiguous:
                 raise _Refused
         elif form in ("concat", "unslice", "scatter_add", *UPDATES):
             self.small(*node.inputs, node.out)
@@ -358,9 +357,11 @@ class _Check:
             self.graph(graph, inner, owned=own)
             for v, out in zip(graph.outputs, node.outputs, strict=True):
                 if not is_small(v.type):
+                    if v not in inner:
+                        raise _Refused
                     held[out] = inner[v]
 
-    def loop(self, node: Node, held: Held, direct: frozenset[Value]) -> None:
+    def loop(self, node: Node, held: Held, direct: frozenset[Value], around: Course) -> None:
         attrs = node.attrs
         trips = most_trips(attrs)
         if any(attrs.get(k) for k in OPEN_SIZES):
@@ -372,7 +373,11 @@ class _Check:
         split = carried + masked + attrs.get("scanned", 0)
         body: Graph = attrs["body_graph"]
         own = held_state(body, carried)
-        if any(x not in held or not held[x].is_contiguous for x in (node.inputs[i] for i in own)):
+        for x, out in ((node.inputs[i], node.outputs[i]) for i in own):
+            filled = x in self.ranges and out in around.copied
+            if not filled and (x not in held or not held[x].is_contiguous):
+                raise _Refused
+        if any(x in self.ranges and x.type.ndim != 1 for x in node.inputs[carried:split]):
             raise _Refused
         rows = [
             held[x].rows() if x in held else contiguous(x.type.shape[1:])
@@ -386,7 +391,7 @@ class _Check:
         found = self.graph(body, inner, frozenset(stacked), own)
         moved = moved_state(body, found, carried)
         for v in (*stacked, *(body.outputs[i] for i in moved)):
-            if not is_small(v.type) and not inner[v].is_contiguous:
+            if not is_small(v.type) and (v not in inner or not inner[v].is_contiguous):
                 raise _Refused
         if "cond_graph" in attrs:
             asked: Graph = attrs["cond_graph"]
@@ -417,15 +422,9 @@ def is_range(node: Node, ranges: Container[Value]) -> bool:
     if op.name in ("iota", "places"):
         return True
     if op.name == "broadcast_to":
-        return is_runtime(node.out.type)
+        return is_runtime(node.out.type) or element_count(node.inputs[0].type.shape) == 1
     of_ranges = is_runtime(node.out.type) or any(x in ranges for x in node.inputs)
     return isinstance(op, Elementwise) and of_ranges
-
-
-def is_filled(node: Node) -> bool:
-    """Is a view an array of one number?"""
-    one = element_count(node.inputs[0].type.shape) == 1
-    return node.op.name == "broadcast_to" and one and not is_small(node.out.type)
 
 
 def picked(node: Node, layout: Layout) -> Layout:

@@ -159,6 +159,16 @@ def _align(x: Any, rank: int) -> Any:
     return x.reshape((x.shape[0], *(1,) * missing, *x.shape[1:]))
 
 
+def _in_parts(x: Any, y: Any, **flags: bool) -> Any:
+    """Four real products."""
+    (a, b), (c, d) = x, y
+
+    def product(p: Any, q: Any) -> Any:
+        return ops["matmul"](p, q, **flags)
+
+    return product(a, c) - product(b, d), product(a, d) + product(b, c)
+
+
 def _cases(rng: np.random.Generator, dtype: Any) -> Any:
     left, right = {"transpose_a": True}, {"transpose_b": True}
     for a, b, flags in (
@@ -195,6 +205,7 @@ matmul = MatMul(
     public=("matmul", "linalg.matmul"),
     routine="gemm",
     takes_complex=True,
+    split=_in_parts,
     bind=_bind,
     type=_type,
     ref=in_float32(_matmul),

@@ -1,7 +1,7 @@
 """Complex values as pairs of real ones, so that kernels know real numbers only.
 
 Memory holds complex numbers as NumPy does, real and imaginary parts in turn: `view_as_real` and
-`view_as_complex` lie between such an array and its parts. What has no form in parts (a matrix
+`view_as_complex` lie between such an array and its parts. What has no form in parts (a cumulative
 product, a condition) keeps its complex operands and runs as a host step.
 
 A value is put together where a node asks for the whole; views of known sizes have both forms, and
@@ -14,7 +14,7 @@ from typing import Any
 
 from graphgrad.compiler.dims import DimScope
 from graphgrad.compiler.dtypes import DType
-from graphgrad.compiler.families import Elementwise, View
+from graphgrad.compiler.families import Elementwise, Library, View
 from graphgrad.compiler.ir import Builder, Graph, Node, Value
 from graphgrad.compiler.op import Application, Attrs, Op, ops, reapply
 from graphgrad.compiler.passes.patterns import Facts, node_rule
@@ -43,7 +43,7 @@ def split_complex(graph: Graph) -> Graph:
 
 def has_parts(op: Op) -> bool:
     """Has `op` a form on the parts of complex values?"""
-    return op.by_component or (isinstance(op, Elementwise) and op.split is not None)
+    return op.by_component or (isinstance(op, Elementwise | Library) and op.split is not None)
 
 
 def splits(node: Node) -> bool:
@@ -108,8 +108,7 @@ class Splitter:
 
     def on_parts(self, node: Node, xs: list[Any]) -> Any:
         """The result of a node by the parts of its complex operands."""
-        if isinstance(node.op, Elementwise):
-            assert node.op.split is not None
+        if isinstance(node.op, Elementwise | Library) and node.op.split is not None:
             return node.op.split(*xs, **node.attrs)
         return [
             self.applied(node, [x[k] if isinstance(x, tuple) else x for x in xs]) for k in (0, 1)

@@ -256,7 +256,8 @@ class Body:
             return outer
         starts, sizes, steps = [], [], []
         for d, n in enumerate(outer.shape):
-            if (outer.starts[d], outer.sizes[d], outer.steps[d]) == (0, n, 1):
+            is_whole = (outer.sizes[d], outer.steps[d]) == (n, 1)
+            if is_whole and is_zero_start(outer.starts[d]):
                 taken = inner
             elif outer.sizes[d] == 1:
                 taken = outer
@@ -269,7 +270,10 @@ class Body:
 
 
 def covers_much(block: Block) -> bool:
-    """Is a block so much of the whole that a kernel had better add all terms at once?"""
+    """Is a block, at a place known now, so much of the whole that a kernel had better add all
+    terms at once?"""
+    if any(isinstance(s, Value) for s in block.starts):
+        return False
     whole, part = element_count(block.shape), element_count(block.sizes)
     return isinstance(whole, int) and isinstance(part, int) and 4 * part > whole
 
@@ -297,7 +301,7 @@ def reshaped(block: Block, shape: Shape) -> Block | None:
     """A block in a shape that has other axes of size 1."""
     if [n for n in block.shape if n != 1] != [n for n in shape if n != 1]:
         return None
-    if any(n == 1 and s != 0 for n, s in zip(block.shape, block.starts, strict=True)):
+    if any(n == 1 and not is_zero_start(s) for n, s in zip(block.shape, block.starts, strict=True)):
         return None
     kept = [d for d, n in enumerate(block.shape) if n != 1]
     rest = iter(kept)
@@ -309,6 +313,11 @@ def reshaped(block: Block, shape: Shape) -> Block | None:
         tuple(1 if d is None else block.sizes[d] for d in axes),
         tuple(1 if d is None else block.steps[d] for d in axes),
     )
+
+
+def is_zero_start(start: Any) -> bool:
+    """Does a block start where the array does?"""
+    return isinstance(start, int) and start == 0
 
 
 def only_adds(node: Node, k: int) -> bool:
@@ -422,7 +431,8 @@ class Edit:
         body.reads[before] += 1
         _, values, *starts = node.inputs
         x, y = body.makers[values].inputs
-        reads_x = x in body.makers and body.makers[x].inputs[:1] == (before,)
+        read = body.makers.get(x)
+        reads_x = read is not None and bool(read.inputs) and read.inputs[0] is before
         term, begins = y if reads_x else x, merged(node.attrs["starts"], starts)
         steps: tuple[int, ...] = node.attrs["steps"]
         return self.update(total, Block(term, total.type.shape, begins, term.type.shape, steps))

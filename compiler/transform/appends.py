@@ -8,8 +8,7 @@ as it entered with the stack behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.ir import Graph, Value
@@ -20,8 +19,7 @@ from graphgrad.compiler.transform.loop_sizes import step_sizes
 from graphgrad.compiler.transform.sizes import outer_sizes, runtime_symbols
 
 
-@dataclass(frozen=True, eq=False)
-class Appends:
+class Appends(NamedTuple):
     """A body whose lists are stacked; `rows` are the places of the lists in the state."""
 
     body: Graph

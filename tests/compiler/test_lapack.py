@@ -21,7 +21,8 @@ from tests.compiler.compiling import compile_full, graph_of, prepared, t, with_t
 
 pytestmark = pytest.mark.skipif(not blas.has_lapack(), reason="this BLAS is without LAPACK")
 
-NAMES = ("cholesky", "solve", "adjoint", "inv", "upper", "lower", "det", "slogdet")
+NAMES = ("cholesky", "solve", "adjoint", "inv", "upper", "lower", "det", "slogdet",
+         "eigh", "eigvalsh")  # fmt: skip
 
 
 def positive(x: Any) -> Any:
@@ -126,6 +127,14 @@ def test_determinants_of_singular_and_odd_matrices(name: str) -> None:
     run = native(lambda a: call(name, a, None), t(7, 2, 2, dtype=a.dtype))
     for got, wanted in zip(run.run([a]), results(name, a, a), strict=True):
         agree(got, wanted)
+
+
+@pytest.mark.parametrize("name", ["eigh", "eigvalsh"])
+def test_eigenvalues_of_what_is_not_finite(name: str) -> None:
+    run = native(lambda a: call(name, a, None), t(3, 3, dtype="float64"))
+    for a in (np.full((3, 3), np.nan), np.diag([1.0, np.inf, 2.0]), np.diag([1.0, np.nan, 2.0])):
+        for got, wanted in zip(run.run([a]), results(name, a, a), strict=True):
+            agree(got, wanted)
 
 
 def test_stacks_on_threads() -> None:

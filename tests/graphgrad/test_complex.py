@@ -269,11 +269,35 @@ def test_a_chain_is_one_kernel_and_two_copies():
 
 def test_what_has_no_form_in_parts_is_numpys():
     def f(a, b):
-        return gg.transpose(a * 2) @ b[:, :2] + 1j
+        return gg.math.cumprod(gg.transpose(a * 2), 1) * b[:, :2] + 1j
 
     a, b = (gg.constant(m.astype(np.complex64)) for m in MATRICES)
     np.testing.assert_allclose(gg.function(f)(a, b), f(a, b), rtol=1e-6)
-    assert "matmul" in host_steps(f, a, b)
+    assert "linear_recurrence" in host_steps(f, a, b)
+
+
+def test_products_are_four_of_real_matrices():
+    def f(a, b):
+        return gg.matmul(gg.exp(a), b, adjoint_a=True) @ b[:, :2]
+
+    a, b = (gg.constant(m.astype(np.complex64)) for m in MATRICES)
+    np.testing.assert_allclose(gg.function(f)(a, b), f(a, b), rtol=1e-5)
+    assert host_steps(f, a, b) == []
+
+
+def test_a_state_of_complex_numbers_in_a_loop():
+    u = np.linalg.qr(np.array(MATRICES[0], np.complex128))[0]
+
+    @gg.function
+    def f(psi):
+        for _ in gg.range(5):
+            psi = gg.linalg.matvec(u, psi) * gg.exp(gg.constant(0.1j, gg.complex128))
+        return psi
+
+    psi = np.arange(len(u)) + 1j
+    wanted = np.linalg.matrix_power(u * np.exp(0.1j), 5) @ psi
+    np.testing.assert_allclose(f(gg.constant(psi)), wanted, rtol=1e-12)
+    assert host_steps(f, gg.constant(psi)) == []
 
 
 def test_a_value_is_returned_twice_and_read_by_a_product():

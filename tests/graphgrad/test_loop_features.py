@@ -200,3 +200,30 @@ def test_many_threads_differentiate_one_function():
     for t in threads:
         t.join()
     np.testing.assert_allclose(found, np.repeat(wanted, 2), rtol=1e-6)
+
+
+def blocks(x, n):
+    s = x[0] * 0.0
+    for k in range(n):
+        s = s * 0.5 + gg.reduce_sum(x[k : k + 1]) * x[0]
+    return s
+
+
+def test_indices_that_examples_share_are_stacked_once():
+    """Else each example would gather rows of its own, and could not cut a block of a known size."""
+    many, n = gg.constant(np.arange(6.0).reshape(2, 3)), gg.constant(2)
+    wanted = np.stack([gg.function(gg.grad(blocks))(x, n).numpy() for x in many])
+    f = gg.function(gg.vmap(gg.grad(blocks), in_axes=(0, None)))
+    np.testing.assert_array_equal(f(many, n), wanted)
+    np.testing.assert_array_equal(wanted[0], [1.0, 0.0, 0.0])
+
+
+def test_functions_of_functions_have_no_state_of_theirs():
+    scale = [2.0]
+    inner = gg.function(lambda x: x * x * scale[0])
+    slope = gg.function(gg.grad(inner))
+    assert float(slope(gg.constant(3.0))) == 12
+    scale[0] = 3.0
+    assert float(slope(gg.constant(3.0))) == 18
+    assert slope.experimental_get_tracing_count() == 2
+    assert not hasattr(gg.grad(inner), "_python_function")

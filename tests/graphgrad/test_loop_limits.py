@@ -415,3 +415,24 @@ def test_ctrl_c_in_a_loop_and_its_reverse(
     run = [sys.executable, str(script)]
     found = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
     assert found.stdout.split() == ["interrupted", "usable"], found.stderr
+
+
+def test_matrices_of_derivatives_of_a_loop_that_assigns_elements() -> None:
+    def f(x: Any, n: Any) -> Any:
+        y = np.zeros_like(x)
+        for i in range(n):
+            y[i] = np.sin(x[i - 1]) * x[i] + y[i - 1]
+        return y
+
+    x, d = np.array([0.3, 0.5, 0.7]), np.eye(3) * 1e-6
+    numeric = np.stack([(f(x + h, 3) - f(x - h, 3)) / 2e-6 for h in d], axis=-1)
+    for matrix in (gg.jacrev, gg.jacfwd):
+        np.testing.assert_allclose(
+            gg.function(matrix(f))(c(x), gg.constant(3)), numeric, 1e-6, 1e-9
+        )
+    slopes = gg.jacrev(lambda x, n: gg.reduce_sum(f(x, n)))
+    rows = [(gg.function(slopes)(c(x + h), gg.constant(3))
+             - gg.function(slopes)(c(x - h), gg.constant(3))) / 2e-6 for h in d]  # fmt: skip
+    second = gg.hessian(lambda x, n: gg.reduce_sum(f(x, n)))
+    found = gg.function(second)(c(x), gg.constant(3))
+    np.testing.assert_allclose(found, np.stack(rows), rtol=1e-6, atol=1e-8)

@@ -18,6 +18,7 @@ from graphgrad.compiler.loop_reader import LoopReader
 from graphgrad.inspection import report_of
 from graphgrad.runtime import memory
 from graphgrad.runtime.executor import prepare
+from graphgrad.runtime.program import RECORD_HEAD
 from tests.allocations import counting
 
 pytestmark = pytest.mark.skipif(
@@ -171,11 +172,23 @@ def second_order(n: int) -> Any:
     return slope, (np.float64(0.7),)
 
 
+def with_one_stack(n: int) -> Any:
+    """The state is read before and after each step: one stack has both."""
+
+    def loss(h: Any, w: Any, rows: Any) -> Any:
+        for row in rows:
+            h = gg.tanh(h @ w + row)
+        return gg.reduce_sum(h)
+
+    return loss, (SQUARE[:1], SQUARE, np.tile(SQUARE[:1], (n, 1, 1)))
+
+
 # Each with the bytes a step of arrays that stand outside of its loops.
 PROGRAMS: dict[Callable[[int], Any], int] = {
     in_registers: 0,
     of_vectors: 0,
     of_products: 0,
+    with_one_stack: 0,
     nested: 0,
     nested_vectors: 0,
     with_branches: 4,  # the range
@@ -221,3 +234,44 @@ def test_a_wrong_prediction_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LoopReader, "nbytes", lambda self, t: right(self, t) + 1)
     predicted, allocated = growth(of_vectors)
     assert predicted != allocated
+
+
+def until(x: Any) -> Any:
+    while x < 1e3:
+        x = x * 1.01 + gg.sin(x) * 0.001
+    return x
+
+
+def until_of_vectors(x: Any) -> Any:
+    while gg.reduce_sum(x) < 1e3:
+        x = x * 1.01 + gg.sin(x) * 0.001
+    return gg.reduce_sum(x)
+
+
+def until_within(x: Any) -> Any:
+    total = 0.0
+    for v in x:
+        while v < 1e3:
+            v = v * 1.1 + gg.sin(v) * 0.001
+        total += v
+    return total
+
+
+@pytest.mark.parametrize(
+    ("loss", "x"),
+    [(until, np.float64(1.0)), (until_of_vectors, LONG), (until_within, X)],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_steps_that_only_the_run_counts_keep_so_many_bytes_each(loss: Any, x: Any) -> None:
+    """What they stack lies in records, which say for how many rows they have room, and in how many
+    bytes."""
+    trace = gg.function(gradients(loss)).get_concrete_function(x)
+    (each,) = [loop.saved_each for loop in report_of(trace).loops if loop.saved_each]
+    executable = prepare(trace.runner.compilation.program)
+    executable.run([np.asarray(x)])
+    (frame,) = executable._frames
+    ((start, end),) = frame.records
+    room, nbytes, count = frame.table[start : start + RECORD_HEAD]
+    flags = end - start - RECORD_HEAD - 1  # a byte that tells that the step was made
+    assert nbytes == room * (each + flags)
+    assert room >= count > 10

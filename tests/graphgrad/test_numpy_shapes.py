@@ -85,3 +85,31 @@ def test_a_gradient_flows():
     assert np.count_nonzero(g)
     rows = np.hstack([X[:, :, 0].T * [1, 0] + X[:, :, 1].T * [0, 1]] * 2)
     assert float(loss) == np.sum(np.triu(rows) ** 2)
+
+
+CREATED = {
+    "zeros like": lambda x: np.zeros((2, 2), like=x),
+    "zeros of ints": lambda x: np.zeros(3, dtype=np.int64, like=x),
+    "ones like": lambda x: np.ones(3, like=x),
+    "full like": lambda x: np.full((2,), 1.5, like=x),
+    "full of a tensor": lambda x: np.full((2,), x[0, 1], like=x),
+    "zeros_like of a shape": lambda x: np.zeros_like(x, shape=(3, 2)),
+    "zeros_like of a dtype": lambda x: np.zeros_like(x, dtype=int),
+    "full_like of a shape": lambda x: np.full_like(x, -1e5, shape=4),
+    "ones_like of a bool": lambda x: np.ones_like(x, dtype=bool, shape=2),
+}
+
+
+@pytest.mark.parametrize("name", CREATED)
+def test_arrays_made_for_a_tensor_are_tensors(name):
+    f, x = CREATED[name], np.array([[1.0, 2.0]])
+    for found in (f(gg.constant(x)), gg.function(f)(gg.constant(x))):
+        assert isinstance(found, gg.Tensor)
+        np.testing.assert_array_equal(found, f(x), strict=True)
+
+
+def test_arrays_of_open_sizes():
+    f = gg.function(
+        lambda x: np.zeros_like(x, shape=(2, x.shape[0])), input_signature=[gg.TensorSpec([None])]
+    )
+    assert f(gg.ones(3)).shape == (2, 3)
