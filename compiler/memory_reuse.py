@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
@@ -30,10 +30,14 @@ def find_updates(
     steps = [part for launch in assembly.route for part in launch]
     ends = [assembly.fusion.memory_of(v) for v in assembly.graph.outputs]
     reads = [[*map(assembly.fusion.memory_of, values_read(assembly, *part))] for part in steps]
-    updates = [updates_of(assembly, step.node) if low is None else [] for step, low in steps]
+    pairs = dict(state)
+    carried = {} if free else dict(state)
+    updates = [
+        updates_of(assembly, step.node) if low is None else elementwise(low, carried, ends)
+        for step, low in steps
+    ]
     if not any(updates):
         return
-    pairs = dict(state)
 
     def owned(memory: Value) -> bool:
         made = assembly.fusion.producers.get(memory)
@@ -59,6 +63,20 @@ def values_read(assembly: Assembly, step: Step, low: Lowered | None) -> list[Val
     node = step.nodes[0]
     following = assembly.convolutions.arrays_after(node) if node.outputs else []
     return [*node.inputs, *following]
+
+
+def elementwise(
+    low: Lowered, state: Mapping[Value, int], ends: Sequence[Value]
+) -> list[tuple[Value, Value]]:
+    """The parts of the state of a loop that a kernel makes of the old ones element by element."""
+    found = []
+    for o, i in in_place_pairs(low.nest) if state else ():
+        out, memory = low.values[o], low.values[i]
+        if out is None or memory is None or memory not in state or out.type != memory.type:
+            continue
+        if ends[state[memory]] is out and sum(end is out for end in ends) == 1:
+            found.append((out, memory))
+    return found
 
 
 def updates_of(assembly: Assembly, node: Node | None) -> list[tuple[Value, Value]]:

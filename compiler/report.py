@@ -241,10 +241,12 @@ def make_report(
     cache_hit: bool | None = None,
     buffers: Mapping[str, int] | None = None,
     schedules: Sequence[Schedule] = (),
+    kept: int | None = None,
 ) -> Report:
     """The report of a compilation, with numbers for inputs of `shapes`.
 
-    Without `shapes`, unknown sizes are those of the call that was traced.
+    Without `shapes`, unknown sizes are those of the call that was traced. The outputs from number
+    `kept` on are for a derivative.
     """
     sizes = None if compilation.parts is not None else sizes_of(compilation.graph, shapes)
     numbered = [*flattened(compilation.steps)]
@@ -252,7 +254,8 @@ def make_report(
     reasons = {id(s): apart(compilation.refusals, place_of, k) for k, s in enumerate(numbered)}
     stages = compilation.stages
     reader = LoopReader([m for stage in stages for m in stage.moves], sizes)
-    steps = tuple(step_report(s, reasons, sizes, reader) for s in compilation.steps)
+    ends = () if kept is None else over_parts(compilation.graph).outputs[kept:]
+    steps = tuple(step_report(s, reasons, sizes, reader, ends) for s in compilation.steps)
     if not steps and compilation.program.steps:  # sizes that are known only while it runs
         lines = lines_of(compilation.graph.nodes)
         steps = (StepReport("host", compilation.graph.name, "in parts", lines, (), None),)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from graphgrad.compiler.dims import to_size
 from graphgrad.compiler.ir import Node, Value
 from graphgrad.compiler.kernels.division import total
+from graphgrad.compiler.transform.sizes import is_runtime
 from graphgrad.compiler.types import element_count
 
 ONE_STACK = "in one stack, before and after each step"
@@ -51,9 +52,10 @@ def shared_stacks(around: Assembly, inner: Assembly, node: Node) -> dict[int, in
 
 
 def is_free(around: Assembly, stack: Value) -> bool:
-    """May a stack lie anywhere, and is it never written over?"""
+    """May a stack lie anywhere in the arena, and is it never written over?"""
     return (
-        around.memory_of(stack) is stack
+        not is_runtime(stack.type)
+        and around.memory_of(stack) is stack
         and stack not in around.storage
         and not any(memory is stack for memory in around.merged.values())
         and around.is_native(stack)

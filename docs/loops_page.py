@@ -26,7 +26,8 @@ Written by `python -m docs.loops_page`, which compiles the programs below; do no
 
 A Python loop over tensors in a `gg.function` is one operation of the graph, however many steps it
 makes ([control_flow.md](control_flow.md) says which loops are converted). Its derivative is a loop
-in the other direction. `f.report()` has a paragraph for each, and `f.kernels()` shows it as Python:
+in the other direction, whether the tape is in the function or around its call. `f.report()` has a
+paragraph for each, and `f.kernels()` shows it as Python:
 
 - **How it runs.** *One function of scalar code*: the state is few numbers, in registers, or arrays
   of which steps change elements. *Its kernels one after the other*: larger state; each step calls
@@ -46,6 +47,8 @@ in the other direction. `f.report()` has a paragraph for each, and `f.kernels()`
 RULES = """\
 ## What makes a loop fast
 
+- **Tensors to loop over.** A loop over a NumPy array or a list is Python's: it is unrolled, and
+  each step becomes a part of the graph. Pass arrays as arguments, or as `gg.constant(array)`.
 - **State that keeps its shape.** A buffer of fixed size and a count, not an array that grows,
   unless it is a list that the loop only appends to.
 - **Few numbers, or large arrays.** Up to {lanes} elements a value are registers; then steps take

@@ -91,7 +91,7 @@ def main(show: Callable[[str], Any] = print) -> None:
     assert abs(damping / DAMPING - 1) < 0.05
 
     at = np.log([4.0, 1.0])
-    gradient = np.asarray(gg.function(lambda p: gg.grad(error)(p, observed[:50]))(at))
+    gradient = np.asarray(gg.function(gg.grad(error))(at, observed[:50]))
     by_differences = [
         float(error(gg.constant(at + d), observed[:50]) - error(gg.constant(at - d), observed[:50]))
         / 2e-5

@@ -13,9 +13,14 @@ from graphgrad.compiler.errors import ArgumentError
 from graphgrad.compiler.transform.sizes import own_sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from graphgrad.compiler.driver import Compilation
+    from graphgrad.compiler.ir import Graph
     from graphgrad.compiler.report import Report
+    from graphgrad.compiler.transform.loop_memory import Schedule
     from graphgrad.concrete import ConcreteFunction
+    from graphgrad.execution import Runner
     from graphgrad.hot_tapes import Program
 
 INTERPRETED = "interpreted op by op with NumPy (jit_compile=False): there are no kernels"
@@ -98,28 +103,66 @@ def whole(compilation: Compilation) -> Compilation:
 
 def report_of(trace: ConcreteFunction | Program) -> Report:
     """The report of a compiled trace or walk; numbers are for the sizes that were traced."""
+    schedules = getattr(trace, "schedules", ())
+    return report_of_run(trace.runner, trace.donated, schedules)
+
+
+def report_of_run(
+    run: Runner, donated: Sequence[bool] = (), schedules: Sequence[Schedule] = (),
+    kept: int | None = None,
+) -> Report:  # fmt: skip
+    """The report of a compiled graph, whose outputs from number `kept` on are for a derivative."""
     from graphgrad.compiler.report import make_report, sizes_of
     from graphgrad.runtime.buffers import buffers
 
-    executable = trace.runner.prepared()
-    compilation = trace.runner.compilation
+    executable, compilation = run.prepared(), run.compilation
     sizes = sizes_of(compilation.graph, None)
     used = None
     if sizes is not None:
         types = compilation.graph.types
         shapes = [tuple(evaluate(n, sizes) for n in t.shape) for t in types]
-        used = asdict(buffers(compilation.program, shapes, trace.donated))
+        used = asdict(buffers(compilation.program, shapes, donated))
     return make_report(
         whole(compilation),
-        nodes_traced=len(trace.graph.nodes),
+        nodes_traced=len(run.graph.nodes),
         compile_seconds=executable.compile_seconds,
         cache_hit=executable.cache_hit,
         buffers=used,
-        schedules=getattr(trace, "schedules", ()),
+        schedules=schedules,
+        kept=kept,
     )
 
 
+def reports_under_tapes(graph: Graph) -> Iterator[tuple[str, Report]]:
+    """The reports of what ran in the place of `graph` in calls that a tape around them watched: the
+    graph that also gives what its derivative reads, and the derivatives."""
+    for key, ahead in list(graph.memo.items()):
+        if not (isinstance(key, tuple) and key[0] == "residuals"):
+            continue
+        run = has_run(ahead)
+        if run is not None and ahead is not graph:
+            kept = len(graph.outputs)
+            yield "under a tape, with what its derivative reads", report_of_run(run, kept=kept)
+        for inner, found in list(ahead.memo.items()):
+            back = (
+                has_run(found[0]) if isinstance(inner, tuple) and inner[0] == "gradient" else None
+            )
+            if back is not None:
+                yield "its derivative", report_of_run(back)
+
+
+def has_run(graph: Graph) -> Runner | None:
+    """What runs `graph`, if it was compiled."""
+    found: Runner | None = own_sizes(graph).memo.get("runner")
+    return found if found is not None and found.executable is not None else None
+
+
 def report_text(trace: ConcreteFunction) -> str:
-    """The report as text, under the trace's signature."""
-    body = str(report_of(trace)) if trace.compiled else INTERPRETED
-    return f"trace ({trace.signature_text})\n{body}"
+    """The report as text, under the trace's signature; then those of what tapes around calls made
+    of it."""
+    head = f"trace ({trace.signature_text})"
+    if not trace.compiled:
+        return f"{head}\n{INTERPRETED}"
+    parts = [f"{head}\n{report_of(trace)}"]
+    parts += [f"{head} {what}\n{report}" for what, report in reports_under_tapes(trace.graph)]
+    return "\n\n".join(parts)

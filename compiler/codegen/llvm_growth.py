@@ -31,7 +31,8 @@ OPERATORS = ("+", "*", "//", "max", "up")  # of sizes
 FIRST_ROWS, FIRST_BYTES = 64, 1 << 16  # at most, of a record that nothing has been written to
 
 # Makes room for `wanted` rows in the `n` arrays of a record, a few where that is 0; the rows have
-# `sizes` bytes. What is there stays. Where there is no memory it fails, with the bytes asked for.
+# `sizes` bytes. What is there stays. Where there is no memory it frees all that the record has, and
+# fails with the bytes that were asked for.
 GROW = f"""
 define internal i32 @grow(ptr %status, ptr %record, i64 %wanted, i64 %n, ptr %sizes,
                           i64 %failure) {COLD} {{
@@ -88,6 +89,19 @@ fail:
   store i64 %failure, ptr %at_failure
   %at_a = getelementptr i64, ptr %status, i64 {STATUS_A}
   store i64 %bytes, ptr %at_a
+  store i64 0, ptr %room
+  store i64 0, ptr %at_bytes
+  br label %release
+release:
+  %r = phi i64 [ 0, %fail ], [ %r_next, %release ]
+  %at_r = getelementptr ptr, ptr %pointers, i64 %r
+  %held = load ptr, ptr %at_r
+  store ptr null, ptr %at_r
+  call void @PyMem_RawFree(ptr %held)
+  %r_next = add i64 %r, 1
+  %released = icmp eq i64 %r_next, %n
+  br i1 %released, label %left, label %release
+left:
   ret i32 1
 }}
 """
@@ -126,6 +140,7 @@ def with_growth(parts: ModuleParts) -> None:
     parts.functions["grow"] = GROW
     parts.declares |= {
         "declare ptr @PyMem_RawRealloc(ptr, i64)",
+        "declare void @PyMem_RawFree(ptr)",
         "declare i64 @llvm.smax.i64(i64, i64)",
         "declare i64 @llvm.smin.i64(i64, i64)",
         "declare {i64, i1} @llvm.smul.with.overflow.i64(i64, i64)",

@@ -41,10 +41,11 @@ def bounded(
     if name == "scan" and not (attrs["varying"] or attrs["padded"] or fits_whole(budget, attrs)):
         fewer = counting(builder, inputs, attrs)
         if fewer is not None:
+            count = attrs["carried"]
             inputs, attrs, is_while = fewer
             outs = bounded(budget, builder, "while_loop" if is_while else name, inputs, attrs)
-            count = attrs["carried"] - 1
-            return [*outs[:count], *outs[count + 1 : outputs + 1]]
+            more = attrs["carried"] - count
+            return [*outs[:count], *outs[count + more : outputs + more]]
     if name == "scan" and isinstance(attrs["length"], int) and not attrs["varying"]:
         return divided(budget, builder, inputs, attrs)
     if attrs.get("trips") is None and not (attrs["varying"] or attrs["padded"]):

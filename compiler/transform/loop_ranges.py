@@ -13,7 +13,7 @@ from graphgrad.compiler import dtypes
 from graphgrad.compiler.families import Elementwise
 from graphgrad.compiler.ir import Builder, Graph, Node, Value
 from graphgrad.compiler.op import ops, reapply
-from graphgrad.compiler.transform.subgraphs import build, place
+from graphgrad.compiler.transform.subgraphs import build, place, used_params
 from graphgrad.compiler.types import tensor_type
 
 COUNT = tensor_type((), dtypes.int64)
@@ -22,7 +22,8 @@ COUNT = tensor_type((), dtypes.int64)
 def counting(
     builder: Builder, inputs: Sequence[Value], attrs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], bool] | None:
-    """The inputs and attributes of the scan with a counter behind its state; and whether it has
+    """The inputs and attributes of the scan with a counter behind its state, if its number is read;
+    and whether it has
     become a while_loop, as no slice is left to tell a length that only the run knows. None where
     there is no slice to be counted."""
     carried, scanned, length = attrs["carried"], attrs["scanned"], attrs["length"]
@@ -40,26 +41,30 @@ def counting(
         limit = next((f.limit for f in found if f is not None and f.limit is not None), None)
         if limit is None or attrs["reverse"] or len(body.outputs) > carried:
             return None
+    used = used_params(body)[carried:split]
+    counts = limit is not None or any(u and f is not None for u, f in zip(used, found, strict=True))
     entries = [tensor_type(x.type.shape[1:], x.dtype) for x in left]
     limits = [] if limit is None else [limit]
     captures = [*inputs[split:], *scalars, *limits]
-    types = [*(x.type for x in inputs[:carried]), COUNT, *entries, *(x.type for x in captures)]
+    more = [COUNT] if counts else []
+    types = [*(x.type for x in inputs[:carried]), *more, *entries, *(x.type for x in captures)]
 
     def make(b: Any, *values: Any) -> list[Any]:
-        state, step, rest = values[:carried], values[carried], values[carried + 1 :]
+        state, rest = values[:carried], values[carried + len(more) :]
+        step = values[carried] if counts else b.lift(0, dtypes.int64)
         slices, outer = iter(rest[: len(left)]), rest[len(left) :]
         at = ops["sub"](b.lift(length - 1, dtypes.int64), step) if attrs["reverse"] else step
         known = dict(zip(scalars, outer[len(inputs) - split :], strict=False))
         every = [next(slices) if f is None else f.at(at, known) for f in found]
         outs = place(b, body, [*state, *every, *outer[: len(inputs) - split]])
-        return [*outs[:carried], step + 1, *outs[carried:]]
+        return [*outs[:carried], *([step + 1] if counts else []), *outs[carried:]]
 
     graph = build(body.name, types, make)
-    zero = builder.lift(0, dtypes.int64)
-    new = (*inputs[:carried], zero, *left, *captures)
+    start = [builder.lift(0, dtypes.int64)] if counts else []
+    new = (*inputs[:carried], *start, *left, *captures)
     if limit is None:
-        more = {"body_graph": graph, "carried": carried + 1, "scanned": len(left)}
-        return new, {**attrs, **more}, False
+        settings = {"body_graph": graph, "carried": carried + len(more), "scanned": len(left)}
+        return new, {**attrs, **settings}, False
     asked = build(
         "steps left", types,
         lambda b, *xs: [ops["less"](xs[carried], ops["cast"](xs[-1], dtypes.int64))],

@@ -14,6 +14,7 @@ from graphgrad.compiler.kernels.carried_arrays import NoOrder, course, sorted_by
 from graphgrad.compiler.kernels.scalar_loops import is_scalar_loop
 from graphgrad.compiler.op import ops
 from graphgrad.compiler.passes.reorder import Cycle
+from graphgrad.compiler.transform.autodiff import reverse
 from graphgrad.compiler.transform.controlflow import cond_values, while_values
 from graphgrad.runtime.executor import KernelFailure
 from tests.compiler.compiling import compile_full, graph_of, run_compiled, t
@@ -95,6 +96,25 @@ def test_random_programs(seed: int) -> None:
     rng = np.random.default_rng(seed)
     arrays = [rng.normal(size=N), rng.normal(size=N), np.asarray(0.5), np.asarray(3)]
     exactly_native(graph, arrays)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_of_random_programs(seed: int) -> None:
+    draw = Draw(seed)
+
+    def f(a: Any, b: Any, x: Any, i: Any) -> Any:
+        step = lambda k, *xs: draw.state(*xs[:3], xs[3] + k, 1)  # noqa: E731
+        a, b, x, _ = loop(step, 5, a, b, x, i)
+        return (a * a).sum((0,)) + b.sum((0,)) * x
+
+    graph = graph_of(f, t(N, dtype=F), t(N, dtype=F), t(dtype=F), t(dtype=I))
+    back = reverse(graph, (True,), (True, True, True, False))[0]
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=N) * 0.3, rng.normal(size=N) * 0.3, np.asarray(0.5), np.asarray(3)]
+    values = [*arrays, np.ones(()), np.ones(())][: len(back.params)]
+    expected = interpret(back, values)
+    for got, wanted in zip(run_compiled(compile_full(back), values), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9 * max(1, np.abs(wanted).max()))
 
 
 def exactly_native(graph: Any, arrays: list[Any]) -> None:

@@ -52,14 +52,14 @@ def test_second_derivatives_of_divided_loops() -> None:
     assert schedules(f, X, W)
 
 
-@pytest.mark.parametrize("limit", [6_000, 8_000, 20_000, 40_000])
+@pytest.mark.parametrize("limit", [4_700, 6_000, 8_000, 40_000])
 def test_temporaries_stay_within_the_bound(limit: int) -> None:
     """20,000 steps of 8 numbers, kept for the gradient, are 2.56 MB. The smaller the bound, the
     more levels, each of which runs the steps once more; never more than are needed."""
     f = gradients(steps(20_000), limit)
     (found,) = schedules(f, X, W)
     assert temporaries(f, X, W) <= found.peak <= limit
-    assert len(found.levels) == {6_000: 4, 8_000: 3, 20_000: 2, 40_000: 1}[limit]
+    assert len(found.levels) == {4_700: 4, 6_000: 3, 8_000: 2, 40_000: 1}[limit]
     assert found.steps == 20_000
 
 
@@ -110,14 +110,14 @@ def test_loops_that_are_alive_together_share_the_bound() -> None:
         next(traced)
         return two(x, w)
 
-    f = gradients(body, 7_500)
+    f = gradients(body, 6_500)
     same(f(X, W), gradients(two, None)(X, W))
     assert next(traced) == 2
     assert f.experimental_get_tracing_count() == 1
     found = schedules(f, X, W)
     assert [s.steps for s in found] == [300, 200]
-    assert sum(s.peak for s in found) <= 7_500
-    assert temporaries(f, X, W) <= 7_500
+    assert sum(s.peak for s in found) <= 6_500
+    assert temporaries(f, X, W) <= 6_500
 
 
 def loss_of(body: Any, limit: Any) -> Any:

@@ -88,7 +88,7 @@ def test_a_loop_of_products() -> None:
 
 def test_arrays_in_memory() -> None:
     (loop,) = report(table, np.ones(40)).loops
-    assert [s.memory for s in loop.state] == ["in memory, updated in place"]
+    assert "in memory, updated in place" in {s.memory for s in loop.state}
 
 
 def test_what_is_computed_again_and_what_it_costs() -> None:
@@ -161,6 +161,22 @@ def test_bounds_are_shown() -> None:
     assert "loops divided by loop_memory:\n    1000 steps: a checkpoint of" in text
     assert "makes the same steps once more, from a state that is known" in text
     assert "loop_memory" not in str(report(gradient(oscillator), np.float64(0.5)))
+
+
+def test_tapes_around_calls() -> None:
+    f, x = gg.function(oscillator), gg.constant(np.float64(0.5))
+    f(x)
+    assert "saved" not in f.report()
+    with gg.GradientTape() as tape:
+        tape.watch(x)
+        y = f(x)
+    tape.gradient(y, x)
+    plain, ahead, back = f.report().split("\n\ntrace (x: f64[])")[1:]
+    assert "saved" not in plain
+    assert ahead.startswith(" under a tape, with what its derivative reads\n")
+    assert "saved for the derivative: 8 B a step, 800 B in all" in ahead
+    assert back.startswith(" its derivative\n")
+    assert "100 steps, the last one first" in back
 
 
 def test_text(golden: Any) -> None:
