@@ -311,7 +311,8 @@ class Assembly:
     def knows_sizes(self) -> bool:
         """Does native code know all sizes, those that Python works with before the run?"""
         alone = (s.node for s in self.plan.steps if s.node is not None)
-        return all(not symbols_in(n) or self.has_kernels(n) for n in alone)
+        native = all(not symbols_in(n) or self.has_kernels(n) for n in alone)
+        return native and all(map(self.growing.knows, chain(*map(symbols_in, self.graph.nodes))))
 
     def is_native_control(self, node: Node) -> bool:
         """Is `node` a loop or a branch that becomes native code?"""

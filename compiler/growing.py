@@ -58,6 +58,12 @@ class Growing:
         assert around is not None
         return around.growing.record_of(symbol)
 
+    def knows(self, symbol: Symbol) -> bool:
+        """Is a size one that a loop counts, here or in a graph around?"""
+        around = self.assembly.around
+        counted = symbol in self.assembly.fusion.makers
+        return counted or (around is not None and around.growing.knows(symbol))
+
     def temp(self, nbytes: Size) -> Storage:
         """Memory for a while."""
         record = self.add(1)
