@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from graphgrad.compiler.codegen.llvm_convolution_kernel import ConvolutionKernel
 from graphgrad.compiler.codegen.llvm_scalar import Lanes, VectorEmitter
-from graphgrad.compiler.codegen.llvm_vectors import Mask, VectorMemory, memory_type, suffix
+from graphgrad.compiler.codegen.llvm_vectors import (
+    Mask,
+    VectorMemory,
+    memory_type,
+    prefix_mask,
+    suffix,
+)
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.epilogues import CHANNEL, SAME, SCALAR
 from graphgrad.compiler.kernels.loops import Stmt, cost
@@ -116,8 +122,7 @@ class EpilogueEmitter(ConvolutionKernel, VectorMemory):
         """The first `lanes` of a vector."""
         if lanes == width:
             return Mask()
-        bits = ", ".join(f"i1 {'true' if i < lanes else 'false'}" for i in range(width))
-        return Mask(f"<{bits}>")
+        return Mask(prefix_mask(lanes, width))
 
     def store_vector(self, e: VectorEmitter, at: str, x: Lanes, lanes: int) -> None:
         element, align = memory_type(x.dtype), x.dtype.itemsize
@@ -125,7 +130,7 @@ class EpilogueEmitter(ConvolutionKernel, VectorMemory):
         if lanes == e.width:
             self.text.line(f"store {vector} {value}, ptr {at}, align {align}")
             return
-        if self.has_masks(x.dtype):
+        if self.has_masks(x.dtype) and lanes > 1:  # one lane: see `NestMemory.store`
             name, mask = f"@llvm.masked.store.v{e.width}{suffix(x.dtype)}.p0", f"<{e.width} x i1>"
             self.parts.declares.add(f"declare void {name}({vector}, ptr, i32, {mask})")
             inside = f"{mask} {self.inside(lanes, e.width).text}"

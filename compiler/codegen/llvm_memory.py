@@ -17,7 +17,13 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     VectorEmitter,
     llvm_type,
 )
-from graphgrad.compiler.codegen.llvm_vectors import Mask, VectorMemory, memory_type, suffix
+from graphgrad.compiler.codegen.llvm_vectors import (
+    Mask,
+    VectorMemory,
+    memory_type,
+    prefix_mask,
+    suffix,
+)
 from graphgrad.compiler.dims import Extent
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.loops import PICKED_STRIDE, Access, Affine, LoopNest, Stmt
@@ -352,6 +358,14 @@ class NestMemory(VectorMemory):
             self.text.line(f"store {element} {value}, ptr {self.pointer(access.array, at)}")
             return
         vector, lanes, align = f"<{w} x {element}>", f"<{w} x i1>", x.dtype.itemsize
+        if mask.text == prefix_mask(1, w):
+            # One lane is stored as a number. LLVM makes one store of a mask that it knows to have
+            # one lane as well, but of all 32 bits where 16 were to be stored: those of the next
+            # row too, which another thread may have written.
+            at = self.arith("add", base, self.arith("mul", index, stride))
+            one = self.text.assign(f"extractelement {vector} {value}, i64 0")
+            self.text.line(f"store {element} {one}, ptr {self.pointer(access.array, at)}")
+            return
         if stride in ("1", "-1"):
             at = self.arith("add" if stride == "1" else "sub", base, index)
             if stride == "-1":

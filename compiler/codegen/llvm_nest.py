@@ -27,7 +27,7 @@ from graphgrad.compiler.codegen.llvm_scalar import (
     VectorEmitter,
     llvm_type,
 )
-from graphgrad.compiler.codegen.llvm_vectors import Mask
+from graphgrad.compiler.codegen.llvm_vectors import Mask, prefix_mask
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.kernels.division import row_bytes
 from graphgrad.compiler.kernels.loops import (
@@ -535,8 +535,7 @@ class NestEmitter(FewVectors):
         body: Callable[[VectorEmitter, str, Mask, list[str]], list[str]],
     ) -> list[str]:  # fmt: skip
         """A sweep of a nest without dims: one element, in the first lane."""
-        lanes = ", ".join("i1 true" if k == 0 else "i1 false" for k in range(self.width))
-        return self.at("0", Mask(f"<{lanes}>"), [start for _, start in accs], body)
+        return self.at("0", Mask(prefix_mask(1, self.width)), [start for _, start in accs], body)
 
     def tail_mask(self, index: str, end: str) -> str:
         """Lanes whose index is below `end`."""
@@ -547,8 +546,7 @@ class NestEmitter(FewVectors):
             # again in each row, through the low half of a register whose old value it waits for.
             left = self.size(int(left))
         if left.lstrip("-").isdigit():
-            bits = ", ".join("i1 true" if k < int(left) else "i1 false" for k in range(self.width))
-            return f"<{bits}>"
+            return prefix_mask(int(left), self.width)
         counts = self.splat(Lanes(left, dtypes.int64))
         name = "%" + self.text.name("m")
         self.text.line(f"{name} = icmp slt <{self.width} x i64> <{lanes}>, {counts.text}")

@@ -28,6 +28,11 @@ def suffix(dtype: DType) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(text, text)
 
 
+def prefix_mask(count: int, width: int) -> str:
+    """The constant that is true for the first `count` of `width` lanes."""
+    return f"<{', '.join('i1 true' if k < count else 'i1 false' for k in range(width))}>"
+
+
 @dataclass
 class Mask:
     """Which lanes of the current vector are inside: None means all."""

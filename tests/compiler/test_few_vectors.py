@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from graphgrad.compiler.codegen.llvm_control import LoopEmitter
+from graphgrad.compiler.codegen.llvm_vectors import prefix_mask
 from graphgrad.compiler.op import ops
 from tests.compiler.compiling import (
     check,
@@ -93,3 +94,12 @@ def test_loops_seldom_ask_whether_they_are_interrupted(monkeypatch: pytest.Monke
 
     compile_full(graph_of(scan, t(100, 100), t(100, 100)))
     assert asked == [1 << 7]
+
+
+@pytest.mark.parametrize("shape", [(65, 17), (5, 33), ()], ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_one_lane_is_stored_as_a_number(dtype: str, shape: tuple[int, ...]) -> None:
+    """LLVM would store 32 bits of a 16-bit lane: those of the next row too, or none of ours."""
+    module = compile_full(graph_of(lambda x: x * 2.0 + 1.0, t(*shape, dtype=dtype))).program.module
+    stores = [line for line in module.splitlines() if "call void @llvm.masked.store" in line]
+    assert not [s for s in stores for w in (4, 8, 16, 32) if prefix_mask(1, w) in s]
