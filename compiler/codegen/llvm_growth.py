@@ -89,39 +89,23 @@ fail:
   store i64 %failure, ptr %at_failure
   %at_a = getelementptr i64, ptr %status, i64 {STATUS_A}
   store i64 %bytes, ptr %at_a
-  store i64 0, ptr %room
-  store i64 0, ptr %at_bytes
-  br label %release
-release:
-  %r = phi i64 [ 0, %fail ], [ %r_next, %release ]
-  %at_r = getelementptr ptr, ptr %pointers, i64 %r
-  %held = load ptr, ptr %at_r
-  store ptr null, ptr %at_r
-  call void @PyMem_RawFree(ptr %held)
-  %r_next = add i64 %r, 1
-  %released = icmp eq i64 %r_next, %n
-  br i1 %released, label %left, label %release
-left:
+  call void @drop(ptr %record, i64 %n)
   ret i32 1
 }}
 """
 
-# Frees the memory of a record where it is much.
-TRIM = f"""
-define internal void @trim(ptr %record, i64 %n) nounwind {{
+# Frees the memory of the `n` arrays of a record.
+DROP = f"""
+define internal void @drop(ptr %record, i64 %n) {COLD} {{
 entry:
-  %at_bytes = getelementptr i64, ptr %record, i64 {RECORD_BYTES}
-  %bytes = load i64, ptr %at_bytes
-  %much = icmp sgt i64 %bytes, {RECORD_KEPT}
-  br i1 %much, label %free, label %end
-free:
-  %pointers = getelementptr ptr, ptr %record, i64 {RECORD_HEAD}
   %room = getelementptr i64, ptr %record, i64 {RECORD_ROOM}
+  %at_bytes = getelementptr i64, ptr %record, i64 {RECORD_BYTES}
+  %pointers = getelementptr ptr, ptr %record, i64 {RECORD_HEAD}
   store i64 0, ptr %room
   store i64 0, ptr %at_bytes
   br label %array
 array:
-  %k = phi i64 [ 0, %free ], [ %k_next, %array ]
+  %k = phi i64 [ 0, %entry ], [ %k_next, %array ]
   %at = getelementptr ptr, ptr %pointers, i64 %k
   %old = load ptr, ptr %at
   store ptr null, ptr %at
@@ -134,10 +118,26 @@ end:
 }}
 """
 
+# Frees the memory of a record where it is much.
+TRIM = f"""
+define internal void @trim(ptr %record, i64 %n) nounwind {{
+entry:
+  %at_bytes = getelementptr i64, ptr %record, i64 {RECORD_BYTES}
+  %bytes = load i64, ptr %at_bytes
+  %much = icmp sgt i64 %bytes, {RECORD_KEPT}
+  br i1 %much, label %free, label %end
+free:
+  call void @drop(ptr %record, i64 %n)
+  br label %end
+end:
+  ret void
+}}
+"""
+
 
 def with_growth(parts: ModuleParts) -> None:
     """Let the module have the function `grow`."""
-    parts.functions["grow"] = GROW
+    parts.functions |= {"drop": DROP, "grow": GROW}
     parts.declares |= {
         "declare ptr @PyMem_RawRealloc(ptr, i64)",
         "declare void @PyMem_RawFree(ptr)",
@@ -149,7 +149,7 @@ def with_growth(parts: ModuleParts) -> None:
 
 def with_trim(parts: ModuleParts) -> None:
     """Let the module have the function `trim`."""
-    parts.functions["trim"] = TRIM
+    parts.functions |= {"drop": DROP, "trim": TRIM}
     parts.declares.add("declare void @PyMem_RawFree(ptr)")
 
 

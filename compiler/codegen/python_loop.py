@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from graphgrad.compiler import dtypes
+from graphgrad.compiler.codegen.python_lines import PythonLines
 from graphgrad.compiler.dims import Extent, is_runtime_size
 from graphgrad.compiler.dtypes import DType
 from graphgrad.compiler.ir import Graph, Literal, Node, Value
@@ -43,7 +44,6 @@ PREFIX = {"neg": "-", "logical_not": "~"}
 LONGEST = 60  # a longer expression gets a name of its own
 ELEMENT = re.compile(r"[a-z]\w*(\[[a-z]\w*(, [a-z]\w*)*\])*")
 NUMBER = re.compile(r"[0-9.]+(e[-+]?[0-9]+)?")
-LONGEST_LINE = 56  # of the user's, in a comment
 
 
 def python_loop(node: Node, name: str) -> str:
@@ -78,16 +78,13 @@ def _called(name: str) -> Callable[..., Any]:
     return call
 
 
-class _Writer:
+class _Writer(PythonLines):
     """Writes the function of one loop."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.depth = 1
+        super().__init__()
         self.names: dict[Value, str] = {}
         self.numbers: Counter[str] = Counter()
-        self.shown: set[tuple[str, int]] = set()  # the user's lines whose text has been shown
-        self.place: Where | None = None  # of the line before
         self.elements: dict[Value, str] = {}  # blocks that are one element, as its text
 
     def function(self, node: Node, name: str) -> str:
@@ -107,22 +104,6 @@ class _Writer:
     def new(self, letter: str) -> str:
         self.numbers[letter] += 1
         return f"{letter}{self.numbers[letter] - 1}"
-
-    def line(self, text: str, where: Where | None = None) -> None:
-        comment = self.comment(where)
-        self.lines.append("    " * self.depth + text + (f"  # {comment}" if comment else ""))
-
-    def comment(self, where: Where | None) -> str:
-        """The user's line, where it is another than before; its text the first time."""
-        before, self.place = self.place, where or self.place
-        if where is None or (before is not None and before.short() == where.short()):
-            return ""
-        key = (where.file, where.line)
-        if key in self.shown:
-            return where.short()
-        self.shown.add(key)
-        text, longest = where.describe(), len(where.short()) + LONGEST_LINE
-        return text if len(text) <= longest else text[: longest - 3].rstrip() + "..."
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:

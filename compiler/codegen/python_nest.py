@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from graphgrad.compiler.codegen.python_lines import PythonLines
 from graphgrad.compiler.codegen.python_scalar import (
     PYTHON_RUNTIME,
     python_expression,
@@ -39,8 +40,6 @@ from graphgrad.compiler.types import TensorType
 
 # An expression longer than this gets a name of its own.
 LONGEST = 60
-# A comment shows this much of the user's line.
-LONGEST_LINE = 56
 # Text that is written where it is read, whatever line of the user's it comes from.
 _TRIVIAL = frozenset({"load", "load_at", "load_in", "index", "convert", "bitcast"})
 _INFIX = {"sum": "+", "prod": "*", "any": "|", "all": "&"}
@@ -85,23 +84,20 @@ def identity_literal(combiner: str, dtype: DType) -> str:
     return python_literal({"sum": 0, "prod": 1, "any": 0, "all": 1}[combiner], dtype)
 
 
-class _Writer:
+class _Writer(PythonLines):
     """Writes the function of one nest."""
 
     def __init__(self, nest: LoopNest, name: str, types: Sequence[TensorType | None]) -> None:
+        super().__init__()
         self.nest = nest
         self.name = name
         self.types = types
         self.arrays = self.labels()
         self.extra: list[Extent] = []  # sizes beside the dims
-        self.lines: list[str] = []
-        self.depth = 1
         self.names: dict[int, str] = {}  # how the value of a statement is written
         self.uses = Counter(a for s in nest.statements() for a in s.args)
         self.values = 0  # named so far
         self.loads: set[int] = set()  # values whose text reads an array
-        self.shown: set[tuple[str, int]] = set()  # the user's lines whose text has been shown
-        self.place: Where | None = None  # of the statement before
 
     def labels(self) -> list[str]:
         """A name for each array: its label, with a number where two have the same."""
@@ -153,23 +149,6 @@ class _Writer:
         return f"{self.arrays[i]}: {t if t is not None else self.nest.arrays[i].dtype.short}"
 
     # -- lines and loops
-
-    def line(self, text: str, where: Where | None = None) -> None:
-        comment = self.comment(where)
-        self.lines.append("    " * self.depth + text + (f"  # {comment}" if comment else ""))
-
-    def comment(self, where: Where | None) -> str:
-        """The user's line, where it is another than before; its text the first time."""
-        before, self.place = self.place, where or self.place
-        if where is None or (before is not None and before.short() == where.short()):
-            return ""
-        key = (where.file, where.line)
-        if key in self.shown:
-            return where.short()
-        self.shown.add(key)
-        text = where.describe()
-        longest = len(where.short()) + LONGEST_LINE
-        return text if len(text) <= longest else text[: longest - 3].rstrip() + "..."
 
     @contextmanager
     def loops(self, dims: Sequence[int]) -> Iterator[None]:

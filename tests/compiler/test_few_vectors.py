@@ -98,7 +98,9 @@ def test_loops_seldom_ask_whether_they_are_interrupted(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize(
-    ("fn", "shape"), [(ops["softmax"], (65, 17)), (lambda x: x.sum((0, 1)), (5, 3))], ids=str
+    ("fn", "shape"),
+    [(ops["softmax"], (65, 17)), (lambda x: x.sum((0, 1)), (5, 3))],
+    ids=["rows", "number"],
 )
 def test_one_lane_is_stored_as_a_number(fn: Any, shape: tuple[int, ...], dtype: str) -> None:
     """LLVM would store 32 bits of a 16-bit lane: those of the next row too, or none of ours."""
