@@ -22,6 +22,7 @@ from graphgrad.compiler.types import TensorType, element_count
 
 LANES = 16
 LOOPS = ("scan", "while_loop")
+OPEN_SIZES = ("varying", "padded", "widened")  # of control nodes: sizes that only the run knows
 UPDATES = ("update_slice", "scatter")
 
 
@@ -92,6 +93,8 @@ def _follow(graph: Graph, owned: frozenset[int]) -> Course:
 def _visit(node: Node, found: Course) -> list[Value]:
     """Where the outputs of a node lie; the versions that it ends."""
     op = node.op
+    if any(node.attrs.get(k) for k in OPEN_SIZES):
+        raise NoOrder
     if op.name in LOOPS:
         return _loop(node, found)
     if op.name == "cond":

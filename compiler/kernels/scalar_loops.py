@@ -23,6 +23,7 @@ from graphgrad.compiler.ir import Graph, Node, Value
 from graphgrad.compiler.kernels.carried_arrays import (
     LANES,
     LOOPS,
+    OPEN_SIZES,
     UPDATES,
     Course,
     NoOrder,
@@ -49,8 +50,6 @@ MOST_HELD = 4096
 # Branches that cost less than this together, in cheap instructions, are both computed: a wrong
 # guess of the processor costs about as much.
 CHEAP_BRANCHES = 20.0
-
-OPEN_SIZES = ("varying", "padded", "widened")  # sizes that only the run knows
 
 
 @dataclass(frozen=True, slots=True)

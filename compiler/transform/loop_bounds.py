@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphgrad.compiler.errors import ArgumentError
@@ -10,7 +10,7 @@ from graphgrad.compiler.families import Control
 from graphgrad.compiler.ir import Builder, Graph, Node, Value, replay
 from graphgrad.compiler.op import ops, state
 from graphgrad.compiler.passes.loops_counted import count_steps
-from graphgrad.compiler.source import here
+from graphgrad.compiler.source import Where, here
 from graphgrad.compiler.transform.autodiff import at
 from graphgrad.compiler.transform.loop_memory import Budget, Schedule, budget_at_work
 from graphgrad.compiler.transform.loop_ranges import counting
@@ -33,6 +33,9 @@ def bounded(
     budget: Budget, builder: Builder, name: str, inputs: Sequence[Value], attrs: dict[str, Any]
 ) -> list[Any]:
     """The outputs of a loop that keeps no more than its share for its reverse."""
+    within = unbounded_within(attrs["body_graph"])
+    if within is not None:
+        raise refused(budget, within.attrs, within.where)
     if name == "while_loop":
         found = counted(builder, inputs, attrs)
         if found is not None:
@@ -66,13 +69,40 @@ def unbounded(
     budget: Budget, name: str, inputs: Sequence[Value], attrs: dict[str, Any]
 ) -> list[Any]:
     """The outputs of a loop that cannot be divided; an error if it keeps anything."""
-    if not bytes_kept(attrs["body_graph"], attrs["carried"], attrs.get("scanned", 0)):
-        return whole(name, inputs, attrs)
+    if keeps_unbounded(attrs):
+        raise refused(budget, attrs, state.where or here())
+    return whole(name, inputs, attrs)
+
+
+def keeps_unbounded(attrs: Mapping[str, Any]) -> bool:
+    """Does a loop that cannot be divided keep anything for its reverse?"""
+    body, carried = attrs["body_graph"], attrs["carried"]
+    if attrs["varying"]:
+        return any(t.dtype.is_inexact for t in body.types[:carried])
+    return bytes_kept(body, carried, attrs.get("scanned", 0)) > 0
+
+
+def unbounded_within(graph: Graph) -> Node | None:
+    """A loop in `graph` that keeps as much as it comes to."""
+    for node in graph.nodes:
+        a, derived = node.attrs, node.where is not None and node.where.derivative
+        open_ended = a.get("varying") or (a.get("lists") and a.get("trips") is not None)
+        if node.op.name in LOOPS and open_ended and not derived and keeps_unbounded(a):
+            return node
+        graphs = [g for g in a.values() if isinstance(g, Graph)]
+        found = next(filter(None, map(unbounded_within, graphs)), None)
+        if found is not None:
+            return found
+    return None
+
+
+def refused(budget: Budget, attrs: Mapping[str, Any], where: Where | None) -> ArgumentError:
+    """The error for a loop that cannot be divided."""
     what = "changes the size of what it carries" if attrs["varying"] else "collects a list"
-    raise ArgumentError(
+    return ArgumentError(
         f"{budget.name}: loop_memory cannot bound a loop that {what} in an unknown number of "
         "steps; write into a tensor of fixed size, or leave out loop_memory",
-        state.where or here(),
+        where,
     )
 
 
@@ -108,6 +138,7 @@ def divided(
     return list(applied(builder, graph, inputs))
 
 
+LOOPS = ("scan", "while_loop")
 MOST_SLOTS = 4096  # more make short loops slow: they are cleared
 FEW_SLOTS = 16  # with fewer, steps run again and again
 STATES = 16  # that the loops of the forward and the reverse run have at hand, about

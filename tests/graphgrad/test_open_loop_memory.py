@@ -182,3 +182,27 @@ def test_a_loop_that_cannot_be_bounded_is_refused() -> None:
 
     with pytest.raises(gg.errors.ArgumentError, match="loop_memory cannot bound a loop that"):
         f(gg.constant([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("bound", [None, "1MB"])
+def test_nor_can_one_within_another_loop(bound: str | None) -> None:
+    @gg.function(loop_memory=bound)
+    def f(x: Any) -> Any:
+        total = gg.zeros([])
+        for k in gg.range(3):
+            total += gg.reduce_sum(
+                gg.while_loop(
+                    lambda found: gg.reduce_sum(found) < 9.0,
+                    lambda found: (gg.concat([found, found + 1.0], 0),),
+                    (x + gg.cast(k, gg.float32),),
+                    shape_invariants=([None],),
+                )[0]
+            )
+        return total
+
+    x = gg.constant([1.0, 2.0])
+    if bound is None:
+        assert float(f(x)) == 20 + 12 + 16
+        return
+    with pytest.raises(gg.errors.ArgumentError, match="changes the size of what it carries"):
+        f(x)
